@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+# The libraries that spore stands on. Release builds link their static
+# archives: a monitor is started for every guest, and each shared object would
+# cost every start its mapping, its relocations and its private pages.
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+
+function(spore_library target module)
+  pkg_check_modules(DEP_${module} REQUIRED ${module})
+  add_library(${target} INTERFACE)
+  set(links "")
+  foreach(lib ${DEP_${module}_LIBRARIES})
+    find_library(DEP_STATIC_${lib} NAMES lib${lib}.a)
+    if(DEP_STATIC_${lib})
+      list(APPEND links ${DEP_STATIC_${lib}})
+    else()
+      list(APPEND links ${lib})
+    endif()
+  endforeach()
+  target_include_directories(
+    ${target} SYSTEM INTERFACE ${DEP_${module}_INCLUDE_DIRS})
+  target_link_libraries(${target} INTERFACE ${links})
+endfunction()
+
+spore_library(dep_jansson jansson)
+spore_library(dep_uring liburing)
+spore_library(dep_zlib zlib)
+spore_library(dep_zstd libzstd)
+spore_library(dep_lz4 liblz4)
+spore_library(dep_lzma liblzma)

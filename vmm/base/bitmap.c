@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/base/bitmap.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sys/mman.h>
+
+#include "vmm/base/num.h"
+
+#define WORD_BITS 64u
+
+static size_t word_count(size_t bits)
+{
+    return num_div_up(bits, WORD_BITS);
+}
+
+int bitmap_init(struct bitmap *map, size_t bits)
+{
+    size_t bytes = num_max(word_count(bits), 1) * sizeof(uint64_t);
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        return -ENOMEM;
+    *map = (struct bitmap){.words = p, .bits = bits};
+    return 0;
+}
+
+void bitmap_fini(struct bitmap *map)
+{
+    size_t bytes = num_max(word_count(map->bits), 1) * sizeof(uint64_t);
+
+    if (map->words != NULL)
+        (void)munmap(map->words, bytes);
+    *map = (struct bitmap){0};
+}
+
+static uint64_t mask_of(size_t first, size_t count)
+{
+    uint64_t ones = count == WORD_BITS ? UINT64_MAX
+                                       : (UINT64_C(1) << count) - 1;
+
+    return ones << first;
+}
+
+void bitmap_set(struct bitmap *map, size_t first, size_t count)
+{
+    assert(num_range_within(first, count, map->bits));
+    while (count > 0) {
+        size_t bit = first % WORD_BITS;
+        size_t n = num_min(count, WORD_BITS - bit);
+        uint64_t mask = mask_of(bit, n);
+        uint64_t *word = &map->words[first / WORD_BITS];
+
+        /* Most writes hit pages that are dirty already: no locked cycle. */
+        if ((__atomic_load_n(word, __ATOMIC_RELAXED) & mask) != mask)
+            (void)__atomic_fetch_or(word, mask, __ATOMIC_RELAXED);
+        first += n;
+        count -= n;
+    }
+}
+
+bool bitmap_test(const struct bitmap *map, size_t bit)
+{
+    uint64_t word;
+
+    assert(bit < map->bits);
+    word = __atomic_load_n(&map->words[bit / WORD_BITS], __ATOMIC_RELAXED);
+    return (word >> (bit % WORD_BITS) & 1) != 0;
+}
+
+void bitmap_clear_all(struct bitmap *map)
+{
+    for (size_t i = 0; i < word_count(map->bits); i++) {
+        if (__atomic_load_n(&map->words[i], __ATOMIC_RELAXED) != 0)
+            __atomic_store_n(&map->words[i], 0, __ATOMIC_RELAXED);
+    }
+}
+
+size_t bitmap_count(const struct bitmap *map)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < word_count(map->bits); i++) {
+        uint64_t word = __atomic_load_n(&map->words[i], __ATOMIC_RELAXED);
+
+        n += (size_t)__builtin_popcountll(word);
+    }
+    return n;
+}
+
+/* The first bit at or after `from` whose value is `value`, or `bits`. */
+static size_t find(const struct bitmap *map, size_t from, bool value)
+{
+    while (from < map->bits) {
+        uint64_t word =
+            __atomic_load_n(&map->words[from / WORD_BITS], __ATOMIC_RELAXED);
+        size_t bit = from % WORD_BITS;
+
+        if (!value)
+            word = ~word;
+        word &= UINT64_MAX << bit;
+        if (word != 0) {
+            from += (size_t)__builtin_ctzll(word) - bit;
+            return num_min(from, map->bits);
+        }
+        from += WORD_BITS - bit;
+    }
+    return map->bits;
+}
+
+bool bitmap_next_run(const struct bitmap *map, size_t from,
+    size_t *ret_first, size_t *ret_count)
+{
+    size_t first = find(map, from, true);
+
+    if (first >= map->bits)
+        return false;
+    *ret_first = first;
+    *ret_count = find(map, first, false) - first;
+    return true;
+}

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/base/fd.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/num.h"
+
+void fd_closep(int *fd)
+{
+    if (*fd >= 0)
+        (void)close(*fd);
+    *fd = -1;
+}
+
+ssize_t fd_read_full(int fd, void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = read(fd, (uint8_t *)buf + done, len - done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+ssize_t fd_pread_full(int fd, void *buf, size_t len, uint64_t offset)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = pread(fd, (uint8_t *)buf + done, len - done,
+            (off_t)(offset + done));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        if (n == 0)
+            break;
+        done += (size_t)n;
+    }
+    return (ssize_t)done;
+}
+
+int fd_write_full(int fd, const void *buf, size_t len)
+{
+    size_t done = 0;
+
+    while (done < len) {
+        ssize_t n = write(fd, (const uint8_t *)buf + done, len - done);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+int fd_set_nonblocking(int fd, bool on)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0)
+        return -errno;
+    flags = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+    return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
+}
+
+int fd_eventfd(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+
+    return fd < 0 ? -errno : fd;
+}
+
+void fd_eventfd_signal(int fd)
+{
+    const uint64_t one = 1;
+    ssize_t n;
+
+    do {
+        n = write(fd, &one, sizeof(one));
+    } while (n < 0 && errno == EINTR);
+    assert(n == (ssize_t)sizeof(one) || errno == EAGAIN);
+}
+
+uint64_t fd_eventfd_drain(int fd)
+{
+    uint64_t count;
+    ssize_t n;
+
+    do {
+        n = read(fd, &count, sizeof(count));
+    } while (n < 0 && errno == EINTR);
+    return n == (ssize_t)sizeof(count) ? count : 0;
+}
+
+int fd_map_file(const char *path, struct fd_mapping *ret_map, struct err *err)
+{
+    CC_CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    void *p;
+
+    if (fd < 0)
+        return err_sys(err, errno, "%s", path);
+    if (fstat(fd, &st) < 0)
+        return err_sys(err, errno, "%s", path);
+    if (!S_ISREG(st.st_mode))
+        return err_set(err, EINVAL, "%s: not a regular file", path);
+    if (st.st_size == 0) {
+        *ret_map = (struct fd_mapping){0};
+        return 0;
+    }
+    p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED)
+        return err_sys(err, errno, "%s: cannot map", path);
+    *ret_map =
+        (struct fd_mapping){.data = p, .size = (size_t)st.st_size};
+    return 0;
+}
+
+void fd_unmap(struct fd_mapping *map)
+{
+    if (map->data != NULL)
+        (void)munmap((void *)(uintptr_t)map->data, map->size);
+    *map = (struct fd_mapping){0};
+}
+
+int fd_read_file(const char *path, size_t max, uint8_t **ret_data,
+    size_t *ret_size, struct err *err)
+{
+    CC_CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    uint8_t *data = NULL;
+    size_t size = 0;
+    size_t room = 0;
+    struct stat st;
+
+    assert(max < SIZE_MAX / 4);
+    if (fd < 0)
+        return err_sys(err, errno, "%s", path);
+    if (fstat(fd, &st) < 0)
+        return err_sys(err, errno, "%s", path);
+    if (S_ISDIR(st.st_mode))
+        return err_sys(err, EISDIR, "%s", path);
+    for (;;) {
+        ssize_t n;
+
+        if (size + 1 >= room) {
+            uint64_t want = num_max(
+                st.st_size > 0 ? num_min((uint64_t)st.st_size, max) + 2 : 0,
+                room * 2);
+            uint8_t *bigger;
+
+            room = num_max(want, NUM_PAGE_SIZE);
+            bigger = realloc(data, room);
+            if (bigger == NULL) {
+                free(data);
+                return err_sys(err, ENOMEM, "%s", path);
+            }
+            data = bigger;
+        }
+        n = fd_read_full(fd, data + size, room - size - 1);
+        if (n < 0) {
+            free(data);
+            return err_sys(err, (int)n, "%s", path);
+        }
+        if (n == 0)
+            break;
+        size += (size_t)n;
+        if (size > max) {
+            free(data);
+            return err_set(err, EFBIG, "%s: larger than %zu bytes", path, max);
+        }
+    }
+    data[size] = '\0';
+    *ret_data = data;
+    *ret_size = size;
+    return 0;
+}

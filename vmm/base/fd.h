@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * File descriptors: ownership helpers and whole reads and writes.
+ *
+ * Every descriptor is close-on-exec and lives in one struct or in one local
+ * marked CC_CLEANUP(fd_closep). Thread rule: none.
+ */
+#ifndef VMM_BASE_FD_H
+#define VMM_BASE_FD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+
+/*
+ * Closes *fd if it is one and sets it to -1. close() is not retried on EINTR:
+ * on Linux the descriptor is gone by then.
+ */
+void fd_closep(int *fd);
+
+/* Takes the descriptor out of *fd, leaving -1. */
+static inline int fd_steal(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
+
+/* Reads until `len` bytes or end of file; bytes read or -errno. */
+CC_MUST_CHECK ssize_t fd_read_full(int fd, void *buf, size_t len);
+CC_MUST_CHECK ssize_t fd_pread_full(
+    int fd, void *buf, size_t len, uint64_t offset);
+
+/* Writes all of it: 0 or -errno. */
+CC_MUST_CHECK int fd_write_full(int fd, const void *buf, size_t len);
+
+CC_MUST_CHECK int fd_set_nonblocking(int fd, bool on);
+
+/* An eventfd, non-blocking and close-on-exec, or -errno. */
+CC_MUST_CHECK int fd_eventfd(void);
+
+/* Adds one to an eventfd. A full counter is already a pending signal. */
+void fd_eventfd_signal(int fd);
+
+/* Takes the count of an eventfd; 0 if there is none. */
+uint64_t fd_eventfd_drain(int fd);
+
+/*
+ * A regular file mapped for reading. The mapping is private; the size is
+ * that at opening, and a file cut short afterwards raises SIGBUS, so what
+ * others can write to must be copied instead (fd_read_file).
+ */
+struct fd_mapping {
+    const uint8_t *data; /* NULL for an empty file */
+    size_t size;
+};
+
+CC_MUST_CHECK int fd_map_file(
+    const char *path, struct fd_mapping *ret_map, struct err *err);
+void fd_unmap(struct fd_mapping *map);
+
+/*
+ * The bytes of a file (or pipe) in fresh memory, with a NUL behind them that
+ * is not counted. More than `max` bytes is -EFBIG. The caller frees *ret_data.
+ */
+CC_MUST_CHECK int fd_read_file(const char *path, size_t max,
+    uint8_t **ret_data, size_t *ret_size, struct err *err);
+
+#endif

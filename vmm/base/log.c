@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/base/log.h"
+
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+
+static atomic_int log_level = LOG_WARN;
+
+void log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
+}
+
+bool log_enabled(enum log_level level)
+{
+    return (int)level <=
+           atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
+void log_line(enum log_level level, const char *module, const char *fmt, ...)
+{
+    static const char *const names[] = {"error", "warning", "info", "debug"};
+    char line[512];
+    va_list ap;
+    int n;
+    size_t len;
+
+    if (!log_enabled(level))
+        return;
+    n = snprintf(
+        line, sizeof(line), "spore: %s: %s: ", names[level], module);
+    len = n < 0 ? 0 : (size_t)n;
+    if (len > sizeof(line) / 2)
+        len = sizeof(line) / 2;
+    va_start(ap, fmt);
+    (void)vsnprintf(line + len, sizeof(line) - len - 1, fmt, ap);
+    va_end(ap);
+    for (char *p = line; *p != '\0'; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    }
+    len = strlen(line);
+    line[len++] = '\n';
+    /* Nothing can be done about a standard error that takes no more. */
+    if (write(STDERR_FILENO, line, len) < 0)
+        return;
+}
+
+bool log_rate_allow(struct log_rate *rate)
+{
+    uint64_t now = clock_now_ns();
+
+    if (now - rate->window_ns >= CLOCK_NS_PER_S) {
+        rate->window_ns = now;
+        rate->count = 0;
+    }
+    if (rate->count >= LOG_RATE_BURST) {
+        rate->suppressed++;
+        return false;
+    }
+    rate->count++;
+    return true;
+}

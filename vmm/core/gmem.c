@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/core/gmem.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "vmm/base/fd.h"
+
+/* Keeps the compiler from reading a shared byte twice or late. */
+#define COMPILER_BARRIER() __asm__ volatile("" ::: "memory")
+
+static void lay_out_regions(struct gmem *mem, uint64_t size)
+{
+    uint64_t low = num_min(size, GMEM_GAP_START);
+
+    mem->regions[0] = (struct gmem_region){.start = gpa(0), .size = low};
+    mem->region_count = 1;
+    if (size > low) {
+        mem->regions[1] = (struct gmem_region){
+            .start = gpa(GMEM_GAP_END), .size = size - low, .offset = low};
+        mem->region_count = 2;
+    }
+    mem->size = size;
+}
+
+int gmem_init(struct gmem *mem, uint64_t size, struct err *err)
+{
+    void *p;
+    int rc;
+
+    *mem = (struct gmem){.fd = -1};
+    if (size < GMEM_SIZE_MIN || size > GMEM_SIZE_MAX ||
+        size % NUM_PAGE_SIZE != 0)
+        return err_set(err, EINVAL,
+            "guest memory of %llu bytes: it must be whole pages, 1 MiB to "
+            "1 TiB",
+            (unsigned long long)size);
+    mem->fd = memfd_create("spore-ram", MFD_CLOEXEC);
+    if (mem->fd < 0)
+        return err_sys(err, errno, "cannot create guest memory");
+    if (ftruncate(mem->fd, (off_t)size) < 0) {
+        rc = err_sys(err, errno, "guest memory of %llu MiB",
+            (unsigned long long)(size / NUM_MIB));
+        goto fail;
+    }
+    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
+        mem->fd, 0);
+    if (p == MAP_FAILED) {
+        rc = err_sys(err, errno, "cannot map %llu MiB of guest memory",
+            (unsigned long long)(size / NUM_MIB));
+        goto fail;
+    }
+    mem->host = p;
+    lay_out_regions(mem, size);
+    /* A core dump of the monitor must not hold a tenant's memory. */
+    (void)madvise(p, size, MADV_DONTDUMP);
+    rc = bitmap_init(&mem->dirty, size / NUM_PAGE_SIZE);
+    if (rc < 0) {
+        rc = err_sys(err, rc, "cannot map the dirty set");
+        goto fail;
+    }
+    return 0;
+fail:
+    gmem_fini(mem);
+    return rc;
+}
+
+void gmem_fini(struct gmem *mem)
+{
+    if (mem->host != NULL)
+        (void)munmap(mem->host, mem->size);
+    bitmap_fini(&mem->dirty);
+    fd_closep(&mem->fd);
+    *mem = (struct gmem){.fd = -1};
+}
+
+uint64_t gmem_region_host(const struct gmem *mem, unsigned int i)
+{
+    assert(i < mem->region_count);
+    return (uint64_t)(uintptr_t)mem->host + mem->regions[i].offset;
+}
+
+/* Offset of the range in the mapping: the one place that checks addresses. */
+static bool locate(
+    const struct gmem *mem, gpa_t at, uint64_t len, uint64_t *ret_offset)
+{
+    for (unsigned int i = 0; i < mem->region_count; i++) {
+        const struct gmem_region *r = &mem->regions[i];
+
+        if (at.v >= r->start.v &&
+            num_range_within(at.v - r->start.v, len, r->size)) {
+            *ret_offset = r->offset + (at.v - r->start.v);
+            return true;
+        }
+    }
+    return false;
+}
+
+static void mark(struct gmem *mem, uint64_t offset, uint64_t len)
+{
+    uint64_t first = offset >> NUM_PAGE_SHIFT;
+
+    if (len != 0)
+        bitmap_set(&mem->dirty, first,
+            ((offset + len - 1) >> NUM_PAGE_SHIFT) - first + 1);
+}
+
+int gmem_read(const struct gmem *mem, gpa_t from, void *dst, size_t len)
+{
+    uint64_t offset;
+
+    if (!locate(mem, from, len, &offset))
+        return -EFAULT;
+    COMPILER_BARRIER();
+    memcpy(dst, mem->host + offset, len);
+    COMPILER_BARRIER();
+    return 0;
+}
+
+int gmem_write(struct gmem *mem, gpa_t to, const void *src, size_t len)
+{
+    uint64_t offset;
+
+    if (!locate(mem, to, len, &offset))
+        return -EFAULT;
+    memcpy(mem->host + offset, src, len);
+    COMPILER_BARRIER();
+    mark(mem, offset, len);
+    return 0;
+}
+
+int gmem_zero(struct gmem *mem, gpa_t at, uint64_t len)
+{
+    uint64_t offset;
+
+    if (!locate(mem, at, len, &offset))
+        return -EFAULT;
+    memset(mem->host + offset, 0, len);
+    mark(mem, offset, len);
+    return 0;
+}
+
+int gmem_read_file(
+    struct gmem *mem, gpa_t to, int fd, uint64_t offset, uint64_t len)
+{
+    uint64_t at;
+    ssize_t n;
+
+    if (!locate(mem, to, len, &at))
+        return -EFAULT;
+    n = fd_pread_full(fd, mem->host + at, len, offset);
+    mark(mem, at, len);
+    if (n < 0)
+        return (int)n;
+    return (uint64_t)n == len ? 0 : -ENODATA;
+}
+
+int gmem_slice(
+    struct gmem *mem, gpa_t at, uint64_t len, struct gslice *ret_slice)
+{
+    uint64_t offset;
+
+    if (!locate(mem, at, len, &offset))
+        return -EFAULT;
+    *ret_slice = (struct gslice){.host = mem->host + offset,
+        .len = len,
+        .offset = offset,
+        .owner = mem};
+    return 0;
+}
+
+void gslice_mark_dirty(const struct gslice *s, uint64_t offset, uint64_t len)
+{
+    assert(num_range_within(offset, len, s->len));
+    mark(s->owner, s->offset + offset, len);
+}
+
+void gslice_read(
+    const struct gslice *s, uint64_t offset, void *dst, size_t len)
+{
+    assert(num_range_within(offset, len, s->len));
+    COMPILER_BARRIER();
+    memcpy(dst, s->host + offset, len);
+    COMPILER_BARRIER();
+}
+
+void gslice_write(
+    const struct gslice *s, uint64_t offset, const void *src, size_t len)
+{
+    assert(num_range_within(offset, len, s->len));
+    memcpy(s->host + offset, src, len);
+    COMPILER_BARRIER();
+    mark(s->owner, s->offset + offset, len);
+}
+
+static uint16_t *u16_at(const struct gslice *s, uint64_t offset)
+{
+    assert(num_range_within(offset, sizeof(uint16_t), s->len));
+    assert((uintptr_t)(s->host + offset) % sizeof(uint16_t) == 0);
+    return (uint16_t *)(void *)(s->host + offset);
+}
+
+uint16_t gslice_load_u16_acquire(const struct gslice *s, uint64_t offset)
+{
+    return __atomic_load_n(u16_at(s, offset), __ATOMIC_ACQUIRE);
+}
+
+void gslice_store_u16_release(
+    const struct gslice *s, uint64_t offset, uint16_t value)
+{
+    __atomic_store_n(u16_at(s, offset), value, __ATOMIC_RELEASE);
+    mark(s->owner, s->offset + offset, sizeof(value));
+}

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Guest memory.
+ *
+ * Owns the host mapping of the guest's RAM, the file behind it, and the set
+ * of pages that the monitor itself wrote (KVM's dirty log does not see them).
+ * A guest address is a gpa_t, which cannot be dereferenced; the only ways to
+ * the bytes are the functions here, each of which checks the whole range and
+ * records writes. A struct gslice is a checked range; its host pointer may
+ * only feed an iovec, never be parsed in place, because the guest can change
+ * the bytes at any time.
+ *
+ * Thread rule: after gmem_init any thread may read and write; the bytes are
+ * shared with running vCPUs, so a value is copied once and then used.
+ * Guest-controlled: every address and length passed in, and all bytes.
+ */
+#ifndef VMM_CORE_GMEM_H
+#define VMM_CORE_GMEM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "vmm/base/bitmap.h"
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+#include "vmm/base/num.h"
+
+/* A guest-physical address. */
+typedef struct {
+    uint64_t v;
+} gpa_t;
+
+static inline gpa_t gpa(uint64_t v)
+{
+    return (gpa_t){v};
+}
+
+/* Wraps around at 2^64, which every access function then refuses. */
+static inline gpa_t gpa_add(gpa_t a, uint64_t n)
+{
+    return gpa(a.v + n);
+}
+
+/*
+ * RAM is [0, GMEM_GAP_START) and, what does not fit there, from GMEM_GAP_END
+ * up; the gap holds the MMIO devices, the I/O APIC and the local APICs.
+ */
+#define GMEM_GAP_START   UINT64_C(0xc0000000)
+#define GMEM_GAP_END     UINT64_C(0x100000000)
+#define GMEM_SIZE_MIN    NUM_MIB
+#define GMEM_SIZE_MAX    (UINT64_C(1) << 40)
+#define GMEM_REGIONS_MAX 2
+
+struct gmem_region {
+    gpa_t start;
+    uint64_t size;   /* bytes, a multiple of the page size */
+    uint64_t offset; /* of the first byte in the file and in the mapping */
+};
+
+struct gmem {
+    uint8_t *host; /* one mapping of all regions in order; private to gmem.c */
+    uint64_t size; /* bytes of RAM in all */
+    int fd;        /* the memfd behind it */
+    unsigned int region_count;
+    struct gmem_region regions[GMEM_REGIONS_MAX];
+    struct bitmap dirty; /* a bit per page of the file: written by us */
+};
+
+/*
+ * `size` bytes of zeroed RAM in a fresh memfd; a multiple of the page size
+ * within [GMEM_SIZE_MIN, GMEM_SIZE_MAX].
+ */
+CC_MUST_CHECK int gmem_init(
+    struct gmem *mem, uint64_t size, struct err *err);
+void gmem_fini(struct gmem *mem);
+
+/* The host address KVM is told for region `i`; for memslots only. */
+uint64_t gmem_region_host(const struct gmem *mem, unsigned int i);
+
+/* Copies; 0, or -EFAULT if the range is not wholly RAM of one region. */
+CC_MUST_CHECK int gmem_read(
+    const struct gmem *mem, gpa_t from, void *dst, size_t len);
+CC_MUST_CHECK int gmem_write(
+    struct gmem *mem, gpa_t to, const void *src, size_t len);
+CC_MUST_CHECK int gmem_zero(struct gmem *mem, gpa_t at, uint64_t len);
+
+/*
+ * Reads `len` bytes at `offset` of the open file into guest memory. 0, -errno,
+ * -EFAULT for a bad range, -ENODATA if the file ends early.
+ */
+CC_MUST_CHECK int gmem_read_file(
+    struct gmem *mem, gpa_t to, int fd, uint64_t offset, uint64_t len);
+
+/* A checked range of RAM, good for as long as the gmem is. */
+struct gslice {
+    uint8_t *host;      /* never NULL in a slice that gmem_slice made */
+    uint64_t len;       /* bytes */
+    uint64_t offset;    /* in the file: what the dirty set counts in */
+    struct gmem *owner; /* borrowed */
+};
+
+/* 0, or -EFAULT as above. A slice of 0 bytes is allowed within RAM. */
+CC_MUST_CHECK int gmem_slice(
+    struct gmem *mem, gpa_t at, uint64_t len, struct gslice *ret_slice);
+
+/* The slice as an iovec, for system calls and io_uring only. */
+static inline struct iovec gslice_iovec(const struct gslice *s)
+{
+    return (struct iovec){.iov_base = s->host, .iov_len = s->len};
+}
+
+/*
+ * Records that [offset, offset + len) of the slice was written through its
+ * iovec. For DMA: after the data is there and before the guest is told.
+ */
+void gslice_mark_dirty(
+    const struct gslice *s, uint64_t offset, uint64_t len);
+
+/* Copies between a slice and private memory; the range is asserted. */
+void gslice_read(
+    const struct gslice *s, uint64_t offset, void *dst, size_t len);
+void gslice_write(
+    const struct gslice *s, uint64_t offset, const void *src, size_t len);
+
+/*
+ * Ring indices: single atomic accesses of an aligned 16-bit field. Acquire
+ * pairs with the guest's write barrier before it moves its index, release
+ * with its read barrier after it saw ours.
+ */
+uint16_t gslice_load_u16_acquire(const struct gslice *s, uint64_t offset);
+void gslice_store_u16_release(
+    const struct gslice *s, uint64_t offset, uint16_t value);
+
+#endif

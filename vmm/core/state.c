@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/core/state.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* On a little-endian host the wire form of a field is its memory image. */
+static size_t field_bytes(const struct state_field *f)
+{
+    return (size_t)f->width * f->count;
+}
+
+size_t state_wire_size(const struct state_desc *desc, uint32_t version)
+{
+    size_t bytes = 0;
+
+    for (size_t i = 0; i < desc->field_count; i++) {
+        if (desc->fields[i].since <= version)
+            bytes += field_bytes(&desc->fields[i]);
+    }
+    return bytes;
+}
+
+void state_save(const struct state_desc *desc, const void *state,
+    struct bytes_writer *w)
+{
+    for (size_t i = 0; i < desc->field_count; i++) {
+        const struct state_field *f = &desc->fields[i];
+
+        assert(f->offset + field_bytes(f) <= desc->size);
+        bytes_put(w, (const uint8_t *)state + f->offset, field_bytes(f));
+    }
+}
+
+int state_load(const struct state_desc *desc, uint32_t version,
+    struct bytes_reader *r, void *ret_state)
+{
+    if (version == 0 || version > desc->version)
+        return -ENOTSUP;
+    if (bytes_left(r) < state_wire_size(desc, version))
+        return -ENODATA;
+    memset(ret_state, 0, desc->size);
+    for (size_t i = 0; i < desc->field_count; i++) {
+        const struct state_field *f = &desc->fields[i];
+
+        if (f->since <= version)
+            bytes_get(r, (uint8_t *)ret_state + f->offset, field_bytes(f));
+    }
+    return 0;
+}
+
+const struct state_field *state_differs(
+    const struct state_desc *desc, const void *a, const void *b)
+{
+    for (size_t i = 0; i < desc->field_count; i++) {
+        const struct state_field *f = &desc->fields[i];
+
+        if (memcmp((const uint8_t *)a + f->offset,
+                (const uint8_t *)b + f->offset, field_bytes(f)) != 0)
+            return f;
+    }
+    return NULL;
+}
+
+uint64_t state_field_get(
+    const struct state_field *field, const void *state, uint32_t i)
+{
+    uint64_t v = 0;
+
+    assert(i < field->count && field->width <= sizeof(v));
+    memcpy(&v,
+        (const uint8_t *)state + field->offset + (size_t)i * field->width,
+        field->width);
+    return v;
+}

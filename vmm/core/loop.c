@@ -169,6 +169,23 @@ void loop_post(struct loop *loop, struct loop_call *call)
         fd_eventfd_signal(loop->wake_source.fd);
 }
 
+void loop_unpost(struct loop *loop, struct loop_call *call)
+{
+    struct loop_call **at = &loop->calls;
+
+    (void)pthread_mutex_lock(&loop->lock);
+    while (*at != NULL && *at != call)
+        at = &(*at)->next;
+    if (*at == NULL)
+        for (at = &loop->running; *at != NULL && *at != call;)
+            at = &(*at)->next;
+    if (*at != NULL) {
+        *at = call->next;
+        call->posted = false;
+    }
+    (void)pthread_mutex_unlock(&loop->lock);
+}
+
 static void run_timers(void *opaque, uint32_t events)
 {
     struct loop *loop = opaque;
@@ -179,13 +196,15 @@ static void run_timers(void *opaque, uint32_t events)
     loop->timer_set_ns = 0;
     while (loop->timers != NULL && loop->timers->deadline_ns <= now) {
         struct loop_timer *timer = loop->timers;
+        /* Kept here: the timer may be gone when its handler returns. */
+        struct device *dev = timer->dev;
 
         unlink_timer(loop, timer);
-        if (timer->dev != NULL)
-            device_lock(timer->dev);
+        if (dev != NULL)
+            device_lock(dev);
         timer->fire(timer->opaque);
-        if (timer->dev != NULL)
-            device_unlock(timer->dev);
+        if (dev != NULL)
+            device_unlock(dev);
     }
     set_timer_fd(loop);
 }
@@ -194,7 +213,6 @@ static void run_calls(void *opaque, uint32_t events)
 {
     struct loop *loop = opaque;
     struct loop_call *newest;
-    struct loop_call *in_order = NULL;
 
     (void)events;
     (void)fd_eventfd_drain(loop->wake_source.fd);
@@ -205,13 +223,13 @@ static void run_calls(void *opaque, uint32_t events)
         struct loop_call *call = newest;
 
         newest = call->next;
-        call->next = in_order;
-        in_order = call;
+        call->next = loop->running;
+        loop->running = call;
     }
-    while (in_order != NULL) {
-        struct loop_call *call = in_order;
+    while (loop->running != NULL) {
+        struct loop_call *call = loop->running;
 
-        in_order = call->next;
+        loop->running = call->next;
         /* From here on it may be posted again, or freed by its run(). */
         call->posted = false;
         (void)pthread_mutex_unlock(&loop->lock);

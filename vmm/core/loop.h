@@ -59,7 +59,8 @@ struct loop {
     int round_count;           /* events in `round`, 0 between rounds */
     struct epoll_event round[LOOP_ROUND_MAX];
     pthread_mutex_t lock;
-    struct loop_call *calls; /* newest first; under lock */
+    struct loop_call *calls;   /* newest first; under lock */
+    struct loop_call *running; /* of this round, oldest first; under lock */
     bool stop;               /* atomic */
 };
 
@@ -81,6 +82,9 @@ void loop_timer_disarm(struct loop *loop, struct loop_timer *timer);
 
 /* Has `call` run on the loop's thread soon; a no-op while it is pending. */
 void loop_post(struct loop *loop, struct loop_call *call);
+
+/* Takes a call back that has not been run yet; on the loop's thread. */
+void loop_unpost(struct loop *loop, struct loop_call *call);
 
 /* Runs until loop_stop: 0, or -errno if epoll itself fails. */
 CC_MUST_CHECK int loop_run(struct loop *loop);

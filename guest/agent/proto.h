@@ -87,7 +87,7 @@ static inline struct agent_le16 agent_le16_put(uint16_t value)
 
 static inline struct agent_le32 agent_le32_put(uint32_t value)
 {
-    struct agent_le32 v;
+    struct agent_le32 v = { { 0 } };
 
     for (unsigned i = 0; i < 4; i++)
         v.b[i] = (uint8_t)(value >> (8 * i) & 0xff);
@@ -96,7 +96,7 @@ static inline struct agent_le32 agent_le32_put(uint32_t value)
 
 static inline struct agent_le64 agent_le64_put(uint64_t value)
 {
-    struct agent_le64 v;
+    struct agent_le64 v = { { 0 } };
 
     for (unsigned i = 0; i < 8; i++)
         v.b[i] = (uint8_t)(value >> (8 * i) & 0xff);

@@ -1,0 +1,683 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "guest/agent/session.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "guest/agent/system.h"
+#include "guest/agent/text.h"
+#include "guest/agent/version.h"
+
+/* Rounds of one session before the others have their turn. */
+#define PUMP_ROUNDS 16
+
+int64_t session_now_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void put_hello(struct session *s, const struct session_shared *shared)
+{
+    uint32_t features = AGENT_FEATURE_EXEC | AGENT_FEATURE_TTY |
+                        AGENT_FEATURE_COPY | AGENT_FEATURE_TIME |
+                        AGENT_FEATURE_ENTROPY | AGENT_FEATURE_FREEZE;
+    struct agent_hello hello = {
+        .magic = agent_le32_put(AGENT_MAGIC),
+        .version = agent_le16_put(AGENT_VERSION),
+        .position = (uint8_t)shared->position,
+        .agent_version = AGENT_VERSION_TEXT,
+        .payload_max = agent_le32_put(AGENT_PAYLOAD_MAX),
+        .stdin_window = agent_le32_put(AGENT_STDIN_WINDOW),
+    };
+
+    if (shared->position != AGENT_POSITION_DAEMON)
+        features |= AGENT_FEATURE_POWER;
+    hello.features = agent_le64_put(features);
+    memcpy(hello.boot_id, shared->boot_id, sizeof(hello.boot_id));
+    (void)frame_out_put(&s->out, AGENT_HELLO, &hello, sizeof(hello), NULL, 0);
+}
+
+void session_open(struct session *s, const struct session_shared *shared,
+                  int sock, bool connecting)
+{
+    assert(s->state == SESSION_FREE);
+    s->state = SESSION_REQUEST;
+    s->sock = sock;
+    s->connecting = connecting;
+    s->readable = false; /* epoll says so if it is */
+    s->writable = true;
+    s->hup = false;
+    s->wants_power = false;
+    s->wants_restart = false;
+    s->deadline_ms = 0;
+    frame_in_init(&s->in);
+    frame_out_init(&s->out);
+    exec_init(&s->exec);
+    put_hello(s, shared);
+}
+
+/* ---- ends ------------------------------------------------------------- */
+
+static void end_operation(struct session *s)
+{
+    if (s->state == SESSION_COPY_IN)
+        copy_in_fini(&s->copy_in);
+    if (s->state == SESSION_COPY_OUT)
+        copy_out_fini(&s->copy_out);
+    exec_close(&s->exec);
+    if (s->exec.pid > 0 && s->deadline_ms == 0) {
+        kill(-s->exec.pid, SIGHUP);
+        /* A stopped one must wake up to die of it. */
+        kill(-s->exec.pid, SIGCONT);
+        s->deadline_ms = session_now_ms() + SESSION_KILL_MS;
+    }
+}
+
+/* The connection is over, from whichever side. */
+static void close_session(struct session *s)
+{
+    end_operation(s);
+    close(s->sock);
+    s->sock = -1;
+    s->state = s->exec.pid > 0 ? SESSION_DYING : SESSION_FREE;
+}
+
+/* The closing frame was appended. */
+static void begin_closing(struct session *s)
+{
+    end_operation(s);
+    s->state = SESSION_CLOSING;
+}
+
+static void fail(struct session *s, enum agent_stage stage, int error,
+                 uint16_t status, const char *text)
+{
+    struct agent_error head = {
+        .error = agent_le32_put((uint32_t)-error),
+        .stage = agent_le16_put((uint16_t)stage),
+        .status = agent_le16_put(status),
+    };
+    size_t n = strlen(text);
+
+    if (n > AGENT_ERROR_TEXT_MAX)
+        n = AGENT_ERROR_TEXT_MAX;
+    (void)frame_out_put(&s->out, AGENT_ERROR, &head, sizeof(head), text, n);
+    begin_closing(s);
+}
+
+/* fail with "what 'name': reason" */
+static void fail_about(struct session *s, enum agent_stage stage, int error,
+                       uint16_t status, const char *what, const char *name)
+{
+    char buf[AGENT_ERROR_TEXT_MAX + 1];
+    struct text t;
+
+    text_init(&t, buf, sizeof(buf));
+    text_str(&t, what);
+    if (name[0] != '\0') {
+        text_str(&t, " '");
+        text_str(&t, name);
+        text_str(&t, "'");
+    }
+    text_errno(&t, -error);
+    fail(s, stage, error, status, buf);
+}
+
+static void finish(struct session *s, uint64_t entries, uint64_t bytes)
+{
+    struct agent_ok ok = {
+        .entries = agent_le64_put(entries),
+        .bytes = agent_le64_put(bytes),
+    };
+
+    (void)frame_out_put(&s->out, AGENT_OK, &ok, sizeof(ok), NULL, 0);
+    begin_closing(s);
+}
+
+/* ---- requests --------------------------------------------------------- */
+
+static void fail_exec(struct session *s, const struct request_exec *request,
+                      const struct spawn_failure *failure)
+{
+    const char *what = "cannot start";
+    const char *name = request->strings;
+    uint16_t status = 125;
+
+    switch (failure->stage) {
+    case AGENT_STAGE_EXEC:
+        what = "cannot execute";
+        status = failure->error == ENOENT || failure->error == ENOTDIR ? 127
+                                                                       : 126;
+        break;
+    case AGENT_STAGE_USER:
+        what = "cannot become user";
+        name = request->user;
+        break;
+    case AGENT_STAGE_CWD:
+        what = "cannot enter directory";
+        name = request->cwd;
+        break;
+    case AGENT_STAGE_TTY:
+        what = "cannot open a pseudo terminal";
+        name = "";
+        break;
+    case AGENT_STAGE_PROTOCOL:
+    case AGENT_STAGE_RESOURCE:
+    case AGENT_STAGE_PATH:
+    case AGENT_STAGE_SYSTEM:
+    default:
+        break;
+    }
+    fail_about(s, failure->stage, -failure->error, status, what, name);
+}
+
+static int begin_exec(struct session *s, struct session_shared *shared,
+                      uint32_t slot, const struct frame_view *frame)
+{
+    struct agent_started started;
+    struct spawn_failure failure;
+    struct request_exec request;
+
+    if (request_exec(frame, &request) != 0)
+        return -EPROTO;
+    if (exec_start(&s->exec, &shared->exec, slot, &request, &failure) != 0) {
+        fail_exec(s, &request, &failure);
+        return 0;
+    }
+    started.pid = agent_le32_put((uint32_t)s->exec.pid);
+    (void)frame_out_put(&s->out, AGENT_STARTED, &started, sizeof(started),
+                        NULL, 0);
+    if ((request.flags & AGENT_EXEC_DETACH) != 0) {
+        s->exec.pid = 0;
+        finish(s, 0, 0);
+    } else {
+        s->state = SESSION_EXEC;
+    }
+    return 0;
+}
+
+static int begin_copy_in(struct session *s, const struct frame_view *frame)
+{
+    struct request_copy request;
+    int r;
+
+    if (request_copy(frame, &request) != 0)
+        return -EPROTO;
+    r = copy_in_start(&s->copy_in, &request);
+    if (r != 0)
+        fail_about(s, AGENT_STAGE_PATH, r, 0, "cannot copy into",
+                   request.path);
+    else
+        s->state = SESSION_COPY_IN;
+    return 0;
+}
+
+static int begin_copy_out(struct session *s, const struct frame_view *frame)
+{
+    struct request_copy request;
+    int r;
+
+    if (request_copy(frame, &request) != 0)
+        return -EPROTO;
+    r = copy_out_start(&s->copy_out, &request, &s->out);
+    if (r != 0)
+        fail_about(s, AGENT_STAGE_PATH, r, 0, "cannot copy", request.path);
+    else
+        s->state = SESSION_COPY_OUT;
+    return 0;
+}
+
+static int do_set_time(struct session *s, const struct frame_view *frame)
+{
+    struct request_time request;
+    int r;
+
+    if (request_time(frame, &request) != 0)
+        return -EPROTO;
+    r = system_set_time(&request);
+    if (r != 0)
+        fail_about(s, AGENT_STAGE_SYSTEM, r, 0, "cannot set the clock", "");
+    else
+        finish(s, 0, 0);
+    return 0;
+}
+
+static int do_add_entropy(struct session *s, const struct frame_view *frame)
+{
+    int r;
+
+    if (frame->length == 0 || frame->length > AGENT_ENTROPY_MAX)
+        return -EPROTO;
+    r = system_add_entropy(frame->payload, frame->length);
+    if (r != 0)
+        fail_about(s, AGENT_STAGE_SYSTEM, r, 0, "cannot add entropy", "");
+    else
+        finish(s, 0, 0);
+    return 0;
+}
+
+static int do_path(struct session *s, const struct frame_view *frame)
+{
+    char path[AGENT_PATH_MAX + 1];
+    const char *what;
+    int r;
+
+    if (request_path(frame, path) != 0)
+        return -EPROTO;
+    if (frame->type == AGENT_SYNC) {
+        what = "cannot sync";
+        r = system_sync(path);
+    } else {
+        what = frame->type == AGENT_THAW ? "cannot thaw" : "cannot freeze";
+        r = system_freeze(path, frame->type == AGENT_THAW);
+    }
+    if (r != 0)
+        fail_about(s, AGENT_STAGE_PATH, r, 0, what, path);
+    else
+        finish(s, 0, 0);
+    return 0;
+}
+
+static int do_power(struct session *s, const struct session_shared *shared,
+                    const struct frame_view *frame)
+{
+    if (request_power(frame, &s->power) != 0)
+        return -EPROTO;
+    if (shared->position == AGENT_POSITION_DAEMON &&
+        (s->power.flags & AGENT_POWER_FORCE) == 0) {
+        fail(s, AGENT_STAGE_SYSTEM, -EOPNOTSUPP, 0,
+             "another init is in charge here: use its command, or force");
+        return 0;
+    }
+    s->wants_power = true;
+    s->wants_restart = frame->type == AGENT_REBOOT;
+    finish(s, 0, 0);
+    return 0;
+}
+
+static int do_ping(struct session *s, const struct frame_view *frame)
+{
+    (void)frame_out_put(&s->out, AGENT_PONG, frame->payload, frame->length,
+                        NULL, 0);
+    begin_closing(s);
+    return 0;
+}
+
+static int take_request(struct session *s, struct session_shared *shared,
+                        uint32_t slot, const struct frame_view *frame)
+{
+    switch (frame->type) {
+    case AGENT_PING:
+        return do_ping(s, frame);
+    case AGENT_EXEC:
+        return begin_exec(s, shared, slot, frame);
+    case AGENT_COPY_IN:
+        return begin_copy_in(s, frame);
+    case AGENT_COPY_OUT:
+        return begin_copy_out(s, frame);
+    case AGENT_SET_TIME:
+        return do_set_time(s, frame);
+    case AGENT_ADD_ENTROPY:
+        return do_add_entropy(s, frame);
+    case AGENT_SYNC:
+    case AGENT_FREEZE:
+    case AGENT_THAW:
+        return do_path(s, frame);
+    case AGENT_POWEROFF:
+    case AGENT_REBOOT:
+        return do_power(s, shared, frame);
+    default:
+        return -EPROTO;
+    }
+}
+
+/* ---- frames of an operation ------------------------------------------- */
+
+static int take_exec_frame(struct session *s, const struct frame_view *frame)
+{
+    struct request_winsize winsize;
+    struct request_signal signal;
+
+    switch (frame->type) {
+    case AGENT_STDIN:
+        return exec_stdin(&s->exec, frame->payload, frame->length);
+    case AGENT_STDIN_EOF:
+        return frame->length != 0 ? -EPROTO : exec_stdin_eof(&s->exec);
+    case AGENT_WINSIZE:
+        if (request_winsize(frame, &winsize) != 0)
+            return -EPROTO;
+        return exec_winsize(&s->exec, &winsize);
+    case AGENT_SIGNAL:
+        if (request_signal(frame, &signal) != 0)
+            return -EPROTO;
+        exec_signal(&s->exec, &signal);
+        return 0;
+    default:
+        return -EPROTO;
+    }
+}
+
+/* -EPROTO, or 0 with the file system's own failure in *ret_error. */
+static int copy_in_frame(struct session *s, const struct frame_view *frame,
+                         int *ret_error)
+{
+    struct request_file_end end;
+    struct request_entry entry;
+    struct request_data data;
+
+    switch (frame->type) {
+    case AGENT_ENTRY:
+        if (request_entry(frame, &entry) != 0)
+            return -EPROTO;
+        *ret_error = copy_in_entry(&s->copy_in, &entry);
+        return 0;
+    case AGENT_DATA:
+        if (request_data(frame, &data) != 0)
+            return -EPROTO;
+        *ret_error = copy_in_data(&s->copy_in, &data);
+        return 0;
+    case AGENT_FILE_END:
+        if (request_file_end(frame, &end) != 0)
+            return -EPROTO;
+        *ret_error = copy_in_file_end(&s->copy_in, &end);
+        return 0;
+    case AGENT_COPY_END:
+        if (request_copy_end(frame) != 0 || copy_in_end(&s->copy_in) != 0)
+            return -EPROTO;
+        finish(s, s->copy_in.entries, s->copy_in.bytes);
+        return 0;
+    default:
+        return -EPROTO;
+    }
+}
+
+static int take_copy_frame(struct session *s, const struct frame_view *frame)
+{
+    int error = 0;
+    int r = copy_in_frame(s, frame, &error);
+
+    if (r != 0 || error == -EPROTO)
+        return -EPROTO;
+    if (error != 0)
+        fail_about(s, AGENT_STAGE_PATH, error, 0, "cannot write",
+                   s->copy_in.name);
+    return 0;
+}
+
+static int take_frame(struct session *s, struct session_shared *shared,
+                      uint32_t slot, const struct frame_view *frame)
+{
+    switch (s->state) {
+    case SESSION_REQUEST:
+        return take_request(s, shared, slot, frame);
+    case SESSION_EXEC:
+        return take_exec_frame(s, frame);
+    case SESSION_COPY_IN:
+        return take_copy_frame(s, frame);
+    case SESSION_COPY_OUT:
+        return -EPROTO;
+    case SESSION_FREE:
+    case SESSION_CLOSING:
+    case SESSION_LINGER:
+    case SESSION_DYING:
+    default:
+        return 0;
+    }
+}
+
+static void take_frames(struct session *s, struct session_shared *shared,
+                        uint32_t slot)
+{
+    struct frame_view frame;
+    int r;
+
+    while (s->state != SESSION_CLOSING &&
+           (r = frame_in_next(&s->in, &frame)) != 0) {
+        if (r > 0)
+            r = take_frame(s, shared, slot, &frame);
+        if (r < 0)
+            fail(s, AGENT_STAGE_PROTOCOL, r,
+                 s->state == SESSION_EXEC ? 125 : 0,
+                 "malformed or unexpected frame");
+    }
+}
+
+/* ---- the socket ------------------------------------------------------- */
+
+/* True if something was received, or the session is over. */
+static bool receive(struct session *s, struct session_shared *shared,
+                    uint32_t slot)
+{
+    size_t room;
+    uint8_t *space;
+    ssize_t n;
+
+    if (!s->readable)
+        return false;
+    space = frame_in_space(&s->in, &room);
+    n = recv(s->sock, space, room, MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR)
+        return true;
+    if (n < 0 && errno == EAGAIN) {
+        s->readable = false;
+        return false;
+    }
+    if (n <= 0) {
+        close_session(s);
+        return true;
+    }
+    if ((size_t)n < room && !s->hup)
+        s->readable = false;
+    frame_in_commit(&s->in, (size_t)n);
+    take_frames(s, shared, slot);
+    return true;
+}
+
+/* True if something was sent, or the session is over. */
+static bool transmit(struct session *s)
+{
+    ssize_t n;
+
+    if (!s->writable || frame_out_pending(&s->out) == 0)
+        return false;
+    n = send(s->sock, s->out.buf + s->out.start, frame_out_pending(&s->out),
+             MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR)
+        return true;
+    if (n < 0 && errno == EAGAIN) {
+        s->writable = false;
+        return false;
+    }
+    if (n < 0) {
+        close_session(s);
+        return true;
+    }
+    frame_out_sent(&s->out, (size_t)n);
+    return true;
+}
+
+static void begin_power(struct session *s, struct session_shared *shared)
+{
+    close_session(s);
+    power_start(&shared->power, &s->power, s->wants_restart,
+                session_now_ms());
+}
+
+/* The host has closed, or sends what nobody reads any more. */
+static void linger(struct session *s, struct session_shared *shared)
+{
+    uint8_t scrap[64];
+    ssize_t n;
+
+    do {
+        n = recv(s->sock, scrap, sizeof(scrap), MSG_DONTWAIT);
+    } while (n > 0 || (n < 0 && errno == EINTR));
+    if (n < 0 && errno == EAGAIN)
+        return;
+    begin_power(s, shared);
+}
+
+static bool pump_operation(struct session *s)
+{
+    bool progress = false;
+    int r;
+
+    if (s->state == SESSION_EXEC) {
+        progress = exec_pump(&s->exec, &s->out);
+        if (exec_is_finished(&s->exec) && exec_put_exit(&s->exec, &s->out)) {
+            begin_closing(s);
+            progress = true;
+        }
+    } else if (s->state == SESSION_COPY_OUT) {
+        size_t before = frame_out_pending(&s->out);
+
+        r = copy_out_pump(&s->copy_out, &s->out);
+        progress = r != 0 || s->copy_out.done ||
+                   frame_out_pending(&s->out) != before;
+        if (r != 0)
+            fail_about(s, AGENT_STAGE_PATH, r, 0, "cannot read",
+                       s->copy_out.path);
+        else if (s->copy_out.done)
+            begin_closing(s);
+    }
+    return progress;
+}
+
+/* What is sent in one piece costs one system call: send comes last. */
+static bool pump_once(struct session *s, struct session_shared *shared,
+                      uint32_t slot)
+{
+    bool progress = false;
+
+    if (s->state == SESSION_LINGER) {
+        linger(s, shared);
+        return false;
+    }
+    if (s->state != SESSION_CLOSING)
+        progress |= receive(s, shared, slot);
+    if (s->sock >= 0)
+        progress |= pump_operation(s);
+    if (s->sock >= 0)
+        progress |= transmit(s);
+    if (s->state == SESSION_CLOSING && frame_out_pending(&s->out) == 0) {
+        if (s->wants_power) {
+            s->state = SESSION_LINGER;
+            s->deadline_ms = session_now_ms() + SESSION_LINGER_MS;
+            return true;
+        }
+        close_session(s);
+    }
+    return progress;
+}
+
+bool session_pump(struct session *s, struct session_shared *shared,
+                  uint32_t slot)
+{
+    if (s->connecting)
+        return false;
+    for (int i = 0; i < PUMP_ROUNDS; i++) {
+        if (s->sock < 0 || !pump_once(s, shared, slot))
+            return false;
+    }
+    return s->sock >= 0;
+}
+
+/* ---- events ----------------------------------------------------------- */
+
+static void socket_event(struct session *s, uint32_t events)
+{
+    bool error = (events & (EPOLLERR | EPOLLHUP)) != 0;
+
+    if (s->sock < 0)
+        return;
+    if (s->connecting) {
+        if (error) {
+            close_session(s);
+            return;
+        }
+        if ((events & EPOLLOUT) != 0)
+            s->connecting = false;
+    }
+    if (error || (events & EPOLLRDHUP) != 0)
+        s->hup = true;
+    if (s->hup || (events & EPOLLIN) != 0)
+        s->readable = true;
+    if (error || (events & EPOLLOUT) != 0)
+        s->writable = true;
+}
+
+static void stream_event(struct exec_stream *stream, uint32_t events)
+{
+    if ((events & (EPOLLERR | EPOLLHUP)) != 0)
+        stream->hup = true;
+    if (stream->hup || (events & EPOLLIN) != 0)
+        stream->ready = true;
+}
+
+void session_event(struct session *s, enum watch_kind kind, uint32_t events)
+{
+    switch (kind) {
+    case WATCH_SOCKET:
+        socket_event(s, events);
+        break;
+    case WATCH_STDIN:
+        s->exec.in_ready = true;
+        break;
+    case WATCH_STDOUT:
+        stream_event(&s->exec.out[0], events);
+        /* With a terminal this descriptor is the input too. */
+        if ((events & (EPOLLOUT | EPOLLHUP)) != 0)
+            s->exec.in_ready = true;
+        break;
+    case WATCH_STDERR:
+        stream_event(&s->exec.out[1], events);
+        break;
+    case WATCH_LISTEN:
+    case WATCH_SIGNAL:
+    default:
+        break;
+    }
+}
+
+void session_before_reap(const struct session *s)
+{
+    if (s->deadline_ms != 0 && s->exec.pid > 0)
+        kill(-s->exec.pid, SIGKILL);
+}
+
+void session_reaped(struct session *s, int status, const struct rusage *usage)
+{
+    exec_reaped(&s->exec, status, usage);
+    if (s->state == SESSION_DYING)
+        s->state = SESSION_FREE;
+}
+
+void session_timeout(struct session *s, struct session_shared *shared,
+                     int64_t now_ms)
+{
+    if (s->deadline_ms == 0 || now_ms < s->deadline_ms)
+        return;
+    if (s->state == SESSION_LINGER) {
+        begin_power(s, shared);
+        return;
+    }
+    if (s->exec.pid > 0)
+        kill(-s->exec.pid, SIGKILL);
+    /* What remains is to reap it; that comes by itself. */
+    s->deadline_ms = INT64_MAX;
+}
+
+void session_abandon(struct session *s)
+{
+    if (s->sock >= 0)
+        close_session(s);
+    if (s->exec.pid > 0)
+        kill(-s->exec.pid, SIGKILL);
+}

@@ -1,0 +1,94 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# All tests, as CI runs them: set-up as quickstart.sh does it, then every
+# preset that the tests run in. Prints one closing line with the counts.
+#
+#   ./test.sh          everything
+#   ./test.sh --quick  release preset only
+
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=cmake/setup.sh
+. cmake/setup.sh
+
+quick=0
+case ${1:-} in
+--quick) quick=1 ;;
+"") ;;
+*) die "usage: ./test.sh [--quick]" ;;
+esac
+
+need_packages "${BUILD_PACKAGES[@]}" "${GUEST_PACKAGES[@]}" \
+  "${TEST_PACKAGES[@]}"
+if check_kvm; then
+  # A machine that can run guests must run all tests of guests.
+  export SPORE_MUST_WORK=1
+else
+  printf '%s\n' "Tests that need /dev/kvm are skipped."
+fi
+
+passed=0
+failed=0
+skipped=0
+logs=build/logs
+mkdir -p "$logs"
+
+# count LOG: adds what cmocka and bats report, one by one.
+count() {
+  local n
+  n=$(grep -cE '(\[       OK \]|: ok [0-9]+ )' "$1" || true)
+  passed=$((passed + n))
+  n=$(grep -cE ': ok [0-9]+ .*# skip|\[  SKIPPED \] [^0-9]' "$1" || true)
+  skipped=$((skipped + n))
+  n=$(grep -cE ': ok [0-9]+ .*# skip' "$1" || true)
+  passed=$((passed - n))
+}
+
+# check NAME COMMAND...: one test that is a command.
+check() {
+  local name=$1
+  shift
+  if step "$name" "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+  fi
+}
+
+# run PRESET CTEST-ARGUMENT...
+run() {
+  local preset=$1 log
+  shift
+  log=$logs/$preset.log
+  if ! step "tests of $preset" ctest --preset "$preset" -V "$@" \
+    --output-log "$log"; then
+    grep -E '\*\*\*(Failed|Timeout|Exception)|: not ok |\[  FAILED  \]' "$log" ||
+      true
+    failed=$((failed + $(grep -cE '\*\*\*(Failed|Timeout|Exception)' "$log" || true)))
+    [ "$failed" -gt 0 ] || failed=1
+  fi
+  grep -E '\*\*\*Skipped|# skip|\[  SKIPPED \] [^0-9]' "$log" | sort -u || true
+  count "$log"
+}
+
+check "shell scripts" shellcheck -x quickstart.sh test.sh \
+  guest/kernel/build.sh guest/rootfs/build.sh guest/initrd/build.sh .ci/run
+check "formatting" sh -c 'git ls-files "*.c" "*.h" |
+  xargs clang-format --dry-run --Werror'
+
+build release
+guest_artefacts
+run release
+
+if [ $quick -eq 0 ]; then
+  build dev
+  run dev -L 'unit|fuzz'
+  build asan
+  run asan -L 'unit|fuzz|kvm'
+  build tsan
+  run tsan -L 'unit|kvm'
+fi
+
+printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" -eq 0 ]

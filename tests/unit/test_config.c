@@ -1,0 +1,469 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/cc.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/num.h"
+#include "vmm/config.h"
+
+static const char full[] =
+    "{\"boot-source\": {\"kernel_image_path\": \"/k/vmlinux\","
+    " \"boot_args\": \"quiet foo=\\\"a root=b\\\" -- root=x\","
+    " \"initrd_path\": \"/k/initrd\"},"
+    " \"drives\": ["
+    "{\"drive_id\": \"rootfs\", \"path_on_host\": \"/d/\\u00e9.ext4\","
+    " \"is_root_device\": true, \"is_read_only\": true, \"partuuid\": null,"
+    " \"cache_type\": \"Writeback\", \"io_engine\": \"Async\","
+    " \"rate_limiter\": {}, \"socket\": null},"
+    "{\"drive_id\": \"data_2\", \"path_on_host\": \"d.img\","
+    " \"is_root_device\": false, \"cache_type\": \"Unsafe\","
+    " \"io_engine\": \"Sync\"}],"
+    " \"machine-config\": {\"vcpu_count\": 4, \"mem_size_mib\": 257,"
+    " \"smt\": false, \"cpu_template\": \"None\","
+    " \"track_dirty_pages\": false, \"huge_pages\": \"None\"},"
+    " \"vsock\": {\"guest_cid\": 42, \"vsock_id\": \"v\"},"
+    " \"network-interfaces\": [], \"pmem\": [], \"logger\": {},"
+    " \"metrics\": null, \"balloon\": null, \"entropy\": null,"
+    " \"mmds-config\": {}, \"cpu-config\": {}, \"serial\": {},"
+    " \"memory-hotplug\": null,"
+    " \"spore\": {\"agent\": false, \"exit_port\": true,"
+    " \"discovery\": \"cmdline\", \"mem_bytes\": 268439552}}";
+
+static int load(struct config *config, const char *json, struct err *err)
+{
+    return config_load_json(config, json, strlen(json), "guest.json", err);
+}
+
+static void expect_text_equal(const char *a, const char *b)
+{
+    if (a == NULL || b == NULL)
+        assert_true(a == b);
+    else
+        assert_string_equal(a, b);
+}
+
+static void expect_equal(const struct config *a, const struct config *b)
+{
+    expect_text_equal(a->kernel, b->kernel);
+    expect_text_equal(a->initrd, b->initrd);
+    expect_text_equal(a->boot_args, b->boot_args);
+    assert_int_equal(a->mem_bytes, b->mem_bytes);
+    assert_int_equal(a->vcpus, b->vcpus);
+    assert_int_equal(a->discovery, b->discovery);
+    assert_int_equal(a->has_agent, b->has_agent);
+    assert_int_equal(a->has_exit_port, b->has_exit_port);
+    assert_int_equal(a->guest_cid, b->guest_cid);
+    assert_int_equal(a->drive_count, b->drive_count);
+    for (uint32_t i = 0; i < a->drive_count; i++) {
+        const struct config_drive *x = &a->drives[i];
+        const struct config_drive *y = &b->drives[i];
+
+        assert_string_equal(x->id, y->id);
+        assert_string_equal(x->path, y->path);
+        assert_int_equal(x->is_root, y->is_root);
+        assert_int_equal(x->is_read_only, y->is_read_only);
+        assert_int_equal(x->is_writeback, y->is_writeback);
+        assert_int_equal(x->engine, y->engine);
+    }
+}
+
+static void expect_round_trip(const struct config *config)
+{
+    struct config again;
+    struct err err;
+    char *json = NULL;
+
+    assert_int_equal(config_to_json(config, &json, &err), 0);
+    config_init(&again);
+    if (load(&again, json, &err) != 0)
+        fail_msg("%s: %s", json, err.text);
+    expect_equal(config, &again);
+    config_fini(&again);
+    free(json);
+}
+
+static void test_defaults(void **state)
+{
+    struct config config;
+    struct err err;
+
+    (void)state;
+    config_init(&config);
+    assert_null(config.kernel);
+    assert_null(config.initrd);
+    assert_null(config.boot_args);
+    assert_int_equal(config.mem_bytes, 128 * NUM_MIB);
+    assert_int_equal(config.vcpus, 1);
+    assert_int_equal(config.drive_count, 0);
+    assert_int_equal(config.discovery, CONFIG_DISCOVERY_ACPI);
+    assert_true(config.has_agent);
+    assert_false(config.has_exit_port);
+    assert_int_equal(config.guest_cid, 3);
+    assert_int_equal(config_check(&config, &err), 0);
+    assert_int_equal(load(&config, "{}", &err), 0);
+    assert_int_equal(config.mem_bytes, 128 * NUM_MIB);
+    expect_round_trip(&config);
+    config_fini(&config);
+    config_fini(&config);
+}
+
+static void test_reads_every_key(void **state)
+{
+    struct config config;
+    struct err err;
+
+    (void)state;
+    config_init(&config);
+    if (load(&config, full, &err) != 0)
+        fail_msg("%s", err.text);
+    assert_string_equal(config.kernel, "/k/vmlinux");
+    assert_string_equal(config.initrd, "/k/initrd");
+    assert_string_equal(config.boot_args, "quiet foo=\"a root=b\" -- root=x");
+    assert_int_equal(config.mem_bytes, 268439552);
+    assert_int_equal(config.vcpus, 4);
+    assert_int_equal(config.drive_count, 2);
+    assert_string_equal(config.drives[0].id, "rootfs");
+    assert_string_equal(config.drives[0].path, "/d/\xc3\xa9.ext4");
+    assert_true(config.drives[0].is_root);
+    assert_true(config.drives[0].is_read_only);
+    assert_true(config.drives[0].is_writeback);
+    assert_int_equal(config.drives[0].engine, CONFIG_IO_ASYNC);
+    assert_string_equal(config.drives[1].id, "data_2");
+    assert_string_equal(config.drives[1].path, "d.img");
+    assert_false(config.drives[1].is_root);
+    assert_false(config.drives[1].is_read_only);
+    assert_false(config.drives[1].is_writeback);
+    assert_int_equal(config.drives[1].engine, CONFIG_IO_SYNC);
+    assert_int_equal(config.discovery, CONFIG_DISCOVERY_CMDLINE);
+    assert_false(config.has_agent);
+    assert_true(config.has_exit_port);
+    assert_int_equal(config.guest_cid, 42);
+    expect_round_trip(&config);
+    config_fini(&config);
+}
+
+static void test_load_goes_over_what_is_there(void **state)
+{
+    struct config config;
+    struct err err;
+
+    (void)state;
+    config_init(&config);
+    assert_int_equal(load(&config, full, &err), 0);
+    assert_int_equal(
+        load(&config,
+            "{\"boot-source\": {\"boot_args\": \"\", \"initrd_path\": null},"
+            " \"drives\": null, \"machine-config\": {\"mem_size_mib\": 64}}",
+            &err),
+        0);
+    assert_string_equal(config.kernel, "/k/vmlinux");
+    assert_string_equal(config.initrd, "/k/initrd");
+    assert_string_equal(config.boot_args, "");
+    assert_int_equal(config.mem_bytes, 64 * NUM_MIB);
+    assert_int_equal(config.vcpus, 4);
+    assert_int_equal(config.drive_count, 2);
+    assert_int_equal(
+        load(&config,
+            "{\"drives\": [{\"drive_id\": \"d\", \"path_on_host\": \"p\","
+            " \"is_root_device\": false}]}",
+            &err),
+        0);
+    assert_int_equal(config.drive_count, 1);
+    assert_string_equal(config.drives[0].id, "d");
+    assert_int_equal(config.drives[0].engine, CONFIG_IO_AUTO);
+    expect_round_trip(&config);
+    assert_int_equal(load(&config, "{\"drives\": []}", &err), 0);
+    assert_int_equal(config.drive_count, 0);
+    config_fini(&config);
+}
+
+/* A later failure must leave something that can be freed. */
+static void test_valid_after_failure(void **state)
+{
+    struct config config;
+    struct err err;
+
+    (void)state;
+    config_init(&config);
+    assert_int_equal(load(&config, full, &err), 0);
+    assert_int_equal(
+        load(&config,
+            "{\"drives\": [{\"drive_id\": \"d\", \"path_on_host\": \"p\","
+            " \"is_root_device\": false}, {\"drive_id\": \"e\","
+            " \"drive_idx\": 1}]}",
+            &err),
+        -EINVAL);
+    assert_string_equal(
+        err.text, "guest.json: drives[1].drive_idx: unknown key");
+    assert_int_equal(load(&config, full, &err), 0);
+    config_fini(&config);
+}
+
+static void test_memory_in_bytes(void **state)
+{
+    struct config config;
+    struct err err;
+
+    (void)state;
+    config_init(&config);
+    assert_int_equal(
+        load(&config, "{\"spore\": {\"mem_bytes\": 1052672}}", &err), 0);
+    assert_int_equal(config.mem_bytes, 1052672);
+    expect_round_trip(&config);
+    config_fini(&config);
+}
+
+static void test_bounds_strings(void **state)
+{
+    struct config config;
+    struct config_drive drive;
+    char id[CONFIG_ID_MAX + 2];
+    char text[4097];
+    struct err err;
+
+    (void)state;
+    config_init(&config);
+    memset(text, 'x', sizeof(text));
+    text[4095] = '\0';
+    config.boot_args = strdup(text);
+    config.kernel = strdup(text);
+    config.initrd = strdup(text);
+    assert_int_equal(config_check(&config, &err), 0);
+    expect_round_trip(&config);
+    text[4095] = 'x';
+    text[4096] = '\0';
+    free(config.boot_args);
+    config.boot_args = strdup(text);
+    assert_int_equal(config_check(&config, &err), -EINVAL);
+    assert_string_equal(
+        err.text, "boot-source.boot_args: longer than 4095 bytes");
+    free(config.initrd);
+    config.initrd = strdup(text);
+    assert_int_equal(config_check(&config, &err), -EINVAL);
+    assert_string_equal(
+        err.text, "boot-source.initrd_path: longer than 4095 bytes");
+    free(config.kernel);
+    config.kernel = strdup("a\x7f");
+    assert_int_equal(config_check(&config, &err), -EINVAL);
+    assert_string_equal(
+        err.text, "boot-source.kernel_image_path: control character at byte 1");
+    config_fini(&config);
+
+    config_init(&config);
+    memset(id, 'i', sizeof(id));
+    id[CONFIG_ID_MAX] = '\0';
+    text[4095] = '\0';
+    drive = (struct config_drive){.id = id, .path = text};
+    assert_int_equal(config_add_drive(&config, &drive, &err), 0);
+    assert_int_equal(config_check(&config, &err), 0);
+    expect_round_trip(&config);
+    config_clear_drives(&config);
+    id[CONFIG_ID_MAX] = 'i';
+    id[CONFIG_ID_MAX + 1] = '\0';
+    assert_int_equal(config_add_drive(&config, &drive, &err), 0);
+    assert_int_equal(config_check(&config, &err), -EINVAL);
+    config_fini(&config);
+}
+
+static void test_add_drive_is_bounded(void **state)
+{
+    char id[] = "a";
+    char path[] = "/p";
+    const struct config_drive drive = {
+        .id = id, .path = path, .is_read_only = true};
+    struct config config;
+    struct err err;
+
+    (void)state;
+    config_init(&config);
+    for (uint32_t i = 0; i < CONFIG_DRIVES_MAX; i++) {
+        id[0] = (char)('a' + i);
+        assert_int_equal(config_add_drive(&config, &drive, &err), 0);
+    }
+    assert_string_equal(config.drives[1].id, "b");
+    assert_int_equal(config_check(&config, &err), 0);
+    expect_round_trip(&config);
+    assert_int_equal(config_add_drive(&config, &drive, &err), -EINVAL);
+    assert_string_equal(err.text, "more than 16 drives");
+    assert_int_equal(config.drive_count, CONFIG_DRIVES_MAX);
+    config_fini(&config);
+}
+
+static void test_check_refuses_bad_values(void **state)
+{
+    struct config config;
+    struct err err;
+    char *json = NULL;
+
+    (void)state;
+    config_init(&config);
+    config.mem_bytes = NUM_MIB - NUM_PAGE_SIZE;
+    assert_int_equal(config_check(&config, &err), -ERANGE);
+    config.mem_bytes = NUM_MIB + 1;
+    assert_int_equal(config_check(&config, &err), -EINVAL);
+    config.mem_bytes = UINT64_MAX;
+    assert_int_equal(config_check(&config, &err), -ERANGE);
+    assert_int_equal(config_to_json(&config, &json, &err), -ERANGE);
+    assert_null(json);
+    config.mem_bytes = NUM_MIB;
+    assert_int_equal(config_check(&config, &err), 0);
+    config.vcpus = 0;
+    assert_int_equal(config_check(&config, &err), -ERANGE);
+    config.vcpus = CONFIG_VCPUS_MAX + 1;
+    assert_int_equal(config_check(&config, &err), -ERANGE);
+    config.vcpus = CONFIG_VCPUS_MAX;
+    config.guest_cid = 2;
+    assert_int_equal(config_check(&config, &err), -ERANGE);
+    config.guest_cid = UINT32_MAX;
+    assert_int_equal(config_check(&config, &err), -ERANGE);
+    config_fini(&config);
+}
+
+static void test_to_json_refuses_what_json_cannot_hold(void **state)
+{
+    struct config config;
+    struct err err;
+    char *json = NULL;
+
+    (void)state;
+    config_init(&config);
+    config.kernel = strdup("/\xff");
+    assert_int_equal(config_check(&config, &err), 0);
+    assert_int_equal(config_to_json(&config, &json, &err), -EILSEQ);
+    assert_null(json);
+    config_fini(&config);
+}
+
+static void test_parse_size(void **state)
+{
+    static const struct {
+        const char *text;
+        uint64_t bytes;
+    } good[] = {{"128", 128 * NUM_MIB}, {"128M", 128 * NUM_MIB},
+        {"128m", 128 * NUM_MIB}, {"2G", 2 * NUM_GIB}, {"2g", 2 * NUM_GIB},
+        {"512K", 512 * NUM_KIB}, {"4k", 4 * NUM_KIB}, {"007", 7 * NUM_MIB},
+        {"17592186044415", UINT64_C(17592186044415) << 20}};
+    static const char *const bad[] = {"", "M", "-1", "+1", " 1", "1 ", "1MB",
+        "1T", "1.5G", "0x10", "1K", "1026K", "17592186044416",
+        "18446744073709551615K", "18446744073709551616", "1\nM",
+        "99999999999999999999999999999999999999999999"};
+    uint64_t bytes = 0;
+    struct err err;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        assert_int_equal(config_parse_size(good[i].text, &bytes, &err), 0);
+        assert_int_equal(bytes, good[i].bytes);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        bytes = 77;
+        if (config_parse_size(bad[i], &bytes, &err) == 0)
+            fail_msg("'%s' was taken", bad[i]);
+        assert_int_equal(bytes, 77);
+        assert_int_equal(config_parse_size(bad[i], &bytes, NULL) < 0, 1);
+    }
+}
+
+static void test_cut_files_are_refused(void **state)
+{
+    (void)state;
+    for (size_t len = 0; len < sizeof(full) - 1; len++) {
+        char *cut = malloc(len == 0 ? 1 : len);
+        struct config config;
+        struct err err;
+
+        assert_non_null(cut);
+        memcpy(cut, full, len);
+        config_init(&config);
+        assert_int_equal(
+            config_load_json(&config, cut, len, "guest.json", &err), -EINVAL);
+        config_fini(&config);
+        free(cut);
+    }
+}
+
+/* Each byte of a good file changed: what is taken can be written again. */
+static void test_changed_bytes(void **state)
+{
+    static const char changes[] = {0, ' ', '"', '0', '9', '{', '}', '\\', 'x'};
+    char json[sizeof(full)];
+
+    (void)state;
+    for (size_t at = 0; at < sizeof(full) - 1; at++) {
+        for (size_t c = 0; c < sizeof(changes); c++) {
+            struct config config;
+            struct err err;
+
+            memcpy(json, full, sizeof(full));
+            json[at] = changes[c];
+            config_init(&config);
+            if (config_load_json(
+                    &config, json, sizeof(full) - 1, "guest.json", &err) == 0)
+                expect_round_trip(&config);
+            else
+                assert_memory_equal(err.text, "guest.json: ", 12);
+            config_fini(&config);
+        }
+    }
+}
+
+static void test_load_file(void **state)
+{
+    char path[] = "/tmp/spore-config-XXXXXX";
+    CC_CLEANUP(fd_closep) int fd = mkostemp(path, 0);
+    struct config config;
+    struct config expected;
+    struct err err;
+    char text[128];
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(fd_write_full(fd, full, sizeof(full) - 1), 0);
+    config_init(&config);
+    config_init(&expected);
+    assert_int_equal(config_load_file(&config, path, &err), 0);
+    assert_int_equal(load(&expected, full, &err), 0);
+    expect_equal(&config, &expected);
+    assert_int_equal(fd_write_full(fd, "x", 1), 0);
+    assert_int_equal(config_load_file(&config, path, &err), -EINVAL);
+    (void)snprintf(text, sizeof(text), "%s: line 1, column ", path);
+    assert_memory_equal(err.text, text, strlen(text));
+    assert_int_equal(ftruncate(fd, (off_t)CONFIG_FILE_MAX + 1), 0);
+    assert_int_equal(config_load_file(&config, path, &err), -EFBIG);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(config_load_file(&config, path, &err), -ENOENT);
+    config_fini(&config);
+    config_fini(&expected);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_reads_every_key),
+        cmocka_unit_test(test_load_goes_over_what_is_there),
+        cmocka_unit_test(test_valid_after_failure),
+        cmocka_unit_test(test_memory_in_bytes),
+        cmocka_unit_test(test_bounds_strings),
+        cmocka_unit_test(test_add_drive_is_bounded),
+        cmocka_unit_test(test_check_refuses_bad_values),
+        cmocka_unit_test(test_to_json_refuses_what_json_cannot_hold),
+        cmocka_unit_test(test_parse_size),
+        cmocka_unit_test(test_cut_files_are_refused),
+        cmocka_unit_test(test_changed_bytes),
+        cmocka_unit_test(test_load_file),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/console.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/num.h"
+
+/* Ctrl-], the way out of a serial console since telnet. */
+#define ESCAPE 0x1d
+
+static void keep_tail(
+    struct console *console, const uint8_t *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        console->tail[console->tail_count % CONSOLE_TAIL_MAX] = data[i];
+        console->tail_count++;
+    }
+}
+
+/*
+ * On a vCPU's thread. A sink that would block is left alone and watched on
+ * the loop; meanwhile the port tells the guest that it is not empty.
+ */
+static size_t on_output(void *opaque, const uint8_t *data, size_t len)
+{
+    struct console *console = opaque;
+    struct pollfd pfd = {.fd = console->out_fd, .events = POLLOUT};
+    ssize_t n;
+
+    if (console->out_fd < 0 || console->out_failed) {
+        keep_tail(console, data, len);
+        return len;
+    }
+    if (poll(&pfd, 1, 0) == 0) {
+        loop_post(console->loop, &console->watch_out);
+        return 0;
+    }
+    n = write(console->out_fd, data, len);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        loop_post(console->loop, &console->watch_out);
+        return 0;
+    }
+    if (n < 0) {
+        console->out_failed = true;
+        n = (ssize_t)len;
+    }
+    keep_tail(console, data, (size_t)n);
+    return (size_t)n;
+}
+
+static void do_watch_out(void *opaque)
+{
+    struct console *console = opaque;
+
+    /* What cannot be watched is never full: try again at once. */
+    if (!console->out_source.added &&
+        loop_add(console->loop, &console->out_source, EPOLLOUT) < 0) {
+        device_lock(&console->serial->dev);
+        serial_sink_ready(console->serial);
+        device_unlock(&console->serial->dev);
+    }
+}
+
+static void on_out_ready(void *opaque, uint32_t events)
+{
+    struct console *console = opaque;
+
+    (void)events;
+    loop_remove(console->loop, &console->out_source);
+    serial_sink_ready(console->serial);
+}
+
+/* The guest has taken input and there is room for more. */
+static void on_room(void *opaque)
+{
+    struct console *console = opaque;
+
+    loop_post(console->loop, &console->watch_in);
+}
+
+static void give_input(struct console *console)
+{
+    size_t n = serial_receive(console->serial,
+        console->input + console->input_at,
+        console->input_end - console->input_at);
+
+    console->input_at += n;
+}
+
+static void do_watch_in(void *opaque)
+{
+    struct console *console = opaque;
+
+    device_lock(&console->serial->dev);
+    give_input(console);
+    device_unlock(&console->serial->dev);
+    if (console->input_at == console->input_end && !console->input_ended &&
+        !console->in_source.added &&
+        loop_add(console->loop, &console->in_source, EPOLLIN) < 0)
+        console->input_ended = true;
+}
+
+static void on_input(void *opaque, uint32_t events)
+{
+    struct console *console = opaque;
+    ssize_t n;
+
+    (void)events;
+    n = read(console->in_source.fd, console->input, sizeof(console->input));
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n <= 0) {
+        console->input_ended = true;
+        loop_remove(console->loop, &console->in_source);
+        return;
+    }
+    if (console->on_escape != NULL &&
+        memchr(console->input, ESCAPE, (size_t)n) != NULL) {
+        console->on_escape(console->opaque);
+        return;
+    }
+    console->input_at = 0;
+    console->input_end = (size_t)n;
+    give_input(console);
+    if (console->input_at < console->input_end)
+        loop_remove(console->loop, &console->in_source);
+}
+
+void console_init(
+    struct console *console, struct loop *loop, int out_fd, int in_fd)
+{
+    *console = (struct console){.loop = loop, .out_fd = out_fd};
+    console->out_source = (struct loop_source){
+        .fd = out_fd, .handle = on_out_ready, .opaque = console};
+    console->in_source = (struct loop_source){
+        .fd = in_fd, .handle = on_input, .opaque = console};
+    console->watch_out =
+        (struct loop_call){.run = do_watch_out, .opaque = console};
+    console->watch_in =
+        (struct loop_call){.run = do_watch_in, .opaque = console};
+}
+
+void console_fini(struct console *console)
+{
+    if (console->loop == NULL)
+        return;
+    loop_remove(console->loop, &console->out_source);
+    loop_remove(console->loop, &console->in_source);
+    loop_unpost(console->loop, &console->watch_out);
+    loop_unpost(console->loop, &console->watch_in);
+    console->loop = NULL;
+}
+
+void console_set_escape(struct console *console,
+    void (*on_escape)(void *opaque), void *opaque)
+{
+    console->on_escape = on_escape;
+    console->opaque = opaque;
+}
+
+struct serial_host console_host(struct console *console)
+{
+    return (struct serial_host){
+        .write = on_output, .room = on_room, .opaque = console};
+}
+
+int console_attach(
+    struct console *console, struct serial *serial, struct err *err)
+{
+    int rc;
+
+    console->serial = serial;
+    console->out_source.dev = &serial->dev;
+    console->in_source.dev = &serial->dev;
+    if (console->in_source.fd < 0)
+        return 0;
+    rc = loop_add(console->loop, &console->in_source, EPOLLIN);
+    /* A regular file cannot be polled; it has no place as a keyboard. */
+    if (rc < 0 && rc != -EPERM)
+        return err_sys(err, rc, "cannot watch standard input");
+    return 0;
+}
+
+size_t console_tail(const struct console *console, char *buf, size_t size)
+{
+    uint64_t have = num_min(console->tail_count, CONSOLE_TAIL_MAX);
+    uint64_t n = num_min(have, size);
+    uint64_t start = console->tail_count - n;
+    size_t skip = 0;
+
+    for (uint64_t i = 0; i < n; i++)
+        buf[i] = (char)console->tail[(start + i) % CONSOLE_TAIL_MAX];
+    /* Starts at a line's beginning if the cut was within one. */
+    if (n < console->tail_count) {
+        const char *newline = memchr(buf, '\n', n);
+
+        if (newline != NULL && (size_t)(newline - buf) + 1 < n)
+            skip = (size_t)(newline - buf) + 1;
+        memmove(buf, buf + skip, n - skip);
+    }
+    return n - skip;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Where the guest's serial port leads: to a descriptor, and always into a
+ * memory of the last lines, from which a failed boot is explained.
+ *
+ * Thread rule: console_host's callbacks come with the serial device's lock
+ * held, on vCPU threads; everything else on the loop's thread.
+ * Guest-controlled: all bytes; they are kept in bounded memory and passed on
+ * as they are.
+ */
+#ifndef VMM_CONSOLE_H
+#define VMM_CONSOLE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/core/loop.h"
+#include "vmm/hw/serial.h"
+
+#define CONSOLE_TAIL_MAX 8192u
+
+struct console {
+    struct loop *loop;
+    struct serial *serial; /* set by console_attach */
+    int out_fd;            /* borrowed; -1: the tail only */
+    struct loop_source out_source;
+    struct loop_source in_source; /* standard input, or fd -1 */
+    struct loop_call watch_out;   /* from a vCPU thread to the loop */
+    struct loop_call watch_in;
+    bool out_failed;  /* nobody reads any more: output is dropped */
+    bool input_ended; /* end of file on in_source */
+    uint8_t input[64]; /* read and not yet taken by the guest */
+    size_t input_at;
+    size_t input_end;
+    void (*on_escape)(void *opaque); /* the user typed Ctrl-] */
+    void *opaque;
+    uint64_t tail_count; /* bytes ever written */
+    uint8_t tail[CONSOLE_TAIL_MAX];
+};
+
+/* `out_fd` and `in_fd` are borrowed and may be -1. */
+void console_init(
+    struct console *console, struct loop *loop, int out_fd, int in_fd);
+void console_fini(struct console *console);
+
+/* Has Ctrl-] on the input call `on_escape` and not go to the guest. */
+void console_set_escape(struct console *console,
+    void (*on_escape)(void *opaque), void *opaque);
+
+/* What serial_init is given. */
+struct serial_host console_host(struct console *console);
+
+/* Connects the port that was made with console_host; input may flow now. */
+CC_MUST_CHECK int console_attach(
+    struct console *console, struct serial *serial, struct err *err);
+
+/*
+ * Copies the last lines written, at most `size` bytes, whole lines where
+ * possible; bytes copied. After the vCPUs have stopped.
+ */
+size_t console_tail(const struct console *console, char *buf, size_t size);
+
+#endif

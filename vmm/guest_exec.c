@@ -1,0 +1,496 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/guest_exec.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "guest/agent/proto.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/num.h"
+
+/* The request, or one STDIN frame and some control frames, at a time. */
+#define TX_ROOM (AGENT_FRAME_MAX + 4096)
+
+/* Read at once from standard input. */
+#define INPUT_CHUNK 32768u
+
+static void on_socket(void *opaque, uint32_t events);
+static void on_input(void *opaque, uint32_t events);
+static void on_out_drained(void *opaque);
+static void pump_input(struct guest_exec *exec);
+
+static void free_resources(struct guest_exec *exec)
+{
+    loop_remove(exec->loop, &exec->socket);
+    loop_remove(exec->loop, &exec->input);
+    fd_closep(&exec->socket.fd);
+    outstream_fini(&exec->out);
+    outstream_fini(&exec->err);
+    free(exec->rx);
+    free(exec->tx);
+    exec->rx = NULL;
+    exec->tx = NULL;
+}
+
+void guest_exec_fini(struct guest_exec *exec)
+{
+    if (exec->loop != NULL)
+        free_resources(exec);
+    *exec = (struct guest_exec){0};
+}
+
+/* Ends the command as far as its user is concerned, once. */
+static void finish(struct guest_exec *exec)
+{
+    if (exec->phase == GUEST_EXEC_DONE)
+        return;
+    exec->phase = GUEST_EXEC_DONE;
+    loop_remove(exec->loop, &exec->socket);
+    loop_remove(exec->loop, &exec->input);
+    exec->on_done(exec->opaque, &exec->result);
+}
+
+/* Whether both our outputs have taken all they were given. */
+static bool outputs_idle(const struct guest_exec *exec)
+{
+    return !outstream_is_busy(&exec->out) && !outstream_is_busy(&exec->err);
+}
+
+static void end_when_drained(struct guest_exec *exec)
+{
+    loop_remove(exec->loop, &exec->input);
+    loop_remove(exec->loop, &exec->socket);
+    exec->phase = GUEST_EXEC_DRAINING;
+    if (outputs_idle(exec))
+        finish(exec);
+}
+
+static void fail(struct guest_exec *exec, int status, const char *text)
+{
+    exec->result.is_error = true;
+    exec->result.status = status;
+    (void)snprintf(
+        exec->result.text, sizeof(exec->result.text), "%s", text);
+    end_when_drained(exec);
+}
+
+/* What the loop is to wait for on the socket now. */
+static void update_socket(struct guest_exec *exec)
+{
+    uint32_t events = 0;
+
+    if (exec->phase >= GUEST_EXEC_DRAINING)
+        return;
+    if (outputs_idle(exec))
+        events |= EPOLLIN;
+    if (exec->tx_at < exec->tx_end)
+        events |= EPOLLOUT;
+    if (loop_change(exec->loop, &exec->socket, events) < 0)
+        fail(exec, 125, "cannot watch the connection to the agent");
+}
+
+static void flush_tx(struct guest_exec *exec)
+{
+    while (exec->tx_at < exec->tx_end) {
+        ssize_t n = send(exec->socket.fd, exec->tx + exec->tx_at,
+            exec->tx_end - exec->tx_at, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        /*
+         * A peer that has closed may have sent its reason first: what is to
+         * be sent is dropped, and reading finds the reason or the end.
+         */
+        if (n < 0 && errno != EAGAIN)
+            exec->tx_at = exec->tx_end;
+        if (n < 0)
+            break;
+        exec->tx_at += (size_t)n;
+    }
+    if (exec->tx_at == exec->tx_end) {
+        exec->tx_at = 0;
+        exec->tx_end = 0;
+    }
+}
+
+/* Whether a frame of `payload` bytes can be queued now. */
+static bool has_tx_room(const struct guest_exec *exec, size_t payload)
+{
+    return TX_ROOM - exec->tx_end >= sizeof(struct agent_frame) + payload;
+}
+
+static void queue_frame(
+    struct guest_exec *exec, uint16_t type, const void *payload, size_t len)
+{
+    struct agent_frame head = {.length = agent_le32_put((uint32_t)len),
+        .type = agent_le16_put(type)};
+
+    assert(len <= AGENT_PAYLOAD_MAX && has_tx_room(exec, len));
+    memcpy(exec->tx + exec->tx_end, &head, sizeof(head));
+    if (len > 0)
+        memcpy(exec->tx + exec->tx_end + sizeof(head), payload, len);
+    exec->tx_end += sizeof(head) + len;
+    flush_tx(exec);
+}
+
+static void watch_input(struct guest_exec *exec, bool on)
+{
+    if (exec->input_is_file || exec->input.fd < 0)
+        return;
+    if (on && !exec->input.added) {
+        int rc = loop_add(exec->loop, &exec->input, EPOLLIN);
+
+        if (rc == -EPERM)
+            exec->input_is_file = true;
+        else if (rc < 0)
+            fail(exec, 125, "cannot watch standard input");
+    } else if (!on) {
+        loop_remove(exec->loop, &exec->input);
+    }
+}
+
+static bool input_wanted(const struct guest_exec *exec)
+{
+    return exec->phase == GUEST_EXEC_RUNNING && !exec->input_ended &&
+           exec->input.fd >= 0 && exec->input_window > 0 &&
+           exec->tx_end == 0;
+}
+
+/* Reads once from standard input and sends it on. */
+static void forward_input(struct guest_exec *exec)
+{
+    uint8_t buf[INPUT_CHUNK];
+    ssize_t n = read(
+        exec->input.fd, buf, num_min(sizeof(buf), exec->input_window));
+
+    if (n < 0 && (errno == EINTR || errno == EAGAIN))
+        return;
+    if (n <= 0) {
+        exec->input_ended = true;
+        queue_frame(exec, AGENT_STDIN_EOF, NULL, 0);
+        return;
+    }
+    exec->input_window -= (uint32_t)n;
+    queue_frame(exec, AGENT_STDIN, buf, (size_t)n);
+}
+
+static void pump_input(struct guest_exec *exec)
+{
+    watch_input(exec, input_wanted(exec));
+    while (exec->input_is_file && input_wanted(exec))
+        forward_input(exec);
+    update_socket(exec);
+}
+
+static void on_input(void *opaque, uint32_t events)
+{
+    struct guest_exec *exec = opaque;
+
+    (void)events;
+    if (input_wanted(exec))
+        forward_input(exec);
+    pump_input(exec);
+}
+
+static void do_output(struct guest_exec *exec, struct outstream *stream,
+    const uint8_t *data, size_t len)
+{
+    int rc = outstream_write(stream, data, len);
+
+    /* As a shell reports a command whose reader went away. */
+    if (rc == -EPIPE)
+        fail(exec, 128 + SIGPIPE, "");
+    else if (rc < 0)
+        fail(exec, 125, "cannot write the command's output");
+}
+
+static void do_hello(struct guest_exec *exec, struct bytes_reader *r)
+{
+    struct agent_hello hello;
+
+    bytes_get(r, &hello, sizeof(hello));
+    if (r->failed || agent_le32_get(hello.magic) != AGENT_MAGIC) {
+        fail(exec, 125, "the agent sent a malformed greeting");
+        return;
+    }
+    if (agent_le16_get(hello.version) != AGENT_VERSION) {
+        fail(exec, 125, "the agent speaks another version of the protocol");
+        return;
+    }
+    exec->input_window = agent_le32_get(hello.stdin_window);
+    exec->phase = GUEST_EXEC_WAITING;
+}
+
+static void do_error(struct guest_exec *exec, struct bytes_reader *r)
+{
+    struct agent_error error;
+    char text[AGENT_ERROR_TEXT_MAX + 1];
+    size_t len;
+    int status;
+
+    bytes_get(r, &error, sizeof(error));
+    len = num_min(bytes_left(r), AGENT_ERROR_TEXT_MAX);
+    bytes_get(r, text, len);
+    text[len] = '\0';
+    status = agent_le16_get(error.status) & 0xff;
+    fail(exec, status == 0 ? 125 : status,
+        len == 0 ? "the agent gave no reason" : text);
+}
+
+static void do_exit(struct guest_exec *exec, struct bytes_reader *r)
+{
+    struct agent_exit end;
+    uint32_t signal;
+
+    bytes_get(r, &end, sizeof(end));
+    if (r->failed) {
+        fail(exec, 125, "the agent sent a malformed exit status");
+        return;
+    }
+    signal = agent_le32_get(end.signal);
+    exec->result.status = signal != 0
+                              ? 128 + (int)(signal & 0x7f)
+                              : (int)(agent_le32_get(end.status) & 0xff);
+    end_when_drained(exec);
+}
+
+static void do_ack(struct guest_exec *exec, struct bytes_reader *r)
+{
+    struct agent_stdin_ack ack;
+    uint64_t window;
+
+    bytes_get(r, &ack, sizeof(ack));
+    window = (uint64_t)exec->input_window + agent_le32_get(ack.bytes);
+    exec->input_window = (uint32_t)num_min(window, UINT32_MAX);
+    if ((agent_le32_get(ack.flags) & AGENT_STDIN_CLOSED) != 0)
+        exec->input_ended = true;
+    pump_input(exec);
+}
+
+static void do_frame(
+    struct guest_exec *exec, uint16_t type, struct bytes_reader *r)
+{
+    if (exec->phase == GUEST_EXEC_HELLO) {
+        if (type == AGENT_HELLO)
+            do_hello(exec, r);
+        else
+            fail(exec, 125, "the agent did not greet");
+        return;
+    }
+    switch (type) {
+    case AGENT_STARTED:
+        if (exec->phase != GUEST_EXEC_WAITING)
+            break;
+        exec->phase = GUEST_EXEC_RUNNING;
+        if (exec->on_started != NULL)
+            exec->on_started(exec->opaque);
+        pump_input(exec);
+        return;
+    case AGENT_STDOUT:
+        do_output(exec, &exec->out, r->data, r->size);
+        return;
+    case AGENT_STDERR:
+        do_output(exec, &exec->err, r->data, r->size);
+        return;
+    case AGENT_STDIN_ACK:
+        do_ack(exec, r);
+        return;
+    case AGENT_EXIT:
+        do_exit(exec, r);
+        return;
+    case AGENT_ERROR:
+        do_error(exec, r);
+        return;
+    default:
+        break;
+    }
+    fail(exec, 125, "the agent sent an unexpected frame");
+}
+
+/* Bytes that the frame being received takes, its header included. */
+static size_t frame_size(const struct guest_exec *exec)
+{
+    struct agent_frame head;
+
+    if (exec->rx_len < sizeof(head))
+        return sizeof(head);
+    memcpy(&head, exec->rx, sizeof(head));
+    return sizeof(head) + agent_le32_get(head.length);
+}
+
+static void read_frames(struct guest_exec *exec)
+{
+    while (exec->phase < GUEST_EXEC_DRAINING && outputs_idle(exec)) {
+        size_t want = frame_size(exec);
+        ssize_t n;
+
+        if (want > AGENT_FRAME_MAX) {
+            fail(exec, 125, "the agent sent a frame that is too long");
+            return;
+        }
+        if (exec->rx_len == want && want >= sizeof(struct agent_frame)) {
+            struct agent_frame head;
+            struct bytes_reader r;
+
+            memcpy(&head, exec->rx, sizeof(head));
+            bytes_reader_init(&r, exec->rx + sizeof(head),
+                want - sizeof(head));
+            exec->rx_len = 0;
+            do_frame(exec, agent_le16_get(head.type), &r);
+            continue;
+        }
+        n = recv(exec->socket.fd, exec->rx + exec->rx_len,
+            want - exec->rx_len, MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n <= 0) {
+            fail(exec, 125, "the guest closed the connection to its agent");
+            return;
+        }
+        exec->rx_len += (size_t)n;
+    }
+}
+
+static void on_socket(void *opaque, uint32_t events)
+{
+    struct guest_exec *exec = opaque;
+
+    (void)events;
+    flush_tx(exec);
+    read_frames(exec);
+    if (exec->phase < GUEST_EXEC_DRAINING)
+        pump_input(exec);
+}
+
+static void on_out_drained(void *opaque)
+{
+    struct guest_exec *exec = opaque;
+
+    if (exec->out.error != 0 || exec->err.error != 0) {
+        fail(exec, 128 + SIGPIPE, "");
+    } else if (exec->phase == GUEST_EXEC_DRAINING) {
+        if (outputs_idle(exec))
+            finish(exec);
+    } else {
+        on_socket(exec, 0);
+    }
+}
+
+static uint16_t count_strings(const char *const *strings)
+{
+    uint16_t n = 0;
+
+    while (strings != NULL && strings[n] != NULL && n < UINT16_MAX)
+        n++;
+    return n;
+}
+
+static void put_strings(struct bytes_writer *w, const char *const *strings)
+{
+    for (size_t i = 0; strings != NULL && strings[i] != NULL; i++)
+        bytes_put(w, strings[i], strlen(strings[i]) + 1);
+}
+
+static int queue_request(struct guest_exec *exec,
+    const struct guest_exec_config *config, struct err *err)
+{
+    uint16_t argc = count_strings(config->argv);
+    uint16_t envc = count_strings(config->env);
+    struct agent_exec request = {
+        .flags = agent_le32_put(
+            (config->tty ? AGENT_EXEC_TTY : 0) |
+            (config->stdin_fd >= 0 ? AGENT_EXEC_STDIN : 0)),
+        .rows = agent_le16_put(config->rows),
+        .cols = agent_le16_put(config->cols),
+        .argc = agent_le16_put(argc),
+        .envc = agent_le16_put(envc),
+    };
+    uint8_t *payload = malloc(AGENT_PAYLOAD_MAX);
+    struct bytes_writer w;
+
+    if (payload == NULL)
+        return err_sys(err, ENOMEM, "command line");
+    bytes_writer_init(&w, payload, AGENT_PAYLOAD_MAX);
+    bytes_put(&w, &request, sizeof(request));
+    bytes_put_zero(&w, 2); /* user and directory: the agent's defaults */
+    put_strings(&w, config->argv);
+    put_strings(&w, config->env);
+    if (!w.failed)
+        queue_frame(exec, AGENT_EXEC, payload, w.pos);
+    free(payload);
+    if (w.failed || (uint32_t)argc + envc > AGENT_EXEC_STRINGS_MAX)
+        return err_set(err, E2BIG,
+            "command line and environment exceed %u bytes or %u words",
+            AGENT_PAYLOAD_MAX, AGENT_EXEC_STRINGS_MAX);
+    return 0;
+}
+
+int guest_exec_start(struct guest_exec *exec, struct loop *loop,
+    int socket_fd, const struct guest_exec_config *config, struct err *err)
+{
+    int rc;
+
+    assert(config->argv != NULL && config->argv[0] != NULL);
+    *exec = (struct guest_exec){.loop = loop,
+        .phase = GUEST_EXEC_HELLO,
+        .socket = {.fd = socket_fd, .handle = on_socket, .opaque = exec},
+        .input = {.fd = config->stdin_fd, .handle = on_input, .opaque = exec},
+        .on_started = config->on_started,
+        .on_done = config->on_done,
+        .opaque = config->opaque};
+    outstream_init(
+        &exec->out, loop, config->stdout_fd, on_out_drained, exec);
+    outstream_init(
+        &exec->err, loop, config->stderr_fd, on_out_drained, exec);
+    exec->rx = malloc(AGENT_FRAME_MAX);
+    exec->tx = malloc(TX_ROOM);
+    if (exec->rx == NULL || exec->tx == NULL) {
+        rc = err_sys(err, ENOMEM, "buffers of the agent's connection");
+        goto fail;
+    }
+    rc = queue_request(exec, config, err);
+    if (rc < 0)
+        goto fail;
+    rc = loop_add(loop, &exec->socket,
+        exec->tx_at < exec->tx_end ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    if (rc < 0) {
+        rc = err_sys(err, rc, "cannot watch the agent's connection");
+        goto fail;
+    }
+    return 0;
+fail:
+    guest_exec_fini(exec);
+    return rc;
+}
+
+void guest_exec_signal(struct guest_exec *exec, int signal)
+{
+    struct agent_signal frame = {.signal = agent_le32_put((uint32_t)signal)};
+
+    if (exec->phase != GUEST_EXEC_RUNNING ||
+        !has_tx_room(exec, sizeof(frame)))
+        return;
+    queue_frame(exec, AGENT_SIGNAL, &frame, sizeof(frame));
+    update_socket(exec);
+}
+
+void guest_exec_resize(struct guest_exec *exec, uint16_t rows, uint16_t cols)
+{
+    struct agent_winsize frame = {
+        .rows = agent_le16_put(rows), .cols = agent_le16_put(cols)};
+
+    if (exec->phase != GUEST_EXEC_RUNNING ||
+        !has_tx_room(exec, sizeof(frame)))
+        return;
+    queue_frame(exec, AGENT_WINSIZE, &frame, sizeof(frame));
+    update_socket(exec);
+}

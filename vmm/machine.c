@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/machine.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "guest/agent_image.h"
+#include "vmm/hw/boot.h"
+#include "vmm/machine_devices.h"
+
+/*
+ * Ours unless the user gives boot_args: ends with the machine, quiet, one
+ * serial port, which is the console.
+ */
+#define BOOT_ARGS_DEFAULT                                                      \
+    "console=ttyS0 quiet reboot=k panic=-1 8250.nr_uarts=1"
+
+/* What a guest kernel must do without where ring 0 is emulated. */
+#define BOOT_ARGS_RING0_EMULATED                                               \
+    "noxsave clearcpuid=popcnt,cx16,smap nokaslr softkvm"
+
+static void do_end(void *opaque)
+{
+    struct machine *m = opaque;
+
+    m->host.on_end(m->host.opaque, &m->end);
+}
+
+/*
+ * From any thread, with a device's lock held perhaps. The guest stops at
+ * once: every vCPU is told to quit before its next instruction.
+ */
+static void end_machine(struct machine *m, enum machine_end_kind kind,
+    uint8_t status, const char *text)
+{
+    bool first;
+
+    (void)pthread_mutex_lock(&m->end_lock);
+    first = !m->has_ended;
+    if (first) {
+        m->has_ended = true;
+        m->end = (struct machine_end){.kind = kind, .status = status};
+        (void)snprintf(m->end.text, sizeof(m->end.text), "%s", text);
+    }
+    (void)pthread_mutex_unlock(&m->end_lock);
+    if (!first)
+        return;
+    for (uint32_t i = 0; i < m->vcpu_count; i++)
+        vcpu_request(&m->vcpus[i], VCPU_QUIT);
+    loop_post(m->host.loop, &m->end_call);
+}
+
+static void on_power_off(void *opaque)
+{
+    end_machine(opaque, MACHINE_POWERED_OFF, 0, "the guest powered off");
+}
+
+static void on_reset(void *opaque)
+{
+    end_machine(opaque, MACHINE_RESET, 0, "the guest asked for a reset");
+}
+
+static void on_panic(void *opaque, uint8_t event)
+{
+    (void)event;
+    end_machine(opaque, MACHINE_PANICKED, 0, "the guest's kernel panicked");
+}
+
+static void on_exit_port(void *opaque, uint8_t status)
+{
+    end_machine(opaque, MACHINE_EXITED, status, "the guest ended itself");
+}
+
+static void on_vcpu_stop(void *opaque, const struct vcpu_stop *stop)
+{
+    end_machine(opaque, MACHINE_FAULTED, 0, stop->text);
+}
+
+static int build_vm(struct machine *m, struct err *err)
+{
+    int rc = gmem_init(&m->mem, m->config->mem_bytes, err);
+
+    if (rc == 0)
+        rc = kvm_vm_init(&m->vm, m->host.kvm, err);
+    if (rc == 0)
+        rc = kvm_vm_add_memory(&m->vm, &m->mem, err);
+    if (rc == 0)
+        rc = kvm_vm_add_irqchip(&m->vm, err);
+    return rc;
+}
+
+static int build_cmdline(
+    struct machine *m, struct cmdline *line, struct err *err)
+{
+    const char *args = m->config->boot_args;
+    int rc;
+
+    cmdline_init(line);
+    rc = cmdline_append(line, args == NULL ? BOOT_ARGS_DEFAULT : args, err);
+    if (rc == 0 && m->host.kvm->features.ring0_emulated)
+        rc = cmdline_append(line, BOOT_ARGS_RING0_EMULATED, err);
+    for (uint32_t i = 0; rc == 0 && i < m->config->drive_count; i++) {
+        const struct config_drive *drive = &m->config->drives[i];
+        char words[32];
+
+        if (!drive->is_root)
+            continue;
+        (void)snprintf(words, sizeof(words), "root=/dev/vd%c %s",
+            (char)('a' + (int)i), drive->is_read_only ? "ro" : "rw");
+        rc = cmdline_append(line, words, err);
+    }
+    if (rc == 0 && m->config->has_agent) {
+        char words[32];
+
+        (void)snprintf(words, sizeof(words), "spore.timeline=0x%x",
+            LAYOUT_PORT_TIMELINE);
+        rc = cmdline_append(line, words, err);
+    }
+    return rc;
+}
+
+static int load_guest(
+    struct machine *m, struct boot_entry *ret_entry, struct err *err)
+{
+    struct image_source initrds[2];
+    struct cmdline line;
+    struct boot_config boot = {.initrds = initrds, .cmdline = line.text};
+    int rc;
+
+    boot.kernel = (struct image_source){.kind = IMAGE_PATH,
+        .name = m->config->kernel != NULL ? m->config->kernel
+                                          : m->host.kernel_path};
+    if (m->config->initrd != NULL)
+        initrds[boot.initrd_count++] = (struct image_source){
+            .kind = IMAGE_PATH, .name = m->config->initrd};
+    /* Last, so that its /init is the one that counts. */
+    if (m->config->has_agent)
+        initrds[boot.initrd_count++] =
+            (struct image_source){.kind = IMAGE_BYTES,
+                .name = "agent",
+                .data = agent_image,
+                .size = (size_t)(agent_image_end - agent_image)};
+    rc = build_cmdline(m, &line, err);
+    if (rc == 0)
+        rc = machine_devices_describe(m, &line, &boot.rsdp, err);
+    if (rc == 0)
+        rc = boot_load(&m->mem, &boot, ret_entry, err);
+    return rc;
+}
+
+static int build_vcpus(
+    struct machine *m, const struct boot_entry *entry, struct err *err)
+{
+    uint32_t count = m->config->vcpus;
+    int rc = cpuid_init(&m->cpuid, m->host.kvm, err);
+
+    if (rc < 0)
+        return rc;
+    m->vcpus = calloc(count, sizeof(m->vcpus[0]));
+    if (m->vcpus == NULL)
+        return err_sys(err, ENOMEM, "%u vCPUs", count);
+    for (uint32_t i = 0; i < count; i++) {
+        struct vcpu_config config = {.id = i,
+            .vcpus = count,
+            .pio = &m->pio,
+            .mmio = &m->mmio,
+            .on_stop = on_vcpu_stop,
+            .opaque = m};
+
+        rc = vcpu_init(&m->vcpus[i], &m->vm, &m->cpuid, &config, err);
+        if (rc < 0)
+            return rc;
+        m->vcpu_count = i + 1;
+    }
+    return vcpu_set_boot_state(&m->vcpus[0], entry, err);
+}
+
+int machine_init(struct machine *m, const struct config *config,
+    const struct machine_host *host, struct err *err)
+{
+    const struct machine_events events = {.power_off = on_power_off,
+        .reset = on_reset,
+        .panic = on_panic,
+        .exit = on_exit_port,
+        .opaque = m};
+    struct boot_entry entry;
+    int rc;
+
+    *m = (struct machine){.host = *host,
+        .config = config,
+        .mem = {.fd = -1},
+        .vm = {.fd = -1},
+        .power_button = {.fd = -1},
+        .end_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER,
+        .end_call = {.run = do_end, .opaque = m}};
+    bus_init(&m->pio);
+    bus_init(&m->mmio);
+    rc = build_vm(m, err);
+    if (rc < 0)
+        goto fail;
+    timings_mark(host->timings, TIMINGS_KVM);
+    rc = machine_devices_init(m, &events, err);
+    if (rc < 0)
+        goto fail;
+    rc = load_guest(m, &entry, err);
+    if (rc < 0)
+        goto fail;
+    timings_mark(host->timings, TIMINGS_KERNEL);
+    rc = build_vcpus(m, &entry, err);
+    if (rc < 0)
+        goto fail;
+    return 0;
+fail:
+    machine_fini(m);
+    return rc;
+}
+
+void machine_fini(struct machine *m)
+{
+    /* All are told first, so that they end side by side. */
+    for (uint32_t i = 0; i < m->vcpu_count; i++)
+        vcpu_request(&m->vcpus[i], VCPU_QUIT);
+    for (uint32_t i = 0; i < m->vcpu_count; i++)
+        vcpu_fini(&m->vcpus[i]);
+    if (m->host.loop != NULL)
+        loop_unpost(m->host.loop, &m->end_call);
+    free(m->vcpus);
+    cpuid_fini(&m->cpuid);
+    machine_devices_fini(m);
+    irqchip_fini(&m->irqchip);
+    if (m->vm.kvm != NULL)
+        kvm_vm_fini(&m->vm);
+    if (m->config != NULL)
+        gmem_fini(&m->mem);
+    *m = (struct machine){.mem = {.fd = -1}, .vm = {.fd = -1}};
+}
+
+int machine_start(struct machine *m, struct err *err)
+{
+    int rc = vcpu_install_kick(err);
+
+    if (rc < 0)
+        return rc;
+    rc = vmgenid_bump(&m->vmgenid, err);
+    if (rc < 0)
+        return rc;
+    timings_mark(m->host.timings, TIMINGS_GUEST);
+    for (uint32_t i = 0; i < m->vcpu_count; i++) {
+        rc = vcpu_start(&m->vcpus[i], err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+void machine_pause(struct machine *m)
+{
+    for (uint32_t i = 0; i < m->vcpu_count; i++)
+        vcpu_request(&m->vcpus[i], VCPU_PAUSE);
+    for (uint32_t i = 0; i < m->vcpu_count; i++)
+        vcpu_wait(&m->vcpus[i]);
+}
+
+void machine_resume(struct machine *m)
+{
+    for (uint32_t i = 0; i < m->vcpu_count; i++)
+        vcpu_request(&m->vcpus[i], VCPU_RUN);
+    for (uint32_t i = 0; i < m->vcpu_count; i++)
+        vcpu_wait(&m->vcpus[i]);
+}
+
+void machine_power_button(struct machine *m)
+{
+    irq_raise(&m->power_button);
+}

@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine: guest memory, interrupt controller, devices, vCPUs and the guest
+ * loaded into them, built from one description.
+ *
+ * Owns all parts. The device table is explicit and in one order, which is the
+ * order of sections in a snapshot.
+ *
+ * Thread rule: the owner's thread, which also runs the loop; vCPU threads
+ * reach it only through the devices' callbacks, which end the machine. The
+ * first end wins, stops every vCPU, and is told to the owner once, on the
+ * loop.
+ */
+#ifndef VMM_MACHINE_H
+#define VMM_MACHINE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "virtio/vsock.h"
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+#include "vmm/config.h"
+#include "vmm/console.h"
+#include "vmm/core/bus.h"
+#include "vmm/core/gmem.h"
+#include "vmm/core/loop.h"
+#include "vmm/core/uring.h"
+#include "vmm/hw/acpi_pm.h"
+#include "vmm/hw/cpuid.h"
+#include "vmm/hw/exitport.h"
+#include "vmm/hw/i8042.h"
+#include "vmm/hw/irqchip.h"
+#include "vmm/hw/kvm.h"
+#include "vmm/hw/pvpanic.h"
+#include "vmm/hw/rtc.h"
+#include "vmm/hw/serial.h"
+#include "vmm/hw/vcpu.h"
+#include "vmm/hw/vmgenid.h"
+#include "vmm/machine_drive.h"
+#include "vmm/timings.h"
+
+#define MACHINE_DEVICES_MAX (12u + CONFIG_DRIVES_MAX)
+
+enum machine_end_kind {
+    MACHINE_POWERED_OFF, /* ACPI S5 */
+    MACHINE_RESET,       /* the guest pulsed the reset line */
+    MACHINE_PANICKED,    /* the guest's kernel said so through pvpanic */
+    MACHINE_EXITED,      /* exit port: see status */
+    MACHINE_FAULTED,     /* a vCPU can run no further: see text */
+};
+
+struct machine_end {
+    enum machine_end_kind kind;
+    uint8_t status; /* MACHINE_EXITED */
+    char text[256]; /* one line for people */
+};
+
+/* What the owner of a machine gives it; borrowed. */
+struct machine_host {
+    const struct kvm *kvm;
+    struct loop *loop;
+    struct console *console;
+    struct timings *timings;
+    const char *kernel_path; /* where config.kernel is NULL */
+    void (*on_end)(void *opaque, const struct machine_end *end);
+    /* Guest connections to the monitor's own ports; NULL: none. */
+    vsock_accept_fn *accept;
+    void *opaque;
+};
+
+struct machine {
+    struct machine_host host;
+    const struct config *config; /* borrowed */
+    struct gmem mem;
+    struct kvm_vm vm;
+    struct irqchip irqchip;
+    struct bus pio;
+    struct bus mmio;
+
+    struct serial serial;
+    struct i8042 i8042;
+    struct rtc rtc;
+    struct pvpanic pvpanic;
+    struct acpi_pm acpi_pm;
+    struct vmgenid vmgenid;
+    struct exitport exitport;
+    struct exitport timeline;
+    struct machine_drive *drives[CONFIG_DRIVES_MAX];
+    struct vsock *vsock;
+    struct uring *uring; /* of all drives; NULL until one wants it */
+    uint32_t virtio_count;
+    struct irq_line power_button;
+
+    struct device *devices[MACHINE_DEVICES_MAX];
+    uint32_t device_count;
+
+    struct cpuid cpuid;
+    struct vcpu *vcpus;
+    uint32_t vcpu_count; /* made so far */
+
+    pthread_mutex_t end_lock; /* protects the next two */
+    bool has_ended;
+    struct machine_end end;
+    struct loop_call end_call;
+};
+
+/*
+ * Builds the machine and loads the guest; no vCPU runs yet. `config` has
+ * passed config_check and, like what `host` names, outlives the machine.
+ */
+CC_MUST_CHECK int machine_init(struct machine *m, const struct config *config,
+    const struct machine_host *host, struct err *err);
+
+/* Stops the vCPUs and frees all; fine on a zeroed or half-made machine. */
+void machine_fini(struct machine *m);
+
+CC_MUST_CHECK int machine_start(struct machine *m, struct err *err);
+
+/* Returns when no vCPU is in the guest, its I/O instructions completed. */
+void machine_pause(struct machine *m);
+void machine_resume(struct machine *m);
+
+/* Presses the power button: an orderly end, if the guest listens. */
+void machine_power_button(struct machine *m);
+
+#endif

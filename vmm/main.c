@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * spore: one binary, one subcommand each.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/cc.h"
+#include "vmm/doctor.h"
+#include "vmm/run.h"
+
+static int cmd_version(int argc, char **argv);
+static int cmd_help(int argc, char **argv);
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *text;
+} commands[] = {
+    {"run", cmd_run, "boot Linux in a microVM and run a command in it"},
+    {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
+    {"version", cmd_version, "print the version"},
+    {"help", cmd_help, "print this text"},
+};
+
+static void print_usage(FILE *out)
+{
+    (void)fputs("usage: spore COMMAND [options]\n\n", out);
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+        (void)fprintf(
+            out, "  %-10s %s\n", commands[i].name, commands[i].text);
+    (void)fputs("\nspore COMMAND --help describes a command.\n", out);
+}
+
+static int cmd_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    (void)puts("spore " SPORE_VERSION);
+    return 0;
+}
+
+static int cmd_help(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    print_usage(stdout);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : NULL;
+
+    if (name == NULL) {
+        print_usage(stderr);
+        return 2;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
+        name = "version";
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        if (strcmp(name, commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    }
+    (void)fprintf(stderr,
+        "spore: there is no command '%s': see spore --help\n", name);
+    return 2;
+}

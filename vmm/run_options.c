@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/run_options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/base/clock.h"
+#include "vmm/base/log.h"
+
+#define TIMEOUT_MAX_S 31536000.0
+
+const char run_options_help[] =
+    "usage: spore run [options] [--] [COMMAND [ARGUMENT...]]\n"
+    "\n"
+    "Boots Linux in a microVM, runs COMMAND in it (a shell without one) and\n"
+    "ends with its exit status.\n"
+    "\n"
+    "  -k, --kernel FILE       guest kernel: ELF vmlinux or bzImage\n"
+    "  -i, --initrd FILE       initial RAM disk, in front of the agent's\n"
+    "  -r, --rootfs FILE[,ro]  root file system image; none: the initrd\n"
+    "  -d, --disk FILE[,ro]    further drive, up to 15\n"
+    "  -m, --mem SIZE          guest memory: 128 (MiB), 512K, 2G\n"
+    "  -c, --cpus N            virtual CPUs, 1 to 32\n"
+    "  -a, --cmdline WORDS     kernel command line instead of the default one\n"
+    "  -f, --config FILE       machine description in JSON; options go on top\n"
+    "      --console[=WHERE]   serial port: stdio (the default of --console;\n"
+    "                          no agent), stderr, or a file\n"
+    "      --discovery HOW     devices through acpi or cmdline\n"
+    "  -e, --env NAME=VALUE    environment of COMMAND; may be repeated\n"
+    "  -t, --tty               give COMMAND a terminal\n"
+    "  -T, --no-tty            do not, even if ours is one\n"
+    "      --timeout SECONDS   end with status 124 after this time\n"
+    "      --timings[=json]    print the boot timeline on standard error\n"
+    "  -v, --verbose           more messages; twice for all\n"
+    "  -h, --help              this text\n"
+    "\n"
+    "Exit status: COMMAND's; 128 + N if signal N ended it; 124 time-out;\n"
+    "125 the machine failed; 126 COMMAND cannot be run; 127 not found.\n";
+
+enum {
+    OPT_CONSOLE = 256,
+    OPT_DISCOVERY,
+    OPT_TIMEOUT,
+    OPT_TIMINGS,
+};
+
+static const char short_options[] = "+k:i:r:d:m:c:a:f:e:tTvh";
+
+static const struct option long_options[] = {
+    {"kernel", required_argument, NULL, 'k'},
+    {"initrd", required_argument, NULL, 'i'},
+    {"rootfs", required_argument, NULL, 'r'},
+    {"disk", required_argument, NULL, 'd'},
+    {"mem", required_argument, NULL, 'm'},
+    {"cpus", required_argument, NULL, 'c'},
+    {"cmdline", required_argument, NULL, 'a'},
+    {"config", required_argument, NULL, 'f'},
+    {"console", optional_argument, NULL, OPT_CONSOLE},
+    {"discovery", required_argument, NULL, OPT_DISCOVERY},
+    {"env", required_argument, NULL, 'e'},
+    {"tty", no_argument, NULL, 't'},
+    {"no-tty", no_argument, NULL, 'T'},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"timings", optional_argument, NULL, OPT_TIMINGS},
+    {"verbose", no_argument, NULL, 'v'},
+    {"help", no_argument, NULL, 'h'},
+    {NULL, 0, NULL, 0},
+};
+
+static int replace_string(char **at, const char *value, struct err *err)
+{
+    char *copy = strdup(value);
+
+    if (copy == NULL)
+        return err_sys(err, ENOMEM, "command line");
+    free(*at);
+    *at = copy;
+    return 0;
+}
+
+static int parse_cpus(const char *text, uint32_t *ret_cpus, struct err *err)
+{
+    char *end;
+    unsigned long n;
+
+    errno = 0;
+    n = strtoul(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' ||
+        n < 1 || n > CONFIG_VCPUS_MAX)
+        return err_set(err, EINVAL, "--cpus %s: it must be 1 to %u", text,
+            CONFIG_VCPUS_MAX);
+    *ret_cpus = (uint32_t)n;
+    return 0;
+}
+
+static int parse_timeout(const char *text, uint64_t *ret_ns, struct err *err)
+{
+    char *end;
+    double s;
+
+    errno = 0;
+    s = strtod(text, &end);
+    if (errno != 0 || end == text || *end != '\0' ||
+        !(s > 0 && s <= TIMEOUT_MAX_S))
+        return err_set(err, EINVAL,
+            "--timeout %s: it must be a number of seconds above 0", text);
+    *ret_ns = (uint64_t)(s * (double)CLOCK_NS_PER_S);
+    return 0;
+}
+
+/* FILE[,ro] of --rootfs and --disk. */
+static int add_drive(struct config *config, const char *text, bool is_root,
+    struct err *err)
+{
+    static const char suffix[] = ",ro";
+    size_t len = strlen(text);
+    size_t cut = sizeof(suffix) - 1;
+    bool read_only = len > cut && strcmp(text + len - cut, suffix) == 0;
+    char id[16];
+    char *path = strndup(text, read_only ? len - cut : len);
+    struct config_drive drive = {.id = id,
+        .path = path,
+        .is_root = is_root,
+        .is_read_only = read_only,
+        .is_writeback = true};
+    int rc;
+
+    if (path == NULL)
+        return err_sys(err, ENOMEM, "command line");
+    if (is_root)
+        (void)snprintf(id, sizeof(id), "rootfs");
+    else
+        (void)snprintf(id, sizeof(id), "disk%u", config->drive_count);
+    rc = config_add_drive(config, &drive, err);
+    free(path);
+    return rc;
+}
+
+static int parse_console(
+    struct run_options *o, const char *text, struct err *err)
+{
+    if (text == NULL || strcmp(text, "stdio") == 0) {
+        o->console = RUN_CONSOLE_STDIO;
+        o->config.has_agent = false;
+        o->config.has_exit_port = true;
+    } else if (strcmp(text, "stderr") == 0) {
+        o->console = RUN_CONSOLE_STDERR;
+    } else if (text[0] != '\0') {
+        o->console = RUN_CONSOLE_FILE;
+        o->console_file = text;
+    } else {
+        return err_set(err, EINVAL, "--console= is empty");
+    }
+    return 0;
+}
+
+static int parse_discovery(
+    struct config *config, const char *text, struct err *err)
+{
+    if (strcmp(text, "acpi") == 0)
+        config->discovery = CONFIG_DISCOVERY_ACPI;
+    else if (strcmp(text, "cmdline") == 0)
+        config->discovery = CONFIG_DISCOVERY_CMDLINE;
+    else
+        return err_set(
+            err, EINVAL, "--discovery %s: it must be acpi or cmdline", text);
+    return 0;
+}
+
+static int parse_timings(
+    struct run_options *o, const char *text, struct err *err)
+{
+    if (text == NULL || strcmp(text, "text") == 0)
+        o->timings = RUN_TIMINGS_TEXT;
+    else if (strcmp(text, "json") == 0)
+        o->timings = RUN_TIMINGS_JSON;
+    else
+        return err_set(
+            err, EINVAL, "--timings=%s: it must be text or json", text);
+    return 0;
+}
+
+static int add_env(struct run_options *o, const char *text, struct err *err)
+{
+    if (strchr(text, '=') == NULL || text[0] == '=')
+        return err_set(err, EINVAL, "--env %s: it must be NAME=VALUE", text);
+    if (o->env_count == RUN_ENV_MAX)
+        return err_set(err, E2BIG, "--env: at most %u", RUN_ENV_MAX);
+    o->env[o->env_count++] = text;
+    return 0;
+}
+
+/* The machine's own options; 1 if `opt` is not one of them. */
+static int parse_machine_option(
+    struct run_options *o, int opt, struct err *err)
+{
+    switch (opt) {
+    case 'k':
+        return replace_string(&o->config.kernel, optarg, err);
+    case 'i':
+        return replace_string(&o->config.initrd, optarg, err);
+    case 'a':
+        return replace_string(&o->config.boot_args, optarg, err);
+    case 'r':
+        o->no_root = strcmp(optarg, "none") == 0;
+        return o->no_root ? 0 : add_drive(&o->config, optarg, true, err);
+    case 'd':
+        return add_drive(&o->config, optarg, false, err);
+    case 'm':
+        return config_parse_size(optarg, &o->config.mem_bytes, err);
+    case 'c':
+        return parse_cpus(optarg, &o->config.vcpus, err);
+    case OPT_CONSOLE:
+        return parse_console(o, optarg, err);
+    case OPT_DISCOVERY:
+        return parse_discovery(&o->config, optarg, err);
+    default:
+        return 1;
+    }
+}
+
+static int parse_option(
+    struct run_options *o, int opt, int *verbosity, struct err *err)
+{
+    int rc = parse_machine_option(o, opt, err);
+
+    if (rc <= 0)
+        return rc;
+    switch (opt) {
+    case 'f':
+        return 0; /* read before all others */
+    case 'e':
+        return add_env(o, optarg, err);
+    case 't':
+        o->tty = RUN_TTY_ON;
+        return 0;
+    case 'T':
+        o->tty = RUN_TTY_OFF;
+        return 0;
+    case OPT_TIMEOUT:
+        return parse_timeout(optarg, &o->timeout_ns, err);
+    case OPT_TIMINGS:
+        return parse_timings(o, optarg, err);
+    case 'v':
+        (*verbosity)++;
+        return 0;
+    case 'h':
+        o->help = true;
+        return 0;
+    default:
+        return err_set(err, EINVAL, "see spore run --help");
+    }
+}
+
+/* The file comes first, wherever its option stands. */
+static int load_config_file(
+    struct run_options *o, int argc, char **argv, struct err *err)
+{
+    int opt;
+
+    optind = 1;
+    opterr = 0;
+    while ((opt = getopt_long(
+                argc, argv, short_options, long_options, NULL)) != -1) {
+        if (opt == 'f') {
+            int rc = config_load_file(&o->config, optarg, err);
+
+            if (rc < 0)
+                return rc;
+        }
+    }
+    return 0;
+}
+
+int run_options_parse(
+    struct run_options *options, int argc, char **argv, struct err *err)
+{
+    int verbosity = 0;
+    int rc;
+    int opt;
+
+    *options = (struct run_options){0};
+    config_init(&options->config);
+    rc = load_config_file(options, argc, argv, err);
+    if (rc < 0)
+        return rc;
+    optind = 1;
+    opterr = 0;
+    while ((opt = getopt_long(
+                argc, argv, short_options, long_options, NULL)) != -1) {
+        if (opt == '?' || opt == ':')
+            return err_set(err, EINVAL,
+                "%s: unknown option, or its value is missing: see spore run "
+                "--help",
+                argv[optind - 1]);
+        rc = parse_option(options, opt, &verbosity, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (verbosity > 0)
+        log_set_level(verbosity > 1 ? LOG_DEBUG : LOG_INFO);
+    if (optind < argc)
+        options->command = (const char *const *)(void *)(argv + optind);
+    if (options->help)
+        return 0;
+    if (options->command != NULL && !options->config.has_agent)
+        return err_set(err, EINVAL,
+            "a command needs the agent: leave --console or the command out");
+    return config_check(&options->config, err);
+}
+
+void run_options_fini(struct run_options *options)
+{
+    config_fini(&options->config);
+}

@@ -55,6 +55,7 @@ void config_fini(struct config *config)
     free(config->kernel);
     free(config->initrd);
     free(config->boot_args);
+    free(config->vsock_path);
     *config = (struct config){0};
 }
 
@@ -183,6 +184,8 @@ static int check_boot_source(const struct config *config, struct err *err)
         rc = check_path("boot-source.kernel_image_path", config->kernel, err);
     if (rc == 0 && config->initrd != NULL)
         rc = check_path("boot-source.initrd_path", config->initrd, err);
+    if (rc == 0 && config->vsock_path != NULL)
+        rc = check_path("vsock.uds_path", config->vsock_path, err);
     if (rc == 0 && config->boot_args != NULL)
         rc = check_text(
             "boot-source.boot_args", config->boot_args, ARGS_BYTES_MAX, err);

@@ -51,6 +51,7 @@ struct config {
     bool has_agent;     /* load the agent and give it a vsock device */
     bool has_exit_port; /* a write to LAYOUT_PORT_EXIT ends the VM */
     uint32_t guest_cid; /* of the vsock device; 3 or above */
+    char *vsock_path;   /* its Unix socket on the host; NULL: none */
 };
 
 /* The defaults: 1 vCPU, 128 MiB, agent, no drives. */

@@ -364,11 +364,16 @@ static int read_vsock_id(struct reader *r, const json_t *value)
     return json_is_string(value) ? 0 : must_be(r, "a string");
 }
 
+static int read_vsock_path(struct reader *r, const json_t *value)
+{
+    return read_string(r, value, &r->config->vsock_path);
+}
+
 static int read_vsock(struct reader *r, const json_t *value)
 {
     static const struct key keys[] = {
         {"guest_cid", read_guest_cid, false},
-        {"uds_path", read_no_string, false},
+        {"uds_path", read_vsock_path, false},
         {"vsock_id", read_vsock_id, false},
     };
 
@@ -526,13 +531,13 @@ static json_t *pack_config(const struct config *config, json_error_t *error)
         exact = json_integer((json_int_t)config->mem_bytes);
     /* "o" takes over its object even when packing fails. */
     return json_pack_ex(error, 0,
-        "{s:{s:s*, s:s*, s:s*}, s:o, s:{s:I, s:I}, s:{s:I}, "
-        "s:{s:b, s:b, s:s, s:o*}}",
+        "{s:{s:s*, s:s*, s:s*}, s:o, s:{s:I, s:I}, "
+        "s:{s:I, s:s*}, s:{s:b, s:b, s:s, s:o*}}",
         "boot-source", "kernel_image_path", config->kernel, "boot_args",
         config->boot_args, "initrd_path", config->initrd, "drives", drives,
         "machine-config", "vcpu_count", (json_int_t)config->vcpus,
         "mem_size_mib", (json_int_t)mib, "vsock", "guest_cid",
-        (json_int_t)config->guest_cid, "spore", "agent", (int)config->has_agent,
+        (json_int_t)config->guest_cid, "uds_path", config->vsock_path, "spore", "agent", (int)config->has_agent,
         "exit_port", (int)config->has_exit_port, "discovery",
         config->discovery == CONFIG_DISCOVERY_ACPI ? "acpi" : "cmdline",
         "mem_bytes", exact);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "guest/agent_image.h"
+#include "vmm/base/log.h"
 #include "vmm/hw/boot.h"
 #include "vmm/machine_devices.h"
 
@@ -92,15 +93,18 @@ static int build_vm(struct machine *m, struct err *err)
     return rc;
 }
 
-static int build_cmdline(
-    struct machine *m, struct cmdline *line, struct err *err)
+/*
+ * The user's words come last, so that they win over ours, and so that what
+ * follows a "--" in them is init's.
+ */
+static int build_cmdline(struct machine *m, struct cmdline *line,
+    gpa_t *ret_rsdp, struct err *err)
 {
     const char *args = m->config->boot_args;
-    int rc;
+    int rc = 0;
 
     cmdline_init(line);
-    rc = cmdline_append(line, args == NULL ? BOOT_ARGS_DEFAULT : args, err);
-    if (rc == 0 && m->host.kvm->features.ring0_emulated)
+    if (m->host.kvm->features.ring0_emulated)
         rc = cmdline_append(line, BOOT_ARGS_RING0_EMULATED, err);
     for (uint32_t i = 0; rc == 0 && i < m->config->drive_count; i++) {
         const struct config_drive *drive = &m->config->drives[i];
@@ -119,6 +123,15 @@ static int build_cmdline(
             LAYOUT_PORT_TIMELINE);
         rc = cmdline_append(line, words, err);
     }
+    if (rc == 0)
+        rc = machine_devices_describe(m, line, ret_rsdp, err);
+    if (rc == 0)
+        rc = cmdline_append(
+            line, args == NULL ? BOOT_ARGS_DEFAULT : args, err);
+    if (rc == 0 && line->len > CMDLINE_LINUX_MAX)
+        log_warn("machine",
+            "the kernel command line has %zu bytes: Linux drops all but %u",
+            line->len, CMDLINE_LINUX_MAX);
     return rc;
 }
 
@@ -143,9 +156,7 @@ static int load_guest(
                 .name = "agent",
                 .data = agent_image,
                 .size = (size_t)(agent_image_end - agent_image)};
-    rc = build_cmdline(m, &line, err);
-    if (rc == 0)
-        rc = machine_devices_describe(m, &line, &boot.rsdp, err);
+    rc = build_cmdline(m, &line, &boot.rsdp, err);
     if (rc == 0)
         rc = boot_load(&m->mem, &boot, ret_entry, err);
     return rc;

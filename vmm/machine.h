@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #include "virtio/vsock.h"
+#include "virtio/vsock_uds.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/config.h"
@@ -89,6 +90,7 @@ struct machine {
     struct exitport timeline;
     struct machine_drive *drives[CONFIG_DRIVES_MAX];
     struct vsock *vsock;
+    struct vsock_uds *vsock_uds; /* NULL: no socket on the host */
     struct uring *uring; /* of all drives; NULL until one wants it */
     uint32_t virtio_count;
     struct irq_line power_button;

@@ -166,6 +166,24 @@ static int add_drives(struct machine *m, struct err *err)
     return 0;
 }
 
+static int add_vsock_uds(struct machine *m, struct err *err)
+{
+    int rc;
+
+    if (m->config->vsock_path == NULL)
+        return 0;
+    m->vsock_uds = calloc(1, sizeof(*m->vsock_uds));
+    if (m->vsock_uds == NULL)
+        return err_sys(err, ENOMEM, "%s", m->config->vsock_path);
+    rc = vsock_uds_open(
+        m->vsock_uds, m->vsock, m->config->vsock_path, -1, err);
+    if (rc < 0) {
+        free(m->vsock_uds);
+        m->vsock_uds = NULL;
+    }
+    return rc;
+}
+
 static int add_vsock(struct machine *m, struct err *err)
 {
     struct vsock_config config = {
@@ -173,7 +191,7 @@ static int add_vsock(struct machine *m, struct err *err)
     struct virtio_host host;
     int rc;
 
-    if (!m->config->has_agent)
+    if (!m->config->has_agent && m->config->vsock_path == NULL)
         return 0;
     rc = next_virtio(m, &host, err);
     if (rc < 0)
@@ -191,7 +209,7 @@ static int add_vsock(struct machine *m, struct err *err)
         vsock_set_accept(m->vsock, VSOCK_ACCEPT_MONITOR, m->host.accept,
             m->host.opaque);
     map_virtio(m, &m->vsock->virtio);
-    return 0;
+    return add_vsock_uds(m, err);
 }
 
 int machine_devices_init(struct machine *m,
@@ -210,6 +228,9 @@ int machine_devices_init(struct machine *m,
 
 void machine_devices_fini(struct machine *m)
 {
+    if (m->vsock_uds != NULL)
+        vsock_uds_close(m->vsock_uds);
+    free(m->vsock_uds);
     if (m->vsock != NULL)
         vsock_fini(m->vsock);
     free(m->vsock);

@@ -449,8 +449,6 @@ static void tear_down(struct run *run)
 static void print_timings(struct run *run)
 {
     timings_mark(&run->timings, TIMINGS_EXIT);
-    timings_mark_at(
-        &run->timings, TIMINGS_PROCESS, clock_process_start_ns());
     if (run->options.timings == RUN_TIMINGS_JSON)
         timings_print_json(&run->timings, stderr);
     else
@@ -503,6 +501,8 @@ int cmd_run(int argc, char **argv)
         return STATUS_MONITOR;
     }
     timings_mark(&run->timings, TIMINGS_MAIN);
+    timings_mark_at(&run->timings, TIMINGS_PROCESS,
+        run->timings.at_ns[TIMINGS_MAIN] - clock_process_cpu_ns());
     init(run);
     if (run_options_parse(&run->options, argc, argv, &err) < 0) {
         complain(run, err.text);

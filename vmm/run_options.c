@@ -28,6 +28,7 @@ const char run_options_help[] =
     "  -f, --config FILE       machine description in JSON; options go on top\n"
     "      --console[=WHERE]   serial port: stdio (the default of --console;\n"
     "                          no agent), stderr, or a file\n"
+    "      --vsock PATH        Unix socket on the host for the guest's vsock\n"
     "      --discovery HOW     devices through acpi or cmdline\n"
     "  -e, --env NAME=VALUE    environment of COMMAND; may be repeated\n"
     "  -t, --tty               give COMMAND a terminal\n"
@@ -45,6 +46,7 @@ enum {
     OPT_DISCOVERY,
     OPT_TIMEOUT,
     OPT_TIMINGS,
+    OPT_VSOCK,
 };
 
 static const char short_options[] = "+k:i:r:d:m:c:a:f:e:tTvh";
@@ -64,6 +66,7 @@ static const struct option long_options[] = {
     {"tty", no_argument, NULL, 't'},
     {"no-tty", no_argument, NULL, 'T'},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"vsock", required_argument, NULL, OPT_VSOCK},
     {"timings", optional_argument, NULL, OPT_TIMINGS},
     {"verbose", no_argument, NULL, 'v'},
     {"help", no_argument, NULL, 'h'},
@@ -215,6 +218,8 @@ static int parse_machine_option(
         return parse_cpus(optarg, &o->config.vcpus, err);
     case OPT_CONSOLE:
         return parse_console(o, optarg, err);
+    case OPT_VSOCK:
+        return replace_string(&o->config.vsock_path, optarg, err);
     case OPT_DISCOVERY:
         return parse_discovery(&o->config, optarg, err);
     default:

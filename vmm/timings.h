@@ -14,7 +14,7 @@
 #include "vmm/base/cc.h"
 
 enum timings_phase {
-    TIMINGS_PROCESS,     /* the process was started (to 10 ms) */
+    TIMINGS_PROCESS,     /* the process was started, by its processor time */
     TIMINGS_MAIN,        /* main() entered */
     TIMINGS_KVM,         /* VM with memory and interrupt controller */
     TIMINGS_KERNEL,      /* kernel, initrd and tables are in guest memory */

@@ -3,7 +3,8 @@
  * Port and MMIO accesses without end, from which a paused processor's state
  * can be judged. ecx is the number of the round, written to port 0x700 and
  * to 0xd0000000; the answers of port 0x704 and 0xd0000004 go to eax and edi.
- * The addresses behind the four accesses are at MAILBOX.
+ * The addresses behind the four accesses, and that of the round's start, are
+ * at MAILBOX.
  */
 #include "pvh.h"
 
@@ -15,10 +16,10 @@ start:
         movl    $port_read, MAILBOX + 4
         movl    $mmio_written, MAILBOX + 8
         movl    $mmio_read, MAILBOX + 12
+        movl    $round, MAILBOX + 16
         xorl    %ecx, %ecx
         xorl    %edi, %edi
-        xorl    %esi, %esi
-.Lround:
+round:
         incl    %ecx
         movl    %ecx, %eax
         movw    $PORT, %dx
@@ -31,4 +32,4 @@ port_read:
 mmio_written:
         movl    MMIO + 4, %edi
 mmio_read:
-        jmp     .Lround
+        jmp     round

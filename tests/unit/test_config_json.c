@@ -167,8 +167,6 @@ static void test_refuses_what_is_not_served(void **state)
         {"{\"balloon\": {\"amount_mib\": 1}}", "balloon"},
         {"{\"entropy\": {}}", "entropy"},
         {"{\"memory-hotplug\": {}}", "memory-hotplug"},
-        {"{\"vsock\": {\"guest_cid\": 3, \"uds_path\": \"/v\"}}",
-            "vsock.uds_path"},
         {"{\"machine-config\": {\"smt\": true}}", "machine-config.smt"},
         {"{\"machine-config\": {\"cpu_template\": \"T2\"}}",
             "machine-config.cpu_template"},

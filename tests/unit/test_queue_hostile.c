@@ -218,6 +218,18 @@ static void test_indirect_mistakes_are_refused(void **state)
     expect_refused(f, "nested");
 }
 
+static void test_indirect_table_longer_than_the_queue_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct drive_buffer bufs[SIZE + 1];
+
+    for (uint16_t i = 0; i < SIZE + 1; i++)
+        bufs[i] = (struct drive_buffer){DATA + i, 1, true};
+    start(f, VIRTIO_F_INDIRECT_DESC);
+    (void)drive_add_indirect(&f->d, TABLE, bufs, SIZE + 1);
+    expect_refused(f, "length of an indirect table");
+}
+
 static void test_indirect_needs_negotiation(void **state)
 {
     struct fixture *f = *state;
@@ -335,6 +347,7 @@ int main(void)
         T(test_chain_of_4_gib_is_refused),
         T(test_index_beyond_the_table_is_refused),
         T(test_indirect_mistakes_are_refused),
+        T(test_indirect_table_longer_than_the_queue_is_refused),
         T(test_indirect_needs_negotiation),
         T(test_available_index_may_not_jump),
         T(test_more_chains_than_descriptors_are_refused),

@@ -7,6 +7,8 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -474,6 +476,59 @@ static void test_load_brings_its_cid(void **state)
     assert_int_equal(drive_read(dev, VIRTIO_MMIO_CONFIG), 77);
 }
 
+/* Takes every caller, and is gone at once; to some it says a word. */
+static int accept_and_leave(
+    void *opaque, uint32_t guest_port, uint32_t host_port)
+{
+    int fds[2];
+
+    (void)opaque;
+    (void)guest_port;
+    vsock_guest_pair(fds);
+    if (host_port % 2 == 0)
+        assert_int_equal(send(fds[0], "x", 1, MSG_NOSIGNAL), 1);
+    (void)close(fds[0]);
+    return fds[1];
+}
+
+#define RESETS 300u
+
+static void *run_vcpu(void *opaque)
+{
+    struct fixture *f = opaque;
+
+    for (uint32_t i = 0; i < RESETS; i++) {
+        vsock_guest_drive(&f->g);
+        vsock_guest_post_rx(&f->g, 4);
+        for (uint32_t k = 0; k < 6; k++) {
+            struct vsock_header h = vsock_guest_header(k, k, VSOCK_OP_REQUEST);
+
+            h.buf_alloc = le32_put(ROOM);
+            vsock_guest_send(&f->g, &h, NULL, 0, 0);
+        }
+        if (i % 3 == 0)
+            (void)sched_yield();
+        drive_write(device_of(f), VIRTIO_MMIO_STATUS, 0);
+    }
+    loop_stop(&f->g.loop);
+    return NULL;
+}
+
+/* What the loop watches is closed on its thread, whoever resets. */
+static void test_resets_by_a_vcpu_while_the_loop_runs(void **state)
+{
+    struct fixture *f = *state;
+    pthread_t vcpu;
+
+    vsock_set_accept(&f->g.vsock, VSOCK_ACCEPT_BACKEND, accept_and_leave, NULL);
+    assert_int_equal(pthread_create(&vcpu, NULL, run_vcpu, f), 0);
+    assert_int_equal(loop_run(&f->g.loop), 0);
+    assert_int_equal(pthread_join(vcpu, NULL), 0);
+    (void)vsock_guest_run(&f->g);
+    assert_int_equal(f->g.vsock.table.count, 0);
+    assert_true(TAILQ_EMPTY(&f->g.vsock.table.doomed));
+}
+
 static void test_without_a_loop_all_is_refused(void **state)
 {
     struct fixture *f = *state;
@@ -540,6 +595,7 @@ int main(void)
         CASE(test_load_before_the_driver_sends_no_event),
         CASE(test_hostile_state_is_refused),
         CASE(test_load_brings_its_cid),
+        CASE(test_resets_by_a_vcpu_while_the_loop_runs),
         LOOPLESS(test_without_a_loop_all_is_refused),
         LOOPLESS(test_without_a_loop_a_stalled_guest_goes_on),
     };

@@ -16,7 +16,11 @@ uint64_t clock_now_ns(void);
 /* CLOCK_REALTIME, nanoseconds since the epoch. */
 uint64_t clock_realtime_ns(void);
 
-/* CLOCK_MONOTONIC time at which this process was started, to 10 ms. */
-uint64_t clock_process_start_ns(void);
+/*
+ * Processor time that this process has used, its start and exec included.
+ * Before it has waited for anything this is how long ago it was started, on a
+ * host that is not busy.
+ */
+uint64_t clock_process_cpu_ns(void);
 
 #endif

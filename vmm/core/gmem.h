@@ -88,7 +88,7 @@ CC_MUST_CHECK int gmem_zero(struct gmem *mem, gpa_t at, uint64_t len);
 
 /*
  * Reads `len` bytes at `offset` of the open file into guest memory. 0, -errno,
- * -EFAULT for a bad range, -ENODATA if the file ends early.
+ * -EFAULT for a bad range, -ENODATA if the file ends early. Before vCPUs run.
  */
 CC_MUST_CHECK int gmem_read_file(
     struct gmem *mem, gpa_t to, int fd, uint64_t offset, uint64_t len);

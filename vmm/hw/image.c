@@ -19,10 +19,11 @@ static int open_file(struct image *image, struct err *err)
     if (!S_ISREG(st.st_mode))
         return err_set(err, EINVAL, "%s: not a regular file", image->name);
     image->size = (uint64_t)st.st_size;
-    n = fd_pread_full(image->fd, image->head, sizeof(image->head), 0);
+    n = fd_pread_full(
+        image->fd, image->head, num_min(sizeof(image->head), image->size), 0);
     if (n < 0)
         return err_sys(err, (int)n, "%s", image->name);
-    image->head_len = (size_t)num_min((uint64_t)n, image->size);
+    image->head_len = (size_t)n;
     return 0;
 }
 

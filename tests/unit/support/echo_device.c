@@ -40,8 +40,9 @@ static void echo_kick(struct virtio_device *v, unsigned int queue)
             finish(e, queue, c);
             continue;
         }
+        assert(e->held_count < ECHO_HELD_MAX);
+        e->held_from[e->held_count] = queue;
         e->held[e->held_count++] = c;
-        e->held_queue = queue;
     }
     virtio_notify(v, queue);
     virtio_end_batch(v, queue, false);
@@ -50,12 +51,13 @@ static void echo_kick(struct virtio_device *v, unsigned int queue)
 static void echo_drain(struct virtio_device *v)
 {
     struct echo *e = from_virtio(v);
+    unsigned int n = e->held_count;
 
-    for (unsigned int i = 0; i < e->held_count; i++)
-        finish(e, e->held_queue, e->held[i]);
-    if (e->held_count > 0)
-        virtio_notify(v, e->held_queue);
     e->held_count = 0;
+    for (unsigned int i = 0; i < n; i++)
+        finish(e, e->held_from[i], e->held[i]);
+    for (unsigned int i = 0; i < ECHO_QUEUES && n > 0; i++)
+        virtio_notify(v, i);
 }
 
 static void echo_read_config(const struct virtio_device *v, uint64_t offset,
@@ -84,6 +86,7 @@ static void echo_activate(struct virtio_device *v)
 static void echo_reset(struct virtio_device *v)
 {
     from_virtio(v)->state.echoed = 0;
+    from_virtio(v)->state.spare = 0;
 }
 
 static int echo_post_load(struct virtio_device *v, struct err *err)

@@ -15,12 +15,13 @@
 #include "virtio/device.h"
 #include "vmm/base/num.h"
 
-#define ECHO_RAM    (16 * NUM_MIB)
-#define ECHO_RINGS  UINT64_C(0x10000) /* queue 1 is 64 KiB behind */
-#define ECHO_DATA   UINT64_C(0x100000)
-#define ECHO_SIZE   ((uint16_t)8) /* of queue 0; queue 1 is twice that */
-#define ECHO_QUEUES 2u
-#define ECHO_F      (UINT64_C(1) << 3)
+#define ECHO_RAM      (16 * NUM_MIB)
+#define ECHO_RINGS    UINT64_C(0x10000) /* queue 1 is 64 KiB behind */
+#define ECHO_DATA     UINT64_C(0x100000)
+#define ECHO_SIZE     ((uint16_t)8) /* of queue 0; queue 1 is twice that */
+#define ECHO_QUEUES   2u
+#define ECHO_HELD_MAX (3 * ECHO_SIZE)
+#define ECHO_F        (UINT64_C(1) << 3)
 #define ECHO_F_ALL                                                             \
     (VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX |        \
         VIRTIO_F_RING_RESET | ECHO_F)
@@ -36,9 +37,9 @@ struct echo {
     struct virtio_device virtio;
     struct echo_state state;
     struct queue_chain
-        *held[ECHO_QUEUES * ECHO_SIZE]; /* in flight until drained */
+        *held[ECHO_QUEUES * ECHO_SIZE];    /* in flight until drained */
+    unsigned int held_from[ECHO_HELD_MAX]; /* queue of each */
     unsigned int held_count;
-    unsigned int held_queue;
     bool holds;
     unsigned int activated;
     unsigned int resumed;

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/kvm/support/bare.h"
+
+#include <stdarg.h>
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/clock.h"
+
+#define MEM_DEFAULT (16 * NUM_MIB)
+
+/* Far beyond what any guest takes: a hang is to end as a failure. */
+#define HANG_NS (60 * CLOCK_NS_PER_S)
+
+int bare_need_kvm(void)
+{
+    const char *must = getenv("SPORE_MUST_WORK");
+    struct kvm kvm;
+    struct err err;
+
+    if (kvm_open(&kvm, &err) == 0) {
+        kvm_close(&kvm);
+        return 0;
+    }
+    if (must != NULL && strcmp(must, "1") == 0) {
+        (void)fprintf(stderr, "FAILED: %s\n", err.text);
+        return 1;
+    }
+    (void)fprintf(stderr, "skipped: %s\n", err.text);
+    return 77;
+}
+
+static void on_end(void *opaque, const struct machine_end *end)
+{
+    struct bare *b = opaque;
+
+    b->ends++;
+    b->end = *end;
+    loop_stop(&b->loop);
+}
+
+/* The same as an owner's string: config_fini frees it. */
+static char *copy(const char *text)
+{
+    char *p = strdup(text);
+
+    assert_non_null(p);
+    return p;
+}
+
+static char *guest_path(const char *guest)
+{
+    const char *folder = getenv("SPORE_GUESTS");
+    char *path = NULL;
+
+    if (folder == NULL)
+        fail_msg("SPORE_GUESTS is not set");
+    assert_true(asprintf(&path, "%s/%s.elf", folder, guest) > 0);
+    return path;
+}
+
+void bare_prepare(struct bare *b, const struct bare_options *options)
+{
+    struct err err;
+
+    memset(b, 0, sizeof(*b));
+    config_init(&b->config);
+    b->config.has_agent = false;
+    b->config.has_exit_port = true;
+    b->config.kernel = guest_path(options->guest);
+    b->config.boot_args =
+        copy(options->cmdline == NULL ? "" : options->cmdline);
+    b->config.mem_bytes =
+        options->mem_bytes == 0 ? MEM_DEFAULT : options->mem_bytes;
+    b->config.vcpus = options->vcpus == 0 ? 1 : options->vcpus;
+    if (kvm_open(&b->kvm, &err) < 0)
+        fail_msg("%s", err.text);
+    if (loop_init(&b->loop, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+int bare_build(struct bare *b, struct err *err)
+{
+    const struct machine_host host = {.kvm = &b->kvm,
+        .loop = &b->loop,
+        .console = &b->console,
+        .timings = &b->timings,
+        .on_end = on_end,
+        .opaque = b};
+    int rc = config_check(&b->config, err);
+
+    if (rc < 0)
+        return rc;
+    console_init(&b->console, &b->loop, -1, -1);
+    return machine_init(&b->machine, &b->config, &host, err);
+}
+
+void bare_init(struct bare *b, const struct bare_options *options)
+{
+    struct err err;
+
+    bare_prepare(b, options);
+    if (bare_build(b, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+void bare_fini(struct bare *b)
+{
+    machine_fini(&b->machine);
+    console_fini(&b->console);
+    loop_fini(&b->loop);
+    kvm_close(&b->kvm);
+    config_fini(&b->config);
+}
+
+void bare_start(struct bare *b)
+{
+    struct err err;
+
+    if (machine_start(&b->machine, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static void on_hang(void *opaque)
+{
+    (void)opaque;
+    fail_msg("the guest does not end");
+}
+
+void bare_wait_end(struct bare *b)
+{
+    struct loop_timer hang = {.fire = on_hang};
+
+    loop_timer_arm(&b->loop, &hang, clock_now_ns() + HANG_NS);
+    assert_int_equal(loop_run(&b->loop), 0);
+    loop_timer_disarm(&b->loop, &hang);
+    assert_int_equal(b->ends, 1);
+}
+
+uint32_t bare_peek(const struct bare *b, uint64_t address)
+{
+    uint32_t value = 0;
+
+    assert_int_equal(
+        gmem_read(&b->machine.mem, gpa(address), &value, sizeof(value)), 0);
+    return value;
+}
+
+void bare_wait_change(const struct bare *b, uint64_t address, uint32_t old)
+{
+    uint64_t deadline = clock_now_ns() + HANG_NS;
+
+    while (bare_peek(b, address) == old) {
+        if (clock_now_ns() > deadline)
+            fail_msg("0x%llx stays %u", (unsigned long long)address, old);
+        (void)sched_yield();
+    }
+}
+
+unsigned int bare_count_fds(void)
+{
+    DIR *dir = opendir("/proc/self/fd");
+    unsigned int count = 0;
+
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        count++;
+    (void)closedir(dir);
+    return count;
+}

@@ -29,24 +29,23 @@ static struct blk *from_virtio(struct virtio_device *v)
 }
 
 /*
- * Answers a request of which the first `filled` writable bytes are there.
- * The rest of its data is zeroed, so that the length in the used ring is
- * true whatever the status is (2.7.8.2).
+ * Answers a request of which the first `filled` writable bytes are there. The
+ * length in the used ring counts from the start of the writable part
+ * (2.7.8.2): if not all of the data is there it cannot count the status.
  */
 static void answer(struct blk_request *req, uint8_t status, uint64_t filled)
 {
     struct blk *blk = req->blk;
     struct iov_cursor w = iov_writable(&req->chain);
-    uint32_t written = req->chain.writable_bytes;
-    bool ok;
+    uint64_t data = w.left - sizeof(status);
+    bool ok = iov_skip(&w, data) && iov_write(&w, &status, sizeof(status));
 
-    ok = iov_skip(&w, filled) && iov_zero(&w, written - filled - 1) &&
-         iov_write(&w, &status, sizeof(status));
-    assert(ok);
+    assert(ok && filled <= data);
     (void)ok;
     if (status != BLK_S_OK)
         blk->virtio.stats.errors++;
-    virtio_push(&blk->virtio, REQUEST_QUEUE, &req->chain, written);
+    virtio_push(&blk->virtio, REQUEST_QUEUE, &req->chain,
+        (uint32_t)(filled == data ? data + sizeof(status) : filled));
 }
 
 static uint8_t status_of(int rc)
@@ -89,6 +88,12 @@ static bool on_disk(const struct blk *blk, uint64_t sector, uint64_t sectors)
     return num_range_within(sector, sectors, blk->backend->capacity);
 }
 
+/* Of one request: seg_max segments of size_max bytes. */
+static uint64_t max_bytes(const struct blk *blk)
+{
+    return (uint64_t)(blk->queue_size - 2u) * BLK_SEGMENT_BYTES;
+}
+
 /* 5.2.6.2: without FLUSH a write that has completed is a durable one. */
 static bool is_write_through(const struct blk *blk)
 {
@@ -101,7 +106,7 @@ static void start_transfer(struct blk_request *req, uint64_t sector)
     struct iov_cursor c = req->data;
     uint64_t taken;
 
-    if (req->data_len % BLK_SECTOR != 0 ||
+    if (req->data_len % BLK_SECTOR != 0 || req->data_len > max_bytes(blk) ||
         !on_disk(blk, sector, req->data_len / BLK_SECTOR) ||
         (!req->fetches && blk->backend->read_only)) {
         answer(req, BLK_S_IOERR, 0);
@@ -239,25 +244,31 @@ static bool start_request(struct blk *blk, struct queue_chain *chain)
     return true;
 }
 
+/* The I/O thread has others to serve: so much, and then they have a turn. */
+#define BATCH_BYTES (UINT64_C(64) << 20)
+
 static void blk_kick(struct virtio_device *v, unsigned int queue)
 {
     struct blk *blk = from_virtio(v);
-    unsigned int budget = blk->queue_size;
+    unsigned int count = 0;
+    uint64_t bytes = 0;
     struct queue_chain *chain = NULL;
+    bool more = false;
 
     assert(queue == REQUEST_QUEUE);
     virtio_begin_batch(v, queue);
-    while (budget > 0 && (chain = virtio_pop(v, queue)) != NULL) {
-        budget--;
+    while (!more && (chain = virtio_pop(v, queue)) != NULL) {
+        bytes += (uint64_t)chain->readable_bytes + chain->writable_bytes;
         if (!start_request(blk, chain)) {
             virtio_unpop(v, queue, chain);
             virtio_fail(v, "block request without header or status");
             break;
         }
+        more = ++count == blk->queue_size || bytes >= BATCH_BYTES;
     }
     blk->backend->ops->commit(blk->backend);
     virtio_notify(v, queue);
-    virtio_end_batch(v, queue, budget == 0);
+    virtio_end_batch(v, queue, more);
 }
 
 static void blk_batch_done(void *opaque)

@@ -28,7 +28,7 @@
 #define BLK_SECTOR         512u
 #define BLK_QUEUE_SIZE_MAX 512u /* its chains fit one readv(2) */
 #define BLK_ID_BYTES       20u
-#define BLK_SEGMENT_BYTES  (UINT32_C(4) << 20) /* size_max that is offered */
+#define BLK_SEGMENT_BYTES  (UINT32_C(1) << 20) /* size_max that is offered */
 #define BLK_RANGES_MAX     1u /* ranges in a DISCARD or WRITE_ZEROES */
 #define BLK_RANGE_SECTORS  (UINT32_C(1) << 22) /* sectors in one: 2 GiB */
 

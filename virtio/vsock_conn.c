@@ -54,17 +54,16 @@ static void update_credit(
 {
     conn->peer_buf_alloc = le32_get(header->buf_alloc);
     conn->peer_fwd_cnt = le32_get(header->fwd_cnt);
-    if (vsock_conn_credit(conn) > 0)
-        conn->credit_asked = false;
 }
 
-/* A driver need not volunteer its credit; asked once, it must answer. */
+/*
+ * When credit has just run out, or there was none to begin with: a driver
+ * need not volunteer it, but it must answer (5.10.6.3).
+ */
 static void ask_for_credit(struct vsock_conn *conn)
 {
-    if (vsock_conn_credit(conn) > 0 || conn->credit_asked)
-        return;
-    conn->credit_asked = true;
-    conn->pending |= VSOCK_PENDING_CREDIT_REQUEST;
+    if (vsock_conn_credit(conn) == 0)
+        conn->pending |= VSOCK_PENDING_CREDIT_REQUEST;
 }
 
 /*

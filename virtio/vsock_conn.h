@@ -52,7 +52,7 @@ enum vsock_conn_state {
 #define VSOCK_CONN_UNWATCHED UINT32_MAX
 
 /* Most bytes of one packet to the guest. */
-#define VSOCK_PACKET_MAX (64u * 1024u)
+#define VSOCK_PACKET_MAX 65536u
 
 TAILQ_HEAD(vsock_conn_list, vsock_conn);
 
@@ -70,7 +70,6 @@ struct vsock_conn {
     bool host_reads_no_more; /* writing failed, or it hung up */
     bool orphan;             /* CLOSING, and the guest has forgotten it */
     bool readable;           /* the descriptor has, or may have, data */
-    bool credit_asked;       /* and not granted since */
 
     /* From the guest. The counters wrap (5.10.6.3). */
     uint32_t buf_alloc;

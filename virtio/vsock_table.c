@@ -30,14 +30,13 @@ static struct vsock_bucket *bucket_of(
 struct vsock_conn *vsock_table_find(
     struct vsock_table *table, uint32_t guest_port, uint32_t host_port)
 {
-    struct vsock_conn *conn;
+    struct vsock_conn *conn =
+        LIST_FIRST(bucket_of(table, guest_port, host_port));
 
-    LIST_FOREACH(conn, bucket_of(table, guest_port, host_port), bucket)
-    {
-        if (conn->guest_port == guest_port && conn->host_port == host_port)
-            return conn;
-    }
-    return NULL;
+    while (conn != NULL &&
+           (conn->guest_port != guest_port || conn->host_port != host_port))
+        conn = LIST_NEXT(conn, bucket);
+    return conn;
 }
 
 static void move_to(struct vsock_conn *conn, struct vsock_conn_list *list)

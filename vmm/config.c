@@ -62,18 +62,20 @@ void config_fini(struct config *config)
 int config_add_drive(
     struct config *config, const struct config_drive *drive, struct err *err)
 {
-    struct config_drive copy = *drive;
+    struct config_drive *added;
 
     assert(drive->id != NULL && drive->path != NULL);
     if (config->drive_count >= CONFIG_DRIVES_MAX)
         return err_set(err, EINVAL, "more than %u drives", CONFIG_DRIVES_MAX);
-    copy.id = strdup(drive->id);
-    copy.path = strdup(drive->path);
-    if (copy.id == NULL || copy.path == NULL) {
-        drive_fini(&copy);
+    added = &config->drives[config->drive_count];
+    *added = *drive;
+    added->id = strdup(drive->id);
+    added->path = strdup(drive->path);
+    if (added->id == NULL || added->path == NULL) {
+        drive_fini(added);
         return err_sys(err, ENOMEM, "drive");
     }
-    config->drives[config->drive_count++] = copy;
+    config->drive_count++;
     return 0;
 }
 

@@ -17,8 +17,8 @@
 #include "vmm/core/gmem.h"
 
 struct reader {
-    struct config *config;
-    struct config_drive *drive; /* the one being read, borrows its strings */
+    struct config config;      /* what was before, with what the file has */
+    struct config_drive drive; /* the one being read */
     bool has_root_key;
     bool has_mem_mib;
     uint64_t mem_bytes; /* spore.mem_bytes, 0: not given */
@@ -180,17 +180,17 @@ static int read_no_device(struct reader *r, const json_t *value)
 
 static int read_kernel(struct reader *r, const json_t *value)
 {
-    return read_string(r, value, &r->config->kernel);
+    return read_string(r, value, &r->config.kernel);
 }
 
 static int read_initrd(struct reader *r, const json_t *value)
 {
-    return read_string(r, value, &r->config->initrd);
+    return read_string(r, value, &r->config.initrd);
 }
 
 static int read_boot_args(struct reader *r, const json_t *value)
 {
-    return read_string(r, value, &r->config->boot_args);
+    return read_string(r, value, &r->config.boot_args);
 }
 
 static int read_boot_source(struct reader *r, const json_t *value)
@@ -206,23 +206,23 @@ static int read_boot_source(struct reader *r, const json_t *value)
 
 static int read_drive_id(struct reader *r, const json_t *value)
 {
-    return read_string(r, value, &r->drive->id);
+    return read_string(r, value, &r->drive.id);
 }
 
 static int read_drive_path(struct reader *r, const json_t *value)
 {
-    return read_string(r, value, &r->drive->path);
+    return read_string(r, value, &r->drive.path);
 }
 
 static int read_drive_root(struct reader *r, const json_t *value)
 {
     r->has_root_key = true;
-    return read_bool(r, value, &r->drive->is_root);
+    return read_bool(r, value, &r->drive.is_root);
 }
 
 static int read_drive_read_only(struct reader *r, const json_t *value)
 {
-    return read_bool(r, value, &r->drive->is_read_only);
+    return read_bool(r, value, &r->drive.is_read_only);
 }
 
 /* Index of the string in the list, or an error that shows both choices. */
@@ -245,7 +245,7 @@ static int read_drive_cache(struct reader *r, const json_t *value)
     unsigned int choice = 0;
     int rc = read_choice(r, value, choices, &choice);
 
-    r->drive->is_writeback = choice == 1;
+    r->drive.is_writeback = choice == 1;
     return rc;
 }
 
@@ -255,7 +255,7 @@ static int read_drive_engine(struct reader *r, const json_t *value)
     unsigned int choice = 0;
     int rc = read_choice(r, value, choices, &choice);
 
-    r->drive->engine = choice == 0 ? CONFIG_IO_SYNC : CONFIG_IO_ASYNC;
+    r->drive.engine = choice == 0 ? CONFIG_IO_SYNC : CONFIG_IO_ASYNC;
     return rc;
 }
 
@@ -279,13 +279,13 @@ static int read_drive(struct reader *r, const json_t *value, size_t index)
     rc = read_section(r, value, path, keys, ARRAY_SIZE(keys));
     if (rc < 0)
         return rc;
-    if (r->drive->id == NULL)
+    if (r->drive.id == NULL)
         return err_set(r->err, EINVAL, "%s.drive_id: missing", path);
-    if (r->drive->path == NULL)
+    if (r->drive.path == NULL)
         return err_set(r->err, EINVAL, "%s.path_on_host: missing", path);
     if (!r->has_root_key)
         return err_set(r->err, EINVAL, "%s.is_root_device: missing", path);
-    rc = config_add_drive(r->config, r->drive, r->err);
+    rc = config_add_drive(&r->config, &r->drive, r->err);
     return rc < 0 ? err_wrap(r->err, rc, "drives") : 0;
 }
 
@@ -294,17 +294,16 @@ static int read_drives(struct reader *r, const json_t *value)
 {
     if (!json_is_array(value))
         return err_set(r->err, EINVAL, "drives: must be a list");
-    config_clear_drives(r->config);
+    config_clear_drives(&r->config);
     for (size_t i = 0; i < json_array_size(value); i++) {
-        struct config_drive drive = {0};
         int rc;
 
-        r->drive = &drive;
+        /* Unlike Firecracker's: flushes are dropped only when asked for. */
+        r->drive = (struct config_drive){.is_writeback = true};
         r->has_root_key = false;
         rc = read_drive(r, json_array_get(value, i), i);
-        r->drive = NULL;
-        free(drive.id);
-        free(drive.path);
+        free(r->drive.id);
+        free(r->drive.path);
         if (rc < 0)
             return rc;
     }
@@ -317,7 +316,7 @@ static int read_vcpu_count(struct reader *r, const json_t *value)
     int rc = read_number(r, value, 1, CONFIG_VCPUS_MAX, &count);
 
     if (rc == 0)
-        r->config->vcpus = (uint32_t)count;
+        r->config.vcpus = (uint32_t)count;
     return rc;
 }
 
@@ -328,7 +327,7 @@ static int read_mem_mib(struct reader *r, const json_t *value)
         r, value, GMEM_SIZE_MIN / NUM_MIB, GMEM_SIZE_MAX / NUM_MIB, &mib);
 
     if (rc == 0) {
-        r->config->mem_bytes = mib * NUM_MIB;
+        r->config.mem_bytes = mib * NUM_MIB;
         r->has_mem_mib = true;
     }
     return rc;
@@ -354,7 +353,7 @@ static int read_guest_cid(struct reader *r, const json_t *value)
     int rc = read_number(r, value, 3, UINT32_MAX - 1, &cid);
 
     if (rc == 0)
-        r->config->guest_cid = (uint32_t)cid;
+        r->config.guest_cid = (uint32_t)cid;
     return rc;
 }
 
@@ -366,7 +365,7 @@ static int read_vsock_id(struct reader *r, const json_t *value)
 
 static int read_vsock_path(struct reader *r, const json_t *value)
 {
-    return read_string(r, value, &r->config->vsock_path);
+    return read_string(r, value, &r->config.vsock_path);
 }
 
 static int read_vsock(struct reader *r, const json_t *value)
@@ -382,12 +381,12 @@ static int read_vsock(struct reader *r, const json_t *value)
 
 static int read_agent(struct reader *r, const json_t *value)
 {
-    return read_bool(r, value, &r->config->has_agent);
+    return read_bool(r, value, &r->config.has_agent);
 }
 
 static int read_exit_port(struct reader *r, const json_t *value)
 {
-    return read_bool(r, value, &r->config->has_exit_port);
+    return read_bool(r, value, &r->config.has_exit_port);
 }
 
 static int read_discovery(struct reader *r, const json_t *value)
@@ -396,7 +395,7 @@ static int read_discovery(struct reader *r, const json_t *value)
     unsigned int choice = 0;
     int rc = read_choice(r, value, choices, &choice);
 
-    r->config->discovery =
+    r->config.discovery =
         choice == 0 ? CONFIG_DISCOVERY_ACPI : CONFIG_DISCOVERY_CMDLINE;
     return rc;
 }
@@ -427,10 +426,10 @@ static int settle_memory(struct reader *r)
     if (r->mem_bytes == 0)
         return 0;
     if (r->has_mem_mib &&
-        num_align_up(r->mem_bytes, NUM_MIB) != r->config->mem_bytes)
+        num_align_up(r->mem_bytes, NUM_MIB) != r->config.mem_bytes)
         return err_set(r->err, EINVAL,
             "spore.mem_bytes: contradicts machine-config.mem_size_mib");
-    r->config->mem_bytes = r->mem_bytes;
+    r->config.mem_bytes = r->mem_bytes;
     return 0;
 }
 
@@ -461,14 +460,14 @@ static int read_root(struct reader *r, const json_t *root)
     if (rc == 0)
         rc = settle_memory(r);
     if (rc == 0)
-        rc = config_check(r->config, r->err);
+        rc = config_check(&r->config, r->err);
     return rc;
 }
 
 int config_load_json(struct config *config, const char *json, size_t len,
     const char *name, struct err *err)
 {
-    struct reader r = {.config = config, .err = err};
+    struct reader r = {.config = *config, .err = err};
     json_error_t error;
     int rc;
 
@@ -481,6 +480,7 @@ int config_load_json(struct config *config, const char *json, size_t len,
         return err_set(err, EINVAL, "%s: line %d, column %d: %s", name,
             error.line, error.column, error.text);
     rc = read_root(&r, root);
+    *config = r.config;
     return rc < 0 ? err_wrap(err, rc, "%s", name) : 0;
 }
 
@@ -537,8 +537,9 @@ static json_t *pack_config(const struct config *config, json_error_t *error)
         config->boot_args, "initrd_path", config->initrd, "drives", drives,
         "machine-config", "vcpu_count", (json_int_t)config->vcpus,
         "mem_size_mib", (json_int_t)mib, "vsock", "guest_cid",
-        (json_int_t)config->guest_cid, "uds_path", config->vsock_path, "spore", "agent", (int)config->has_agent,
-        "exit_port", (int)config->has_exit_port, "discovery",
+        (json_int_t)config->guest_cid, "uds_path", config->vsock_path, "spore",
+        "agent", (int)config->has_agent, "exit_port",
+        (int)config->has_exit_port, "discovery",
         config->discovery == CONFIG_DISCOVERY_ACPI ? "acpi" : "cmdline",
         "mem_bytes", exact);
 }

@@ -11,8 +11,7 @@
 /* Ctrl-], the way out of a serial console since telnet. */
 #define ESCAPE 0x1d
 
-static void keep_tail(
-    struct console *console, const uint8_t *data, size_t len)
+static void keep_tail(struct console *console, const uint8_t *data, size_t len)
 {
     for (size_t i = 0; i < len; i++) {
         console->tail[console->tail_count % CONSOLE_TAIL_MAX] = data[i];
@@ -34,7 +33,8 @@ static size_t on_output(void *opaque, const uint8_t *data, size_t len)
         keep_tail(console, data, len);
         return len;
     }
-    if (poll(&pfd, 1, 0) == 0) {
+    /* A poll that a kick interrupted told nothing: the write might block. */
+    if (poll(&pfd, 1, 0) <= 0) {
         loop_post(console->loop, &console->watch_out);
         return 0;
     }
@@ -83,9 +83,9 @@ static void on_room(void *opaque)
 
 static void give_input(struct console *console)
 {
-    size_t n = serial_receive(console->serial,
-        console->input + console->input_at,
-        console->input_end - console->input_at);
+    size_t n =
+        serial_receive(console->serial, console->input + console->input_at,
+            console->input_end - console->input_at);
 
     console->input_at += n;
 }
@@ -154,8 +154,8 @@ void console_fini(struct console *console)
     console->loop = NULL;
 }
 
-void console_set_escape(struct console *console,
-    void (*on_escape)(void *opaque), void *opaque)
+void console_set_escape(
+    struct console *console, void (*on_escape)(void *opaque), void *opaque)
 {
     console->on_escape = on_escape;
     console->opaque = opaque;
@@ -189,12 +189,14 @@ size_t console_tail(const struct console *console, char *buf, size_t size)
     uint64_t have = num_min(console->tail_count, CONSOLE_TAIL_MAX);
     uint64_t n = num_min(have, size);
     uint64_t start = console->tail_count - n;
+    uint8_t before =
+        console->tail[(start + CONSOLE_TAIL_MAX - 1) % CONSOLE_TAIL_MAX];
     size_t skip = 0;
 
     for (uint64_t i = 0; i < n; i++)
         buf[i] = (char)console->tail[(start + i) % CONSOLE_TAIL_MAX];
     /* Starts at a line's beginning if the cut was within one. */
-    if (n < console->tail_count) {
+    if (start > 0 && (n == CONSOLE_TAIL_MAX || before != '\n')) {
         const char *newline = memchr(buf, '\n', n);
 
         if (newline != NULL && (size_t)(newline - buf) + 1 < n)

@@ -21,6 +21,11 @@
 /* Read at once from standard input. */
 #define INPUT_CHUNK 32768u
 
+#define MALFORMED "the agent sent a malformed "
+
+_Static_assert(GUEST_EXEC_TEXT_MAX >= AGENT_ERROR_TEXT_MAX,
+    "an error of the agent is kept whole");
+
 static void on_socket(void *opaque, uint32_t events);
 static void on_input(void *opaque, uint32_t events);
 static void on_out_drained(void *opaque);
@@ -76,9 +81,20 @@ static void fail(struct guest_exec *exec, int status, const char *text)
 {
     exec->result.is_error = true;
     exec->result.status = status;
-    (void)snprintf(
-        exec->result.text, sizeof(exec->result.text), "%s", text);
+    (void)snprintf(exec->result.text, sizeof(exec->result.text), "%s", text);
     end_when_drained(exec);
+}
+
+/* A socket that has been hung up is reported whether asked for or not. */
+static int watch_socket(struct guest_exec *exec, uint32_t events)
+{
+    if (events == 0) {
+        loop_remove(exec->loop, &exec->socket);
+        return 0;
+    }
+    if (exec->socket.added)
+        return loop_change(exec->loop, &exec->socket, events);
+    return loop_add(exec->loop, &exec->socket, events);
 }
 
 /* What the loop is to wait for on the socket now. */
@@ -92,7 +108,7 @@ static void update_socket(struct guest_exec *exec)
         events |= EPOLLIN;
     if (exec->tx_at < exec->tx_end)
         events |= EPOLLOUT;
-    if (loop_change(exec->loop, &exec->socket, events) < 0)
+    if (watch_socket(exec, events) < 0)
         fail(exec, 125, "cannot watch the connection to the agent");
 }
 
@@ -129,8 +145,8 @@ static bool has_tx_room(const struct guest_exec *exec, size_t payload)
 static void queue_frame(
     struct guest_exec *exec, uint16_t type, const void *payload, size_t len)
 {
-    struct agent_frame head = {.length = agent_le32_put((uint32_t)len),
-        .type = agent_le16_put(type)};
+    struct agent_frame head = {
+        .length = agent_le32_put((uint32_t)len), .type = agent_le16_put(type)};
 
     assert(len <= AGENT_PAYLOAD_MAX && has_tx_room(exec, len));
     memcpy(exec->tx + exec->tx_end, &head, sizeof(head));
@@ -159,16 +175,15 @@ static void watch_input(struct guest_exec *exec, bool on)
 static bool input_wanted(const struct guest_exec *exec)
 {
     return exec->phase == GUEST_EXEC_RUNNING && !exec->input_ended &&
-           exec->input.fd >= 0 && exec->input_window > 0 &&
-           exec->tx_end == 0;
+           exec->input.fd >= 0 && exec->input_window > 0 && exec->tx_end == 0;
 }
 
 /* Reads once from standard input and sends it on. */
 static void forward_input(struct guest_exec *exec)
 {
     uint8_t buf[INPUT_CHUNK];
-    ssize_t n = read(
-        exec->input.fd, buf, num_min(sizeof(buf), exec->input_window));
+    ssize_t n =
+        read(exec->input.fd, buf, num_min(sizeof(buf), exec->input_window));
 
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return;
@@ -199,16 +214,38 @@ static void on_input(void *opaque, uint32_t events)
     pump_input(exec);
 }
 
+/* `error` is the errno of a write to one of our outputs. */
+static void fail_output(struct guest_exec *exec, int error)
+{
+    struct err err;
+
+    /* As a shell reports a command whose reader went away. */
+    if (error == EPIPE) {
+        fail(exec, 128 + SIGPIPE, "");
+        return;
+    }
+    (void)err_sys(&err, error, "cannot write the command's output");
+    fail(exec, 125, err.text);
+}
+
 static void do_output(struct guest_exec *exec, struct outstream *stream,
     const uint8_t *data, size_t len)
 {
     int rc = outstream_write(stream, data, len);
 
-    /* As a shell reports a command whose reader went away. */
-    if (rc == -EPIPE)
-        fail(exec, 128 + SIGPIPE, "");
-    else if (rc < 0)
-        fail(exec, 125, "cannot write the command's output");
+    if (rc < 0)
+        fail_output(exec, -rc);
+}
+
+/* The whole payload of a frame that has a fixed size. */
+static bool get_payload(struct guest_exec *exec, struct bytes_reader *r,
+    void *dst, size_t len, const char *complaint)
+{
+    bytes_get(r, dst, len);
+    if (!r->failed && bytes_left(r) == 0)
+        return true;
+    fail(exec, 125, complaint);
+    return false;
 }
 
 static void do_hello(struct guest_exec *exec, struct bytes_reader *r)
@@ -217,7 +254,7 @@ static void do_hello(struct guest_exec *exec, struct bytes_reader *r)
 
     bytes_get(r, &hello, sizeof(hello));
     if (r->failed || agent_le32_get(hello.magic) != AGENT_MAGIC) {
-        fail(exec, 125, "the agent sent a malformed greeting");
+        fail(exec, 125, MALFORMED "greeting");
         return;
     }
     if (agent_le16_get(hello.version) != AGENT_VERSION) {
@@ -236,9 +273,18 @@ static void do_error(struct guest_exec *exec, struct bytes_reader *r)
     int status;
 
     bytes_get(r, &error, sizeof(error));
-    len = num_min(bytes_left(r), AGENT_ERROR_TEXT_MAX);
+    if (r->failed || bytes_left(r) > AGENT_ERROR_TEXT_MAX) {
+        fail(exec, 125, MALFORMED "error");
+        return;
+    }
+    len = bytes_left(r);
     bytes_get(r, text, len);
     text[len] = '\0';
+    /* The guest's words end up on a terminal. */
+    for (size_t i = 0; i < len; i++) {
+        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
+            text[i] = '?';
+    }
     status = agent_le16_get(error.status) & 0xff;
     fail(exec, status == 0 ? 125 : status,
         len == 0 ? "the agent gave no reason" : text);
@@ -249,11 +295,8 @@ static void do_exit(struct guest_exec *exec, struct bytes_reader *r)
     struct agent_exit end;
     uint32_t signal;
 
-    bytes_get(r, &end, sizeof(end));
-    if (r->failed) {
-        fail(exec, 125, "the agent sent a malformed exit status");
+    if (!get_payload(exec, r, &end, sizeof(end), MALFORMED "exit status"))
         return;
-    }
     signal = agent_le32_get(end.signal);
     exec->result.status = signal != 0
                               ? 128 + (int)(signal & 0x7f)
@@ -266,7 +309,8 @@ static void do_ack(struct guest_exec *exec, struct bytes_reader *r)
     struct agent_stdin_ack ack;
     uint64_t window;
 
-    bytes_get(r, &ack, sizeof(ack));
+    if (!get_payload(exec, r, &ack, sizeof(ack), MALFORMED "acknowledgement"))
+        return;
     window = (uint64_t)exec->input_window + agent_le32_get(ack.bytes);
     exec->input_window = (uint32_t)num_min(window, UINT32_MAX);
     if ((agent_le32_get(ack.flags) & AGENT_STDIN_CLOSED) != 0)
@@ -274,44 +318,53 @@ static void do_ack(struct guest_exec *exec, struct bytes_reader *r)
     pump_input(exec);
 }
 
+static void do_started(struct guest_exec *exec, struct bytes_reader *r)
+{
+    struct agent_started started;
+
+    if (!get_payload(exec, r, &started, sizeof(started), MALFORMED "start"))
+        return;
+    exec->phase = GUEST_EXEC_RUNNING;
+    if (exec->on_started != NULL)
+        exec->on_started(exec->opaque);
+    pump_input(exec);
+}
+
+/* A frame of a command that runs; false if it has no place there. */
+static bool do_running(
+    struct guest_exec *exec, uint16_t type, struct bytes_reader *r)
+{
+    switch (type) {
+    case AGENT_STDOUT:
+        do_output(exec, &exec->out, r->data, r->size);
+        return true;
+    case AGENT_STDERR:
+        do_output(exec, &exec->err, r->data, r->size);
+        return true;
+    case AGENT_STDIN_ACK:
+        do_ack(exec, r);
+        return true;
+    case AGENT_EXIT:
+        do_exit(exec, r);
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void do_frame(
     struct guest_exec *exec, uint16_t type, struct bytes_reader *r)
 {
-    if (exec->phase == GUEST_EXEC_HELLO) {
-        if (type == AGENT_HELLO)
-            do_hello(exec, r);
-        else
-            fail(exec, 125, "the agent did not greet");
-        return;
-    }
-    switch (type) {
-    case AGENT_STARTED:
-        if (exec->phase != GUEST_EXEC_WAITING)
-            break;
-        exec->phase = GUEST_EXEC_RUNNING;
-        if (exec->on_started != NULL)
-            exec->on_started(exec->opaque);
-        pump_input(exec);
-        return;
-    case AGENT_STDOUT:
-        do_output(exec, &exec->out, r->data, r->size);
-        return;
-    case AGENT_STDERR:
-        do_output(exec, &exec->err, r->data, r->size);
-        return;
-    case AGENT_STDIN_ACK:
-        do_ack(exec, r);
-        return;
-    case AGENT_EXIT:
-        do_exit(exec, r);
-        return;
-    case AGENT_ERROR:
+    if (exec->phase == GUEST_EXEC_HELLO && type != AGENT_HELLO)
+        fail(exec, 125, "the agent did not greet");
+    else if (exec->phase == GUEST_EXEC_HELLO)
+        do_hello(exec, r);
+    else if (type == AGENT_ERROR)
         do_error(exec, r);
-        return;
-    default:
-        break;
-    }
-    fail(exec, 125, "the agent sent an unexpected frame");
+    else if (exec->phase == GUEST_EXEC_WAITING && type == AGENT_STARTED)
+        do_started(exec, r);
+    else if (exec->phase != GUEST_EXEC_RUNNING || !do_running(exec, type, r))
+        fail(exec, 125, "the agent sent an unexpected frame");
 }
 
 /* Bytes that the frame being received takes, its header included. */
@@ -340,14 +393,13 @@ static void read_frames(struct guest_exec *exec)
             struct bytes_reader r;
 
             memcpy(&head, exec->rx, sizeof(head));
-            bytes_reader_init(&r, exec->rx + sizeof(head),
-                want - sizeof(head));
+            bytes_reader_init(&r, exec->rx + sizeof(head), want - sizeof(head));
             exec->rx_len = 0;
             do_frame(exec, agent_le16_get(head.type), &r);
             continue;
         }
-        n = recv(exec->socket.fd, exec->rx + exec->rx_len,
-            want - exec->rx_len, MSG_DONTWAIT);
+        n = recv(exec->socket.fd, exec->rx + exec->rx_len, want - exec->rx_len,
+            MSG_DONTWAIT);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN)
@@ -375,8 +427,10 @@ static void on_out_drained(void *opaque)
 {
     struct guest_exec *exec = opaque;
 
-    if (exec->out.error != 0 || exec->err.error != 0) {
-        fail(exec, 128 + SIGPIPE, "");
+    if (exec->out.error != 0) {
+        fail_output(exec, exec->out.error);
+    } else if (exec->err.error != 0) {
+        fail_output(exec, exec->err.error);
     } else if (exec->phase == GUEST_EXEC_DRAINING) {
         if (outputs_idle(exec))
             finish(exec);
@@ -406,9 +460,8 @@ static int queue_request(struct guest_exec *exec,
     uint16_t argc = count_strings(config->argv);
     uint16_t envc = count_strings(config->env);
     struct agent_exec request = {
-        .flags = agent_le32_put(
-            (config->tty ? AGENT_EXEC_TTY : 0) |
-            (config->stdin_fd >= 0 ? AGENT_EXEC_STDIN : 0)),
+        .flags = agent_le32_put((config->tty ? AGENT_EXEC_TTY : 0) |
+                                (config->stdin_fd >= 0 ? AGENT_EXEC_STDIN : 0)),
         .rows = agent_le16_put(config->rows),
         .cols = agent_le16_put(config->cols),
         .argc = agent_le16_put(argc),
@@ -416,6 +469,7 @@ static int queue_request(struct guest_exec *exec,
     };
     uint8_t *payload = malloc(AGENT_PAYLOAD_MAX);
     struct bytes_writer w;
+    bool fits;
 
     if (payload == NULL)
         return err_sys(err, ENOMEM, "command line");
@@ -424,18 +478,19 @@ static int queue_request(struct guest_exec *exec,
     bytes_put_zero(&w, 2); /* user and directory: the agent's defaults */
     put_strings(&w, config->argv);
     put_strings(&w, config->env);
-    if (!w.failed)
+    fits = !w.failed && (uint32_t)argc + envc <= AGENT_EXEC_STRINGS_MAX;
+    if (fits)
         queue_frame(exec, AGENT_EXEC, payload, w.pos);
     free(payload);
-    if (w.failed || (uint32_t)argc + envc > AGENT_EXEC_STRINGS_MAX)
+    if (!fits)
         return err_set(err, E2BIG,
             "command line and environment exceed %u bytes or %u words",
             AGENT_PAYLOAD_MAX, AGENT_EXEC_STRINGS_MAX);
     return 0;
 }
 
-int guest_exec_start(struct guest_exec *exec, struct loop *loop,
-    int socket_fd, const struct guest_exec_config *config, struct err *err)
+int guest_exec_start(struct guest_exec *exec, struct loop *loop, int socket_fd,
+    const struct guest_exec_config *config, struct err *err)
 {
     int rc;
 
@@ -447,10 +502,8 @@ int guest_exec_start(struct guest_exec *exec, struct loop *loop,
         .on_started = config->on_started,
         .on_done = config->on_done,
         .opaque = config->opaque};
-    outstream_init(
-        &exec->out, loop, config->stdout_fd, on_out_drained, exec);
-    outstream_init(
-        &exec->err, loop, config->stderr_fd, on_out_drained, exec);
+    outstream_init(&exec->out, loop, config->stdout_fd, on_out_drained, exec);
+    outstream_init(&exec->err, loop, config->stderr_fd, on_out_drained, exec);
     exec->rx = malloc(AGENT_FRAME_MAX);
     exec->tx = malloc(TX_ROOM);
     if (exec->rx == NULL || exec->tx == NULL) {
@@ -476,8 +529,7 @@ void guest_exec_signal(struct guest_exec *exec, int signal)
 {
     struct agent_signal frame = {.signal = agent_le32_put((uint32_t)signal)};
 
-    if (exec->phase != GUEST_EXEC_RUNNING ||
-        !has_tx_room(exec, sizeof(frame)))
+    if (exec->phase != GUEST_EXEC_RUNNING || !has_tx_room(exec, sizeof(frame)))
         return;
     queue_frame(exec, AGENT_SIGNAL, &frame, sizeof(frame));
     update_socket(exec);
@@ -488,8 +540,7 @@ void guest_exec_resize(struct guest_exec *exec, uint16_t rows, uint16_t cols)
     struct agent_winsize frame = {
         .rows = agent_le16_put(rows), .cols = agent_le16_put(cols)};
 
-    if (exec->phase != GUEST_EXEC_RUNNING ||
-        !has_tx_room(exec, sizeof(frame)))
+    if (exec->phase != GUEST_EXEC_RUNNING || !has_tx_room(exec, sizeof(frame)))
         return;
     queue_frame(exec, AGENT_WINSIZE, &frame, sizeof(frame));
     update_socket(exec);

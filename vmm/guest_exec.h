@@ -8,9 +8,10 @@
  * an output that is not taken stops reading from the agent, input is read
  * only as far as the agent's window and the socket take it.
  *
- * Thread rule: the loop's thread. The agent's frames are the guest's word:
- * lengths and types are checked, a malformed one ends the command with an
- * error.
+ * Thread rule: the loop's thread; guest_exec_fini not from within a callback.
+ * The agent's frames are the guest's word: lengths, types and order are
+ * checked, a malformed one ends the command with an error. A signal that kills
+ * writers of closed pipes (SIGPIPE) is the caller's to ignore.
  */
 #ifndef VMM_GUEST_EXEC_H
 #define VMM_GUEST_EXEC_H
@@ -24,10 +25,12 @@
 #include "vmm/core/loop.h"
 #include "vmm/outstream.h"
 
+#define GUEST_EXEC_TEXT_MAX (sizeof(((struct err *)0)->text) - 1)
+
 struct guest_exec_result {
     bool is_error; /* the command was not run to its end: see text */
     int status;    /* as a shell would give it: 0..255, 128 + signal */
-    char text[256];
+    char text[GUEST_EXEC_TEXT_MAX + 1]; /* one line; may be empty */
 };
 
 struct guest_exec_config {

@@ -17,8 +17,10 @@ int machine_drive_new(const struct config_drive *config, struct uring *uring,
         .fd = -1,
         .uring = config->engine == CONFIG_IO_SYNC ? NULL : uring,
         .read_only = config->is_read_only};
-    struct blk_config blk = {
-        .id = config->id, .serial = config->id, .queue_size = QUEUE_SIZE};
+    struct blk_config blk = {.id = config->id,
+        .serial = config->id,
+        .queue_size = QUEUE_SIZE,
+        .unsafe = !config->is_writeback};
     const char *warning = NULL;
     int rc;
 

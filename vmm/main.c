@@ -2,12 +2,17 @@
 /*
  * spore: one binary, one subcommand each.
  */
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/base/cc.h"
 #include "vmm/doctor.h"
 #include "vmm/run.h"
+
+#define STATUS_FAILED 125
 
 static int cmd_version(int argc, char **argv);
 static int cmd_help(int argc, char **argv);
@@ -48,10 +53,35 @@ static int cmd_help(int argc, char **argv)
     return 0;
 }
 
+/*
+ * A standard descriptor that we were started without would become the number
+ * of some file or of KVM itself, and the guest's output would go there.
+ */
+static int fill_standard_fds(void)
+{
+    for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+            return -EBADF;
+    }
+    return 0;
+}
+
+/* The command's status, unless its text did not reach standard output. */
+static int check_output(int status)
+{
+    if (fflush(stdout) == 0)
+        return status;
+    (void)fprintf(
+        stderr, "spore: standard output: %s\n", strerrordesc_np(errno));
+    return status == 0 ? STATUS_FAILED : status;
+}
+
 int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
 
+    if (fill_standard_fds() < 0)
+        return STATUS_FAILED;
     if (name == NULL) {
         print_usage(stderr);
         return 2;
@@ -62,7 +92,7 @@ int main(int argc, char **argv)
         name = "version";
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
         if (strcmp(name, commands[i].name) == 0)
-            return commands[i].run(argc - 1, argv + 1);
+            return check_output(commands[i].run(argc - 1, argv + 1));
     }
     (void)fprintf(stderr,
         "spore: there is no command '%s': see spore --help\n", name);

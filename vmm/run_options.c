@@ -10,6 +10,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 
+#define TIMEOUT_MIN_S 0.001
 #define TIMEOUT_MAX_S 31536000.0
 
 const char run_options_help[] =
@@ -49,7 +50,8 @@ enum {
     OPT_VSOCK,
 };
 
-static const char short_options[] = "+k:i:r:d:m:c:a:f:e:tTvh";
+/* ":" tells a missing value from an unknown option. */
+static const char short_options[] = "+:k:i:r:d:m:c:a:f:e:tTvh";
 
 static const struct option long_options[] = {
     {"kernel", required_argument, NULL, 'k'},
@@ -91,8 +93,8 @@ static int parse_cpus(const char *text, uint32_t *ret_cpus, struct err *err)
 
     errno = 0;
     n = strtoul(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' ||
-        n < 1 || n > CONFIG_VCPUS_MAX)
+    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || n < 1 ||
+        n > CONFIG_VCPUS_MAX)
         return err_set(err, EINVAL, "--cpus %s: it must be 1 to %u", text,
             CONFIG_VCPUS_MAX);
     *ret_cpus = (uint32_t)n;
@@ -107,16 +109,18 @@ static int parse_timeout(const char *text, uint64_t *ret_ns, struct err *err)
     errno = 0;
     s = strtod(text, &end);
     if (errno != 0 || end == text || *end != '\0' ||
-        !(s > 0 && s <= TIMEOUT_MAX_S))
+        !(s >= TIMEOUT_MIN_S && s <= TIMEOUT_MAX_S))
         return err_set(err, EINVAL,
-            "--timeout %s: it must be a number of seconds above 0", text);
+            "--timeout %s: it must be a number of seconds from 0.001 to "
+            "31536000",
+            text);
     *ret_ns = (uint64_t)(s * (double)CLOCK_NS_PER_S);
     return 0;
 }
 
 /* FILE[,ro] of --rootfs and --disk. */
-static int add_drive(struct config *config, const char *text, bool is_root,
-    struct err *err)
+static int add_drive(
+    struct config *config, const char *text, bool is_root, struct err *err)
 {
     static const char suffix[] = ",ro";
     size_t len = strlen(text);
@@ -197,8 +201,7 @@ static int add_env(struct run_options *o, const char *text, struct err *err)
 }
 
 /* The machine's own options; 1 if `opt` is not one of them. */
-static int parse_machine_option(
-    struct run_options *o, int opt, struct err *err)
+static int parse_machine_option(struct run_options *o, int opt, struct err *err)
 {
     switch (opt) {
     case 'k':
@@ -260,16 +263,33 @@ static int parse_option(
     }
 }
 
+/* Says which word of the command line getopt_long stumbled over. */
+static int refuse_option(int opt, char **argv, struct err *err)
+{
+    static const char help[] = "see spore run --help";
+    const char *word = argv[optind - 1];
+
+    if (opt == ':')
+        return err_set(err, EINVAL, "%s: its value is missing: %s", word, help);
+    /* In "-xv" the word is not done with, and `word` the one before it. */
+    if (optopt > 0 && optopt < OPT_CONSOLE &&
+        (optopt == ':' || strchr(short_options, optopt) == NULL))
+        return err_set(err, EINVAL, "-%c: unknown option: %s", optopt, help);
+    if (optopt != 0)
+        return err_set(err, EINVAL, "%s: it takes no value: %s", word, help);
+    return err_set(err, EINVAL, "%s: unknown option: %s", word, help);
+}
+
 /* The file comes first, wherever its option stands. */
 static int load_config_file(
     struct run_options *o, int argc, char **argv, struct err *err)
 {
     int opt;
 
-    optind = 1;
+    optind = 0; /* start over, even from within a word */
     opterr = 0;
-    while ((opt = getopt_long(
-                argc, argv, short_options, long_options, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, short_options, long_options, NULL)) !=
+           -1) {
         if (opt == 'f') {
             int rc = config_load_file(&o->config, optarg, err);
 
@@ -292,15 +312,12 @@ int run_options_parse(
     rc = load_config_file(options, argc, argv, err);
     if (rc < 0)
         return rc;
-    optind = 1;
+    optind = 0; /* start over, even from within a word */
     opterr = 0;
-    while ((opt = getopt_long(
-                argc, argv, short_options, long_options, NULL)) != -1) {
+    while ((opt = getopt_long(argc, argv, short_options, long_options, NULL)) !=
+           -1) {
         if (opt == '?' || opt == ':')
-            return err_set(err, EINVAL,
-                "%s: unknown option, or its value is missing: see spore run "
-                "--help",
-                argv[optind - 1]);
+            return refuse_option(opt, argv, err);
         rc = parse_option(options, opt, &verbosity, err);
         if (rc < 0)
             return rc;

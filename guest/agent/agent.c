@@ -23,9 +23,11 @@ static int open_signals(const sigset_t *all)
 {
     sigset_t wanted;
     int fd;
+    int r;
 
-    if (sigprocmask(SIG_SETMASK, all, NULL) != 0)
-        return -errno;
+    r = pthread_sigmask(SIG_SETMASK, all, NULL);
+    if (r != 0)
+        return -r;
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGCHLD);
     sigaddset(&wanted, SIGTERM);
@@ -42,7 +44,7 @@ static void shed_inheritance(struct exec_context *exec)
     if (exec->uid == 0)
         (void)setgroups(0, NULL);
     (void)syscall(SYS_NR_CLOSE_RANGE, STDERR_FILENO + 1, UINT32_MAX,
-                  SYS_CLOSE_RANGE_CLOEXEC);
+        SYS_CLOSE_RANGE_CLOEXEC);
 }
 
 int agent_init(struct agent *a, enum agent_position position)
@@ -77,12 +79,21 @@ int agent_init(struct agent *a, enum agent_position position)
     return r;
 }
 
+/* The one descriptor that is watched for its level: one accept an event. */
+static int watch_listener(const struct agent *a, int op, bool wanted)
+{
+    return watch_set(a->shared.exec.epoll_fd, op, a->listen_fd,
+        wanted ? EPOLLIN : 0u, WATCH_LISTEN, 0);
+}
+
 int agent_set_listener(struct agent *a, int fd)
 {
-    int r = watch_add(a->shared.exec.epoll_fd, fd, EPOLLIN, WATCH_LISTEN, 0);
+    int r;
 
-    if (r == 0)
-        a->listen_fd = fd;
+    a->listen_fd = fd;
+    r = watch_listener(a, EPOLL_CTL_ADD, true);
+    if (r != 0)
+        a->listen_fd = -1;
     return r;
 }
 
@@ -99,12 +110,13 @@ static struct session *find_free(struct agent *a, uint32_t *ret_slot)
 
 int agent_add(struct agent *a, int fd, bool connecting)
 {
-    const uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP;
+    const uint32_t events =
+        EPOLLIN | EPOLLRDHUP | (connecting ? (uint32_t)EPOLLOUT : 0u);
     uint32_t slot = 0;
     struct session *s = find_free(a, &slot);
     int r = s == NULL ? -EMFILE
                       : watch_add(a->shared.exec.epoll_fd, fd, events,
-                                  WATCH_SOCKET, slot);
+                            WATCH_SOCKET, slot);
 
     if (r != 0) {
         close(fd);
@@ -123,34 +135,53 @@ static bool peer_is_host(const struct sys_sockaddr_vm *peer)
     return peer->family != SYS_AF_VSOCK || peer->cid == AGENT_HOST_CID;
 }
 
-static bool accept_one(struct agent *a)
+static uint32_t count_sessions(const struct agent *a)
 {
-    struct sys_sockaddr_vm peer = { .family = 0 };
-    socklen_t len = sizeof(peer);
-    int fd = accept4(a->listen_fd, (struct sockaddr *)(void *)&peer, &len,
-                     SOCK_CLOEXEC | SOCK_NONBLOCK);
+    uint32_t n = 0;
 
+    for (size_t i = 0; i < AGENT_SESSIONS; i++)
+        n += a->sessions[i].state != SESSION_FREE;
+    return n;
+}
+
+/* Leaves what waits in the listen queue there until a session has ended. */
+static void stop_accepting(struct agent *a)
+{
+    uint32_t n = count_sessions(a);
+
+    if (watch_listener(a, EPOLL_CTL_MOD, false) == 0)
+        a->accept_below = n > 0 ? n : 1;
+}
+
+static void accept_again(struct agent *a)
+{
+    if (a->accept_below != 0 && count_sessions(a) < a->accept_below &&
+        watch_listener(a, EPOLL_CTL_MOD, true) == 0)
+        a->accept_below = 0;
+}
+
+static void accept_one(struct agent *a)
+{
+    struct sys_sockaddr_vm peer = {.family = 0};
+    socklen_t len = sizeof(peer);
+    uint32_t slot;
+    int fd;
+
+    if (find_free(a, &slot) == NULL) {
+        stop_accepting(a);
+        return;
+    }
+    fd = accept4(a->listen_fd, (struct sockaddr *)(void *)&peer, &len,
+        SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0) {
-        /* Out of descriptors: once more when a session has ended. */
-        if (errno != EINTR && errno != ECONNABORTED && errno != EMFILE)
-            a->accept_ready = false;
-        return errno == EINTR || errno == ECONNABORTED;
+        if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
+            stop_accepting(a);
+        return;
     }
     if (peer_is_host(&peer))
         (void)agent_add(a, fd, false);
     else
         close(fd);
-    return true;
-}
-
-static void accept_all(struct agent *a)
-{
-    uint32_t slot;
-
-    while (a->accept_ready && find_free(a, &slot) != NULL) {
-        if (!accept_one(a))
-            return;
-    }
 }
 
 /* ---- processes -------------------------------------------------------- */
@@ -172,12 +203,12 @@ static void end_groups(struct agent *a)
 {
     for (size_t i = 0; i < AGENT_SESSIONS; i++) {
         struct session *s = &a->sessions[i];
-        siginfo_t info = { .si_pid = 0 };
+        siginfo_t info = {.si_pid = 0};
 
         if (s->deadline_ms == 0 || s->exec.pid <= 0)
             continue;
         if (waitid(P_PID, (id_t)s->exec.pid, &info,
-                   WEXITED | WNOHANG | WNOWAIT) == 0 &&
+                WEXITED | WNOHANG | WNOWAIT) == 0 &&
             info.si_pid != 0)
             session_before_reap(s);
     }
@@ -204,7 +235,7 @@ static bool reap(struct agent *a)
 
 static void on_signal(struct agent *a)
 {
-    const struct request_power grace = { .grace_ms = SIGNAL_GRACE_MS };
+    const struct request_power grace = {.grace_ms = SIGNAL_GRACE_MS};
     struct signalfd_siginfo info[4];
     bool end = false;
     bool child = false;
@@ -270,28 +301,23 @@ static void run_deadlines(struct agent *a)
 /* True if something could go on at once. */
 static bool pump_all(struct agent *a)
 {
-    bool freed = false;
     bool more = false;
 
-    accept_all(a);
     for (uint32_t i = 0; i < AGENT_SESSIONS; i++) {
-        struct session *s = &a->sessions[i];
-
-        if (s->sock < 0)
-            continue;
-        more |= session_pump(s, &a->shared, i);
-        freed |= s->sock < 0;
+        if (a->sessions[i].sock >= 0)
+            more |= session_pump(&a->sessions[i], &a->shared, i);
     }
+    accept_again(a);
     if (a->shared.power.stage != POWER_NONE)
         power_step(&a->shared.power, reap(a), session_now_ms());
-    return more || (freed && a->accept_ready);
+    return more;
 }
 
 static void dispatch(struct agent *a, const struct epoll_event *event)
 {
     switch (watch_kind(event)) {
     case WATCH_LISTEN:
-        a->accept_ready = true;
+        accept_one(a);
         break;
     case WATCH_SIGNAL:
         on_signal(a);
@@ -302,7 +328,7 @@ static void dispatch(struct agent *a, const struct epoll_event *event)
     case WATCH_STDERR:
     default:
         session_event(&a->sessions[watch_slot(event) % AGENT_SESSIONS],
-                      watch_kind(event), event->events);
+            watch_kind(event), event->events);
         break;
     }
 }

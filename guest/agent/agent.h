@@ -15,13 +15,13 @@
 #include "guest/agent/session.h"
 
 #define AGENT_SESSIONS 64u
-#define AGENT_BACKLOG 128
+#define AGENT_BACKLOG  128
 
 struct agent {
     int signal_fd;
     int listen_fd;
-    bool accept_ready; /* connections may be waiting */
-    bool stop;         /* a daemon was asked to end */
+    uint32_t accept_below; /* sessions, to accept again; 0: accepting */
+    bool stop;             /* a daemon was asked to end */
     struct session_shared shared;
     struct session sessions[AGENT_SESSIONS];
 };

@@ -117,8 +117,8 @@ static const char *leaf_of(const struct copy_in *c)
     return c->parent_len == 0 ? c->name : c->name + c->parent_len + 1;
 }
 
-static void entry_times(const struct request_entry *entry,
-                        struct timespec times[2])
+static void entry_times(
+    const struct request_entry *entry, struct timespec times[2])
 {
     times[0].tv_sec = 0;
     times[0].tv_nsec = UTIME_OMIT;
@@ -127,8 +127,8 @@ static void entry_times(const struct request_entry *entry,
 }
 
 /* Owner first: changing it takes the set-user-id bits off the mode. */
-static int apply_meta(const struct copy_in *c, int fd,
-                      const struct request_entry *entry)
+static int apply_meta(
+    const struct copy_in *c, int fd, const struct request_entry *entry)
 {
     struct timespec times[2];
 
@@ -152,8 +152,8 @@ static int make_dir(struct copy_in *c, const struct request_entry *entry)
     if (!entry->closing && strcmp(leaf, ".") != 0 &&
         mkdirat(parent_of(c), leaf, 0700) != 0 && errno != EEXIST)
         return -errno;
-    fd = openat(parent_of(c), leaf,
-                O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    fd = openat(
+        parent_of(c), leaf, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return -errno;
     r = apply_meta(c, fd, entry);
@@ -173,8 +173,8 @@ static int make_symlink(struct copy_in *c, const struct request_entry *entry)
     if (r != 0)
         return -errno;
     if ((c->flags & AGENT_COPY_OWNER) != 0 &&
-        fchownat(parent, leaf, entry->uid, entry->gid,
-                 AT_SYMLINK_NOFOLLOW) != 0)
+        fchownat(parent, leaf, entry->uid, entry->gid, AT_SYMLINK_NOFOLLOW) !=
+            0)
         return -errno;
     entry_times(entry, times);
     if ((c->flags & AGENT_COPY_TIMES) != 0 &&
@@ -238,8 +238,8 @@ int copy_in_data(struct copy_in *c, const struct request_data *data)
     if (c->file_fd < 0 || data->offset < c->file_end)
         return -EPROTO;
     while (done < data->length) {
-        ssize_t n = pwrite(c->file_fd, data->bytes + done,
-                           data->length - done, (off_t)(data->offset + done));
+        ssize_t n = pwrite(c->file_fd, data->bytes + done, data->length - done,
+            (off_t)(data->offset + done));
 
         if (n < 0 && errno == EINTR)
             continue;

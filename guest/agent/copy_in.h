@@ -16,14 +16,14 @@
 
 struct copy_in {
     uint32_t flags;
-    int base_fd;   /* the destination, O_PATH; -1: none */
-    int parent_fd; /* the directory of the last entry; -1: base_fd */
-    int file_fd;   /* between ENTRY of a file and FILE_END; else -1 */
+    int base_fd;       /* the destination, O_PATH; -1: none */
+    int parent_fd;     /* the directory of the last entry; -1: base_fd */
+    int file_fd;       /* between ENTRY of a file and FILE_END; else -1 */
     uint64_t file_end; /* of its DATA so far */
     uint64_t entries;
     uint64_t bytes;
-    struct request_entry meta; /* of that file; its strings are not kept */
-    size_t parent_len;         /* of the part of name that parent_fd is */
+    struct request_entry meta;     /* of that file; its strings are not kept */
+    size_t parent_len;             /* of the part of name that parent_fd is */
     char name[AGENT_PATH_MAX + 1]; /* of the last entry */
 };
 

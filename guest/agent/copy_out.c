@@ -12,7 +12,8 @@
 #include "guest/agent/sys.h"
 
 /* An entry with the longest name and target, and its header. */
-#define ENTRY_ROOM (sizeof(struct agent_entry) + 2 * (AGENT_PATH_MAX + 1))
+#define ENTRY_ROOM                                                             \
+    (sizeof(struct agent_entry) + 2 * ((size_t)AGENT_PATH_MAX + 1))
 
 /* Less than this is not worth a read. */
 #define DATA_ROOM 4096u
@@ -38,8 +39,8 @@ void copy_out_init(struct copy_out *c)
 }
 
 static void put_entry(struct copy_out *c, struct frame_out *out,
-                      enum agent_entry_type type, const struct stat *st,
-                      bool closing, const char *target)
+    enum agent_entry_type type, const struct stat *st, bool closing,
+    const char *target)
 {
     struct agent_entry entry = {
         .type = (uint8_t)type,
@@ -68,8 +69,8 @@ static void put_entry(struct copy_out *c, struct frame_out *out,
         c->entries++;
 }
 
-static int begin_file(struct copy_out *c, struct frame_out *out, int fd,
-                      const struct stat *st)
+static int begin_file(
+    struct copy_out *c, struct frame_out *out, int fd, const struct stat *st)
 {
     c->file_fd = fd;
     c->file_at = 0;
@@ -80,8 +81,8 @@ static int begin_file(struct copy_out *c, struct frame_out *out, int fd,
 }
 
 /* Keeps fd, also when it fails. */
-static int begin_dir(struct copy_out *c, struct frame_out *out, int fd,
-                     const struct stat *st)
+static int begin_dir(
+    struct copy_out *c, struct frame_out *out, int fd, const struct stat *st)
 {
     struct copy_out_level *level;
 
@@ -101,7 +102,7 @@ static int begin_dir(struct copy_out *c, struct frame_out *out, int fd,
 }
 
 static int put_symlink(struct copy_out *c, struct frame_out *out, int dir_fd,
-                       const char *leaf, const struct stat *st)
+    const char *leaf, const struct stat *st)
 {
     char target[AGENT_PATH_MAX + 1];
     ssize_t n = readlinkat(dir_fd, leaf, target, sizeof(target));
@@ -120,7 +121,7 @@ static int put_symlink(struct copy_out *c, struct frame_out *out, int dir_fd,
  * else -errno.
  */
 static int begin_entry(struct copy_out *c, struct frame_out *out, int dir_fd,
-                       const char *leaf, mode_t type, int nofollow)
+    const char *leaf, mode_t type, int nofollow)
 {
     struct stat st;
     int fd;
@@ -135,8 +136,8 @@ static int begin_entry(struct copy_out *c, struct frame_out *out, int dir_fd,
         c->skipped++;
         return 0;
     }
-    fd = openat(dir_fd, leaf,
-                (S_ISDIR(type) ? OPEN_DIR : OPEN_FILE) & ~nofollow);
+    fd = openat(
+        dir_fd, leaf, (S_ISDIR(type) ? OPEN_DIR : OPEN_FILE) & ~nofollow);
     if (fd < 0)
         return -errno;
     if (fstat(fd, &st) != 0) {
@@ -155,7 +156,7 @@ static int begin_entry(struct copy_out *c, struct frame_out *out, int dir_fd,
 }
 
 int copy_out_start(struct copy_out *c, const struct request_copy *request,
-                   struct frame_out *out)
+    struct frame_out *out)
 {
     bool follow = (request->flags & AGENT_COPY_FOLLOW) != 0;
     struct stat st;
@@ -165,10 +166,10 @@ int copy_out_start(struct copy_out *c, const struct request_copy *request,
     if (frame_out_room(out) < ENTRY_ROOM)
         return -ENOBUFS;
     if (fstatat(AT_FDCWD, request->path, &st,
-                follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
+            follow ? 0 : AT_SYMLINK_NOFOLLOW) != 0)
         return -errno;
     r = begin_entry(c, out, AT_FDCWD, request->path, st.st_mode & S_IFMT,
-                    follow ? O_NOFOLLOW : 0);
+        follow ? O_NOFOLLOW : 0);
     /* The top is what was asked for: it must not pass silently. */
     if (r == 0 && c->skipped > 0)
         r = -EOPNOTSUPP;
@@ -177,8 +178,8 @@ int copy_out_start(struct copy_out *c, const struct request_copy *request,
 
 /* ---- file content ----------------------------------------------------- */
 
-static void end_file(struct copy_out *c, struct frame_out *out, uint64_t size,
-                     int error)
+static void end_file(
+    struct copy_out *c, struct frame_out *out, uint64_t size, int error)
 {
     struct agent_file_end end = {
         .size = agent_le64_put(size),
@@ -209,8 +210,8 @@ static void step_file(struct copy_out *c, struct frame_out *out)
     ssize_t n;
 
     if (c->file_is_sparse && !skip_hole(c)) {
-        end_file(c, out,
-                 c->file_at > c->file_size ? c->file_at : c->file_size, 0);
+        end_file(
+            c, out, c->file_at > c->file_size ? c->file_at : c->file_size, 0);
         return;
     }
     do {

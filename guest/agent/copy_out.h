@@ -44,7 +44,7 @@ void copy_out_init(struct copy_out *c);
 /* Opens the top and appends its ENTRY to out, which is nearly empty.
  * 0 or -errno. */
 int copy_out_start(struct copy_out *c, const struct request_copy *request,
-                   struct frame_out *out);
+    struct frame_out *out);
 
 /*
  * Appends frames while there is room. 0 or -errno; done is set once COPY_END

@@ -13,7 +13,7 @@
 #include "guest/agent/text.h"
 #include "guest/agent/watch.h"
 
-#define DEFAULT_PATH \
+#define DEFAULT_PATH                                                           \
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #define VEOF_CHAR 0x04 /* Control-D */
@@ -67,7 +67,7 @@ static const char *env_find(char **env, size_t count, const char *name)
 
 /* Appends NAME=value from the defaults' buffer, unless NAME is there. */
 static void env_default(char **env, size_t *count, struct text *t,
-                        const char *name, const char *value)
+    const char *name, const char *value)
 {
     char *start = t->buf + t->len;
 
@@ -85,9 +85,8 @@ static void env_default(char **env, size_t *count, struct text *t,
 }
 
 /* argv, NULL, environment, NULL in ctx->strings. */
-static void make_strings(struct exec_context *ctx,
-                         const struct request_exec *r,
-                         struct spawn_plan *plan)
+static void make_strings(struct exec_context *ctx, const struct request_exec *r,
+    struct spawn_plan *plan)
 {
     char *at = NULL;
     size_t count = r->envc;
@@ -109,6 +108,9 @@ static void make_strings(struct exec_context *ctx,
         env_default(plan->envp, &count, &t, "USER", ctx->user.name);
         env_default(plan->envp, &count, &t, "LOGNAME", ctx->user.name);
         env_default(plan->envp, &count, &t, "SHELL", ctx->user.shell);
+        if (ctx->no_avx)
+            env_default(
+                plan->envp, &count, &t, EXEC_NO_AVX_NAME, EXEC_NO_AVX_VALUE);
         if ((r->flags & AGENT_EXEC_TTY) != 0)
             env_default(plan->envp, &count, &t, "TERM", "linux");
     }
@@ -135,8 +137,8 @@ static int open_pipe(struct ends *ends, int stream)
     return 0;
 }
 
-static int open_pipes(struct ends *ends, const struct exec_context *ctx,
-                      uint32_t flags)
+static int open_pipes(
+    struct ends *ends, const struct exec_context *ctx, uint32_t flags)
 {
     bool detach = (flags & AGENT_EXEC_DETACH) != 0;
 
@@ -156,25 +158,25 @@ static int open_pipes(struct ends *ends, const struct exec_context *ctx,
 
 static int set_winsize(int fd, uint16_t rows, uint16_t cols)
 {
-    struct winsize size = { .ws_row = rows, .ws_col = cols };
+    struct winsize size = {.ws_row = rows, .ws_col = cols};
 
     return ioctl(fd, TIOCSWINSZ, &size) != 0 ? -errno : 0;
 }
 
 /* The master in ours[1], the slave in all of theirs. */
-static int open_tty(struct ends *ends, const struct user *user,
-                    const struct request_exec *r)
+static int open_tty(
+    struct ends *ends, const struct user *user, const struct request_exec *r)
 {
     int unlock = 0;
     int slave;
 
-    ends->ours[1] = openat(AT_FDCWD, "/dev/ptmx",
-                         O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    ends->ours[1] = openat(
+        AT_FDCWD, "/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
     if (ends->ours[1] < 0 ||
         ioctl(ends->ours[1], SYS_IOCTL(SYS_TIOCSPTLCK), &unlock) != 0)
         return -errno;
     slave = ioctl(ends->ours[1], SYS_IOCTL(SYS_TIOCGPTPEER),
-                  O_RDWR | O_NOCTTY | O_CLOEXEC);
+        O_RDWR | O_NOCTTY | O_CLOEXEC);
     if (slave < 0)
         return -errno;
     for (int i = 0; i < 3; i++)
@@ -205,18 +207,17 @@ static void close_ours(struct ends *ends)
         close_fd(&ends->ours[i]);
 }
 
-static int watch_streams(struct exec *e, const struct exec_context *ctx,
-                         uint32_t slot)
+static int watch_streams(
+    struct exec *e, const struct exec_context *ctx, uint32_t slot)
 {
-    static const enum watch_kind kinds[2] = { WATCH_STDOUT, WATCH_STDERR };
+    static const enum watch_kind kinds[2] = {WATCH_STDOUT, WATCH_STDERR};
     bool tty = (e->flags & AGENT_EXEC_TTY) != 0;
     int r = 0;
 
     for (size_t i = 0; i < 2 && r == 0; i++) {
         if (e->out[i].fd >= 0)
             r = watch_add(ctx->epoll_fd, e->out[i].fd,
-                          EPOLLIN | (tty ? (uint32_t)EPOLLOUT : 0u), kinds[i],
-                          slot);
+                EPOLLIN | (tty ? (uint32_t)EPOLLOUT : 0u), kinds[i], slot);
     }
     /* An empty pipe takes input without being asked. */
     e->in_ready = e->in_fd >= 0;
@@ -236,8 +237,8 @@ static int find_user(struct exec_context *ctx, const struct request_exec *r)
     return 0;
 }
 
-static int fail(struct spawn_failure *failure, enum agent_stage stage,
-                int error)
+static int fail(
+    struct spawn_failure *failure, enum agent_stage stage, int error)
 {
     failure->stage = stage;
     failure->error = -error;
@@ -255,12 +256,11 @@ static void adopt(struct exec *e, const struct ends *ends, uint32_t flags)
 }
 
 int exec_start(struct exec *e, struct exec_context *ctx, uint32_t slot,
-               const struct request_exec *request,
-               struct spawn_failure *ret_failure)
+    const struct request_exec *request, struct spawn_failure *ret_failure)
 {
     bool tty = (request->flags & AGENT_EXEC_TTY) != 0;
-    struct ends ends = { { -1, -1, -1 }, { -1, -1, -1 } };
-    struct spawn_plan plan = { .user = &ctx->user, .tty = tty };
+    struct ends ends = {{-1, -1, -1}, {-1, -1, -1}};
+    struct spawn_plan plan = {.user = &ctx->user, .tty = tty};
     int r;
 
     exec_init(e);
@@ -280,8 +280,7 @@ int exec_start(struct exec *e, struct exec_context *ctx, uint32_t slot,
     r = tty ? open_tty(&ends, &ctx->user, request)
             : open_pipes(&ends, ctx, request->flags);
     if (r != 0) {
-        r = fail(ret_failure,
-                 tty ? AGENT_STAGE_TTY : AGENT_STAGE_RESOURCE, r);
+        r = fail(ret_failure, tty ? AGENT_STAGE_TTY : AGENT_STAGE_RESOURCE, r);
     } else {
         memcpy(plan.stdio, ends.theirs, sizeof(plan.stdio));
         r = spawn_run(&plan, &e->pid, ret_failure);
@@ -428,8 +427,8 @@ static void end_stream(struct exec *e, struct exec_stream *s)
     s->ready = false;
 }
 
-static bool pump_stream(struct exec *e, struct exec_stream *s, uint16_t type,
-                        struct frame_out *out)
+static bool pump_stream(
+    struct exec *e, struct exec_stream *s, uint16_t type, struct frame_out *out)
 {
     bool tty = (e->flags & AGENT_EXEC_TTY) != 0;
     bool until_eof = (e->flags & AGENT_EXEC_WAIT_EOF) != 0;
@@ -500,10 +499,9 @@ bool exec_put_exit(const struct exec *e, struct frame_out *out)
 {
     bool signalled = WIFSIGNALED(e->status);
     struct agent_exit exit = {
-        .status = agent_le32_put(
-            signalled ? 0 : (uint32_t)WEXITSTATUS(e->status)),
-        .signal = agent_le32_put(
-            signalled ? (uint32_t)WTERMSIG(e->status) : 0),
+        .status =
+            agent_le32_put(signalled ? 0 : (uint32_t)WEXITSTATUS(e->status)),
+        .signal = agent_le32_put(signalled ? (uint32_t)WTERMSIG(e->status) : 0),
         .core = agent_le32_put(signalled && WCOREDUMP(e->status) ? 1 : 0),
         .user_us = agent_le64_put(timeval_us(&e->usage.ru_utime)),
         .system_us = agent_le64_put(timeval_us(&e->usage.ru_stime)),

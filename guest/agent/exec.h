@@ -45,15 +45,27 @@ struct exec {
     uint8_t in_buf[AGENT_STDIN_WINDOW];
 };
 
+/*
+ * A host that interprets guest kernels runs programs on the bare processor,
+ * AVX and all, but the guest's kernel cannot execute xsave there and switches
+ * tasks with fxsave: upper halves of vector registers leak from one process
+ * into another (seen as crashes in memcpy'd data). This keeps glibc off them.
+ */
+#define EXEC_NO_AVX_NAME "GLIBC_TUNABLES"
+#define EXEC_NO_AVX_VALUE                                                      \
+    "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX2,-AVX,"                \
+    "-AVX_Fast_Unaligned_Load"
+
 /* What all commands of an agent share; filled in by agent.c. */
 struct exec_context {
     int epoll_fd;
     int null_fd; /* -1 until the first command */
+    bool no_avx; /* add EXEC_NO_AVX to the environment */
     uid_t uid;   /* the agent's own */
     gid_t gid;
     /* Pointers for execve and defaults they may point to, one command's at
      * a time. */
-    char *strings[AGENT_EXEC_STRINGS_MAX + 8];
+    char *strings[AGENT_EXEC_STRINGS_MAX + 16];
     char defaults[1024];
     struct user user;
 };
@@ -66,8 +78,7 @@ void exec_init(struct exec *e);
  * session slot. 0, or -errno and *ret_failure with e as after exec_init.
  */
 int exec_start(struct exec *e, struct exec_context *ctx, uint32_t slot,
-               const struct request_exec *request,
-               struct spawn_failure *ret_failure);
+    const struct request_exec *request, struct spawn_failure *ret_failure);
 
 /* Input. -EPROTO past the window, after the end or without STDIN. */
 int exec_stdin(struct exec *e, const uint8_t *bytes, size_t n);

@@ -94,7 +94,7 @@ void frame_out_commit(struct frame_out *out, uint16_t type, size_t n)
 }
 
 bool frame_out_put(struct frame_out *out, uint16_t type, const void *head,
-                   size_t head_len, const void *body, size_t body_len)
+    size_t head_len, const void *body, size_t body_len)
 {
     size_t room = sizeof(out->buf) - out->end;
 

@@ -87,7 +87,7 @@ static int above_stdio(int fd)
         higher = -errno;
     close(fd);
     do {
-        fd = openat(AT_FDCWD, "/dev/null", O_RDWR);
+        fd = openat(AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC);
     } while (fd >= 0 && fd < STDERR_FILENO);
     if (fd > STDERR_FILENO)
         close(fd);
@@ -114,7 +114,7 @@ static int hex_value(char c)
 /* 32 hexadecimal digits with hyphens; zeros if it cannot be read. */
 static void read_boot_id(uint8_t id[16])
 {
-    char text[64];
+    char text[64] = "";
     size_t digits = 0;
 
     memset(id, 0, 16);
@@ -138,7 +138,7 @@ static void complain(const struct start *s)
                     "modules in the initrd)");
     else if (s->listen_fd < 0)
         report_error("no host can reach this agent: cannot listen on vsock",
-                     s->listen_fd);
+            s->listen_fd);
     else if (s->ready_fd == -ENODEV || s->ready_fd == -ENETUNREACH)
         report_line("no host can reach this agent: the machine has no vsock "
                     "device");
@@ -182,6 +182,19 @@ static int run_daemon(struct agent *a, struct start *s)
     return r != 0 ? 1 : 0;
 }
 
+/* The environment that the kernel gave, and what commands get besides. */
+static void make_init_env(const struct start *s, char **env, size_t size)
+{
+    static char no_avx[] = EXEC_NO_AVX_NAME "=" EXEC_NO_AVX_VALUE;
+    size_t n = 0;
+
+    if (s->options.softkvm)
+        env[n++] = no_avx;
+    for (char **from = environ; *from != NULL && n < size - 1; from++)
+        env[n++] = *from;
+    env[n] = NULL;
+}
+
 /*
  * The other init becomes process 1, the agent its child. Returns in the
  * agent.
@@ -189,7 +202,8 @@ static int run_daemon(struct agent *a, struct start *s)
 static void start_other_init(const struct start *s)
 {
     static char path[256];
-    char *argv[2] = { path, NULL };
+    char *argv[2] = {path, NULL};
+    char *env[64];
     pid_t pid;
 
     if (!text_copy(path, sizeof(path), s->options.init))
@@ -198,7 +212,8 @@ static void start_other_init(const struct start *s)
     if (pid < 0)
         die(s, "cannot fork for spore.init=", -errno);
     if (pid > 0) {
-        execve(path, argv, environ);
+        make_init_env(s, env, sizeof(env) / sizeof(env[0]));
+        execve(path, argv, env);
         die(s, path, -errno);
     }
     setsid();
@@ -259,6 +274,7 @@ _Noreturn static void run_init(struct agent *a, struct start *s)
     enum agent_position position = find_root(s);
     int r;
 
+    a->shared.exec.no_avx = s->options.softkvm;
     if (s->options.init != NULL && position == AGENT_POSITION_INIT &&
         s->root_is_mounted) {
         start_other_init(s);
@@ -298,8 +314,8 @@ int main(int argc, char **argv)
     open_timeline(&start);
     if (getpid() != 1) {
         print(STDERR_FILENO,
-              "spore-agent: not process 1: start it as the guest's init, or "
-              "with --daemon\n");
+            "spore-agent: not process 1: start it as the guest's init, or "
+            "with --daemon\n");
         return 2;
     }
     run_init(&agent, &start);

@@ -18,7 +18,7 @@
 #define NEW_ROOT "/root"
 
 static int mount_at(const char *what, const char *type, const char *where,
-                    unsigned long flags, const char *data)
+    unsigned long flags, const char *data)
 {
     if (mount(what, where, type, flags, data) == 0 || errno == EBUSY)
         return 0;
@@ -30,14 +30,14 @@ static int mount_at(const char *what, const char *type, const char *where,
 
 int mount_proc(void)
 {
-    return mount_at("proc", "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-                    NULL);
+    return mount_at(
+        "proc", "proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 }
 
 int mount_dev(void)
 {
-    return mount_at("devtmpfs", "devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC,
-                    "mode=0755");
+    return mount_at(
+        "devtmpfs", "devtmpfs", "/dev", MS_NOSUID | MS_NOEXEC, "mode=0755");
 }
 
 bool mount_root_is_initrd(void)
@@ -53,8 +53,7 @@ bool mount_root_is_initrd(void)
 /* ---- root ------------------------------------------------------------- */
 
 /* Every type of /proc/filesystems that needs a device. 0 or -errno. */
-static int mount_any(const char *device, unsigned long flags,
-                     const char *data)
+static int mount_any(const char *device, unsigned long flags, const char *data)
 {
     int error = -ENODEV;
     struct lines l;
@@ -98,10 +97,9 @@ static bool may_come(int error)
 
 static int open_uevents(void)
 {
-    struct sys_sockaddr_nl address = { .family = SYS_AF_NETLINK,
-                                       .groups = 1 };
+    struct sys_sockaddr_nl address = {.family = SYS_AF_NETLINK, .groups = 1};
     int fd = socket(SYS_AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                    SYS_NETLINK_KOBJECT_UEVENT);
+        SYS_NETLINK_KOBJECT_UEVENT);
     int r;
 
     if (fd < 0)
@@ -141,7 +139,7 @@ static int mount_root_waiting(const struct options *o)
         return fd;
     /* First mount after the socket listens, or the event could be missed. */
     while (may_come(error = mount_root_once(o))) {
-        struct pollfd p = { .fd = fd, .events = POLLIN };
+        struct pollfd p = {.fd = fd, .events = POLLIN};
         int64_t left = deadline - now_ms();
 
         if (left <= 0 || poll(&p, 1, (int)left) < 0)
@@ -187,7 +185,7 @@ void mount_rest(bool root_is_writable)
 
     (void)mount("sysfs", "/sys", "sysfs", safe | MS_NOEXEC, NULL);
     (void)mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
-                "mode=0620,gid=5,ptmxmode=0666");
+        "mode=0620,gid=5,ptmxmode=0666");
     (void)mount("tmpfs", "/dev/shm", "tmpfs", safe, "mode=1777");
     (void)mount("tmpfs", "/run", "tmpfs", safe, "mode=0755");
     if (!root_is_writable)

@@ -51,13 +51,13 @@ struct word {
 };
 
 static const struct word words[] = {
-    { "root=", take_root },
-    { "rootfstype=", take_fstype },
-    { "rootflags=", take_rootflags },
-    { "spore.hostname=", take_hostname },
-    { "spore.init=", take_init },
-    { "spore.poweroff=", take_poweroff },
-    { "spore.timeline=", take_timeline },
+    {"root=", take_root},
+    {"rootfstype=", take_fstype},
+    {"rootflags=", take_rootflags},
+    {"spore.hostname=", take_hostname},
+    {"spore.init=", take_init},
+    {"spore.poweroff=", take_poweroff},
+    {"spore.timeline=", take_timeline},
 };
 
 void options_take_word(struct options *o, char *word)
@@ -66,6 +66,8 @@ void options_take_word(struct options *o, char *word)
         o->writable = false;
     else if (strcmp(word, "rw") == 0)
         o->writable = true;
+    else if (strcmp(word, "softkvm") == 0)
+        o->softkvm = true;
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         size_t n = strlen(words[i].name);
 

@@ -37,7 +37,7 @@ static void kill_all(struct power *p, int64_t now_ms)
 }
 
 void power_start(struct power *p, const struct request_power *request,
-                 bool restart, int64_t now_ms)
+    bool restart, int64_t now_ms)
 {
     if (p->stage != POWER_NONE)
         return;
@@ -62,8 +62,7 @@ void power_start(struct power *p, const struct request_power *request,
 
 void power_step(struct power *p, bool nobody_left, int64_t now_ms)
 {
-    if (p->stage == POWER_NONE ||
-        (!nobody_left && now_ms < p->deadline_ms))
+    if (p->stage == POWER_NONE || (!nobody_left && now_ms < p->deadline_ms))
         return;
     if (p->stage == POWER_TERM && !nobody_left) {
         kill_all(p, now_ms);

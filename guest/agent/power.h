@@ -30,7 +30,7 @@ struct power {
 /* Begins. Nothing if it has begun already. With NOSYNC or where another init
  * is in charge it does not return. */
 void power_start(struct power *p, const struct request_power *request,
-                 bool restart, int64_t now_ms);
+    bool restart, int64_t now_ms);
 
 /*
  * Goes on: when no process but the agent is left, or the deadline is past.

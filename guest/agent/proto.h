@@ -36,7 +36,7 @@
  */
 #define AGENT_PORT_READY 778u
 
-#define AGENT_MAGIC 0x47415053u /* "SPAG" */
+#define AGENT_MAGIC   0x47415053u /* "SPAG" */
 #define AGENT_VERSION 1u
 
 /* ---- little-endian fields --------------------------------------------- */
@@ -64,8 +64,8 @@ static inline uint16_t agent_le16_get(struct agent_le16 v)
 
 static inline uint32_t agent_le32_get(struct agent_le32 v)
 {
-    return (uint32_t)v.b[0] | (uint32_t)v.b[1] << 8 |
-           (uint32_t)v.b[2] << 16 | (uint32_t)v.b[3] << 24;
+    return (uint32_t)v.b[0] | (uint32_t)v.b[1] << 8 | (uint32_t)v.b[2] << 16 |
+           (uint32_t)v.b[3] << 24;
 }
 
 static inline uint64_t agent_le64_get(struct agent_le64 v)
@@ -79,15 +79,14 @@ static inline uint64_t agent_le64_get(struct agent_le64 v)
 
 static inline struct agent_le16 agent_le16_put(uint16_t value)
 {
-    struct agent_le16 v = { { (uint8_t)(value & 0xff),
-                              (uint8_t)(value >> 8) } };
+    struct agent_le16 v = {{(uint8_t)(value & 0xff), (uint8_t)(value >> 8)}};
 
     return v;
 }
 
 static inline struct agent_le32 agent_le32_put(uint32_t value)
 {
-    struct agent_le32 v = { { 0 } };
+    struct agent_le32 v = {{0}};
 
     for (unsigned i = 0; i < 4; i++)
         v.b[i] = (uint8_t)(value >> (8 * i) & 0xff);
@@ -96,7 +95,7 @@ static inline struct agent_le32 agent_le32_put(uint32_t value)
 
 static inline struct agent_le64 agent_le64_put(uint64_t value)
 {
-    struct agent_le64 v = { { 0 } };
+    struct agent_le64 v = {{0}};
 
     for (unsigned i = 0; i < 8; i++)
         v.b[i] = (uint8_t)(value >> (8 * i) & 0xff);
@@ -125,11 +124,11 @@ enum agent_frame_type {
     AGENT_ERROR = 0x0003, /* struct agent_error + text; ends it too */
 
     /* host to agent, the one request of a connection */
-    AGENT_PING = 0x0100,  /* any bytes -> PONG with the same bytes */
-    AGENT_EXEC = 0x0101,  /* struct agent_exec + strings */
-    AGENT_COPY_IN = 0x0102,  /* struct agent_copy + path */
-    AGENT_COPY_OUT = 0x0103, /* struct agent_copy + path */
-    AGENT_SET_TIME = 0x0104, /* struct agent_time -> OK */
+    AGENT_PING = 0x0100,        /* any bytes -> PONG with the same bytes */
+    AGENT_EXEC = 0x0101,        /* struct agent_exec + strings */
+    AGENT_COPY_IN = 0x0102,     /* struct agent_copy + path */
+    AGENT_COPY_OUT = 0x0103,    /* struct agent_copy + path */
+    AGENT_SET_TIME = 0x0104,    /* struct agent_time -> OK */
     AGENT_ADD_ENTROPY = 0x0105, /* 1..AGENT_ENTROPY_MAX bytes -> OK */
     AGENT_SYNC = 0x0106,        /* path or nothing -> OK */
     AGENT_FREEZE = 0x0107,      /* path or nothing -> OK */
@@ -163,13 +162,13 @@ enum agent_frame_type {
 /* ---- HELLO ------------------------------------------------------------ */
 
 /* Feature bits: an operation whose bit is missing answers EOPNOTSUPP. */
-#define AGENT_FEATURE_EXEC (1u << 0)
-#define AGENT_FEATURE_TTY (1u << 1)
-#define AGENT_FEATURE_COPY (1u << 2)
-#define AGENT_FEATURE_TIME (1u << 3)
+#define AGENT_FEATURE_EXEC    (1u << 0)
+#define AGENT_FEATURE_TTY     (1u << 1)
+#define AGENT_FEATURE_COPY    (1u << 2)
+#define AGENT_FEATURE_TIME    (1u << 3)
 #define AGENT_FEATURE_ENTROPY (1u << 4)
-#define AGENT_FEATURE_FREEZE (1u << 5)
-#define AGENT_FEATURE_POWER (1u << 6) /* POWEROFF without FORCE */
+#define AGENT_FEATURE_FREEZE  (1u << 5)
+#define AGENT_FEATURE_POWER   (1u << 6) /* POWEROFF without FORCE */
 
 enum agent_position {
     AGENT_POSITION_INITRD = 1, /* process 1, and the root is the initrd */
@@ -183,9 +182,9 @@ struct agent_hello {
     uint8_t position;          /* enum agent_position */
     uint8_t reserved0;
     struct agent_le64 features;
-    uint8_t boot_id[16];       /* of the kernel; zeros when unknown */
-    uint8_t agent_version[16]; /* ASCII, padded with NUL */
-    struct agent_le32 payload_max; /* that this agent accepts */
+    uint8_t boot_id[16];            /* of the kernel; zeros when unknown */
+    uint8_t agent_version[16];      /* ASCII, padded with NUL */
+    struct agent_le32 payload_max;  /* that this agent accepts */
     struct agent_le32 stdin_window; /* AGENT_STDIN_WINDOW of this agent */
     uint8_t reserved1[8];
 };
@@ -232,13 +231,13 @@ static_assert(sizeof(struct agent_error) == 8, "error");
 
 /* ---- EXEC ------------------------------------------------------------- */
 
-#define AGENT_EXEC_TTY (1u << 0)   /* one pseudo terminal, all on STDOUT */
-#define AGENT_EXEC_STDIN (1u << 1) /* STDIN frames follow; else /dev/null */
+#define AGENT_EXEC_TTY       (1u << 0) /* one pseudo terminal, all on STDOUT */
+#define AGENT_EXEC_STDIN     (1u << 1) /* STDIN frames follow; else /dev/null */
 #define AGENT_EXEC_USER_NAME (1u << 2) /* user is a name; uid, gid unused */
 #define AGENT_EXEC_ENV_EXACT (1u << 3) /* add nothing to the environment */
-#define AGENT_EXEC_WAIT_EOF (1u << 4)  /* EXIT waits for end of file too */
-#define AGENT_EXEC_DETACH (1u << 5)    /* outlives the connection */
-#define AGENT_EXEC_FLAGS 0x3fu
+#define AGENT_EXEC_WAIT_EOF  (1u << 4) /* EXIT waits for end of file too */
+#define AGENT_EXEC_DETACH    (1u << 5) /* outlives the connection */
+#define AGENT_EXEC_FLAGS     0x3fu
 
 /* argc + envc at most */
 #define AGENT_EXEC_STRINGS_MAX 4096u
@@ -313,14 +312,14 @@ static_assert(sizeof(struct agent_exit) == 40, "exit");
 
 /* ---- COPY ------------------------------------------------------------- */
 
-#define AGENT_COPY_OWNER (1u << 0) /* IN: set uid and gid; else root's */
-#define AGENT_COPY_TIMES (1u << 1) /* IN: set mtime */
-#define AGENT_COPY_MKDIR (1u << 2) /* IN: make path and its parents */
+#define AGENT_COPY_OWNER  (1u << 0) /* IN: set uid and gid; else root's */
+#define AGENT_COPY_TIMES  (1u << 1) /* IN: set mtime */
+#define AGENT_COPY_MKDIR  (1u << 2) /* IN: make path and its parents */
 #define AGENT_COPY_FOLLOW (1u << 3) /* OUT: path may be a symbolic link */
-#define AGENT_COPY_FLAGS 0xfu
+#define AGENT_COPY_FLAGS  0xfu
 
-#define AGENT_PATH_MAX 4095u  /* bytes without the NUL */
-#define AGENT_NAME_MAX 255u   /* of one component */
+#define AGENT_PATH_MAX  4095u /* bytes without the NUL */
+#define AGENT_NAME_MAX  255u  /* of one component */
 #define AGENT_DEPTH_MAX 64u   /* directories below the top, COPY_OUT */
 
 struct agent_copy {
@@ -346,15 +345,15 @@ enum agent_entry_type {
  * of them empty, "." or "..".
  */
 struct agent_entry {
-    uint8_t type;      /* enum agent_entry_type */
-    uint8_t closing;   /* DIR: 1 = sent again, after what it contains */
-    uint8_t reserved[2]; /* 0 */
+    uint8_t type;           /* enum agent_entry_type */
+    uint8_t closing;        /* DIR: 1 = sent again, after what it contains */
+    uint8_t reserved[2];    /* 0 */
     struct agent_le32 mode; /* permission bits, 0..07777 */
     struct agent_le32 uid;
     struct agent_le32 gid;
-    struct agent_le64 size; /* FILE: a hint, or AGENT_SIZE_UNKNOWN */
-    struct agent_le64 mtime_s; /* two's complement */
-    struct agent_le32 mtime_ns; /* 0..999999999 */
+    struct agent_le64 size;      /* FILE: a hint, or AGENT_SIZE_UNKNOWN */
+    struct agent_le64 mtime_s;   /* two's complement */
+    struct agent_le32 mtime_ns;  /* 0..999999999 */
     struct agent_le32 reserved1; /* 0 */
 };
 
@@ -370,8 +369,8 @@ static_assert(sizeof(struct agent_data) == 8, "data");
 #define AGENT_DATA_MAX (AGENT_PAYLOAD_MAX - sizeof(struct agent_data))
 
 struct agent_file_end {
-    struct agent_le64 size;  /* final; >= the end of the last DATA */
-    struct agent_le32 error; /* errno: the sender could not read it all */
+    struct agent_le64 size;     /* final; >= the end of the last DATA */
+    struct agent_le32 error;    /* errno: the sender could not read it all */
     struct agent_le32 reserved; /* 0 */
 };
 
@@ -387,8 +386,8 @@ static_assert(sizeof(struct agent_copy_end) == 16, "copy_end");
 /* ---- the rest --------------------------------------------------------- */
 
 struct agent_time {
-    struct agent_le64 sec;  /* since 1970, UTC */
-    struct agent_le32 nsec; /* 0..999999999 */
+    struct agent_le64 sec;      /* since 1970, UTC */
+    struct agent_le32 nsec;     /* 0..999999999 */
     struct agent_le32 reserved; /* 0 */
 };
 
@@ -396,9 +395,9 @@ static_assert(sizeof(struct agent_time) == 16, "time");
 
 #define AGENT_ENTROPY_MAX 512u
 
-#define AGENT_POWER_FORCE (1u << 0) /* also where another init is in charge */
-#define AGENT_POWER_NOSYNC (1u << 1)
-#define AGENT_POWER_FLAGS 0x3u
+#define AGENT_POWER_FORCE        (1u << 0) /* also beside another init */
+#define AGENT_POWER_NOSYNC       (1u << 1)
+#define AGENT_POWER_FLAGS        0x3u
 #define AGENT_POWER_GRACE_MAX_MS 60000u
 
 struct agent_power {

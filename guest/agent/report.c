@@ -11,8 +11,8 @@
 
 static bool write_to(const char *path, const struct text *t)
 {
-    int fd = openat(AT_FDCWD, path,
-                    O_WRONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
+    int fd =
+        openat(AT_FDCWD, path, O_WRONLY | O_NOCTTY | O_CLOEXEC | O_NONBLOCK);
     ssize_t n;
 
     if (fd < 0)

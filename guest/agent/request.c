@@ -24,7 +24,7 @@ static const char *next_string(const uint8_t **at, const uint8_t *end)
 
 /* The fixed part of a payload, copied; false if the payload is shorter. */
 static bool take_head(const struct frame_view *frame, void *head, size_t size,
-                      const uint8_t **ret_rest)
+    const uint8_t **ret_rest)
 {
     if (frame->length < size)
         return false;
@@ -43,8 +43,8 @@ static bool take_all(const struct frame_view *frame, void *head, size_t size)
 
 static bool exec_flags_are_valid(uint32_t flags)
 {
-    const uint32_t streams = AGENT_EXEC_TTY | AGENT_EXEC_STDIN |
-                             AGENT_EXEC_WAIT_EOF;
+    const uint32_t streams =
+        AGENT_EXEC_TTY | AGENT_EXEC_STDIN | AGENT_EXEC_WAIT_EOF;
 
     if ((flags & ~AGENT_EXEC_FLAGS) != 0)
         return false;
@@ -196,8 +196,8 @@ int request_data(const struct frame_view *frame, struct request_data *ret)
     return 0;
 }
 
-int request_file_end(const struct frame_view *frame,
-                     struct request_file_end *ret)
+int request_file_end(
+    const struct frame_view *frame, struct request_file_end *ret)
 {
     struct agent_file_end head;
     uint32_t error;
@@ -264,8 +264,7 @@ int request_signal(const struct frame_view *frame, struct request_signal *ret)
     return 0;
 }
 
-int request_winsize(const struct frame_view *frame,
-                    struct request_winsize *ret)
+int request_winsize(const struct frame_view *frame, struct request_winsize *ret)
 {
     struct agent_winsize head;
 
@@ -281,7 +280,7 @@ int request_path(const struct frame_view *frame, char *dst)
     if (frame->length > AGENT_PATH_MAX ||
         (frame->length > 0 && frame->payload[0] != '/') ||
         (frame->length > 0 &&
-         memchr(frame->payload, '\0', frame->length) != NULL))
+            memchr(frame->payload, '\0', frame->length) != NULL))
         return -EPROTO;
     if (frame->length > 0)
         memcpy(dst, frame->payload, frame->length);

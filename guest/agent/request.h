@@ -24,8 +24,8 @@ struct request_exec {
     uint16_t cols;
     size_t argc; /* 1.. ; argc + envc <= AGENT_EXEC_STRINGS_MAX */
     size_t envc;
-    const char *user; /* not empty exactly with USER_NAME */
-    const char *cwd;  /* empty or absolute */
+    const char *user;    /* not empty exactly with USER_NAME */
+    const char *cwd;     /* empty or absolute */
     const char *strings; /* argc + envc strings, one after the other */
 };
 
@@ -81,15 +81,14 @@ int request_exec(const struct frame_view *frame, struct request_exec *ret);
 int request_copy(const struct frame_view *frame, struct request_copy *ret);
 int request_entry(const struct frame_view *frame, struct request_entry *ret);
 int request_data(const struct frame_view *frame, struct request_data *ret);
-int request_file_end(const struct frame_view *frame,
-                     struct request_file_end *ret);
+int request_file_end(
+    const struct frame_view *frame, struct request_file_end *ret);
 int request_copy_end(const struct frame_view *frame);
 int request_time(const struct frame_view *frame, struct request_time *ret);
 int request_power(const struct frame_view *frame, struct request_power *ret);
-int request_signal(const struct frame_view *frame,
-                   struct request_signal *ret);
-int request_winsize(const struct frame_view *frame,
-                    struct request_winsize *ret);
+int request_signal(const struct frame_view *frame, struct request_signal *ret);
+int request_winsize(
+    const struct frame_view *frame, struct request_winsize *ret);
 
 /* SYNC, FREEZE, THAW: the path to dst (AGENT_PATH_MAX + 1 bytes); "" if none */
 int request_path(const struct frame_view *frame, char *dst);

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "guest/agent/system.h"
+#include "guest/agent/operation.h"
 #include "guest/agent/text.h"
 #include "guest/agent/version.h"
 
@@ -45,12 +45,13 @@ static void put_hello(struct session *s, const struct session_shared *shared)
 }
 
 void session_open(struct session *s, const struct session_shared *shared,
-                  int sock, bool connecting)
+    int sock, bool connecting)
 {
     assert(s->state == SESSION_FREE);
     s->state = SESSION_REQUEST;
     s->sock = sock;
     s->connecting = connecting;
+    s->watches_output = connecting;
     s->readable = false; /* epoll says so if it is */
     s->writable = true;
     s->hup = false;
@@ -90,14 +91,14 @@ static void close_session(struct session *s)
 }
 
 /* The closing frame was appended. */
-static void begin_closing(struct session *s)
+void session_begin_closing(struct session *s)
 {
     end_operation(s);
     s->state = SESSION_CLOSING;
 }
 
-static void fail(struct session *s, enum agent_stage stage, int error,
-                 uint16_t status, const char *text)
+void session_fail(struct session *s, enum agent_stage stage, int error,
+    uint16_t status, const char *text)
 {
     struct agent_error head = {
         .error = agent_le32_put((uint32_t)-error),
@@ -109,12 +110,12 @@ static void fail(struct session *s, enum agent_stage stage, int error,
     if (n > AGENT_ERROR_TEXT_MAX)
         n = AGENT_ERROR_TEXT_MAX;
     (void)frame_out_put(&s->out, AGENT_ERROR, &head, sizeof(head), text, n);
-    begin_closing(s);
+    session_begin_closing(s);
 }
 
 /* fail with "what 'name': reason" */
-static void fail_about(struct session *s, enum agent_stage stage, int error,
-                       uint16_t status, const char *what, const char *name)
+void session_fail_about(struct session *s, enum agent_stage stage, int error,
+    uint16_t status, const char *what, const char *name)
 {
     char buf[AGENT_ERROR_TEXT_MAX + 1];
     struct text t;
@@ -127,10 +128,10 @@ static void fail_about(struct session *s, enum agent_stage stage, int error,
         text_str(&t, "'");
     }
     text_errno(&t, -error);
-    fail(s, stage, error, status, buf);
+    session_fail(s, stage, error, status, buf);
 }
 
-static void finish(struct session *s, uint64_t entries, uint64_t bytes)
+void session_finish(struct session *s, uint64_t entries, uint64_t bytes)
 {
     struct agent_ok ok = {
         .entries = agent_le64_put(entries),
@@ -138,302 +139,13 @@ static void finish(struct session *s, uint64_t entries, uint64_t bytes)
     };
 
     (void)frame_out_put(&s->out, AGENT_OK, &ok, sizeof(ok), NULL, 0);
-    begin_closing(s);
+    session_begin_closing(s);
 }
 
-/* ---- requests --------------------------------------------------------- */
+/* ---- frames ----------------------------------------------------------- */
 
-static void fail_exec(struct session *s, const struct request_exec *request,
-                      const struct spawn_failure *failure)
-{
-    const char *what = "cannot start";
-    const char *name = request->strings;
-    uint16_t status = 125;
-
-    switch (failure->stage) {
-    case AGENT_STAGE_EXEC:
-        what = "cannot execute";
-        status = failure->error == ENOENT || failure->error == ENOTDIR ? 127
-                                                                       : 126;
-        break;
-    case AGENT_STAGE_USER:
-        what = "cannot become user";
-        name = request->user;
-        break;
-    case AGENT_STAGE_CWD:
-        what = "cannot enter directory";
-        name = request->cwd;
-        break;
-    case AGENT_STAGE_TTY:
-        what = "cannot open a pseudo terminal";
-        name = "";
-        break;
-    case AGENT_STAGE_PROTOCOL:
-    case AGENT_STAGE_RESOURCE:
-    case AGENT_STAGE_PATH:
-    case AGENT_STAGE_SYSTEM:
-    default:
-        break;
-    }
-    fail_about(s, failure->stage, -failure->error, status, what, name);
-}
-
-static int begin_exec(struct session *s, struct session_shared *shared,
-                      uint32_t slot, const struct frame_view *frame)
-{
-    struct agent_started started;
-    struct spawn_failure failure;
-    struct request_exec request;
-
-    if (request_exec(frame, &request) != 0)
-        return -EPROTO;
-    if (exec_start(&s->exec, &shared->exec, slot, &request, &failure) != 0) {
-        fail_exec(s, &request, &failure);
-        return 0;
-    }
-    started.pid = agent_le32_put((uint32_t)s->exec.pid);
-    (void)frame_out_put(&s->out, AGENT_STARTED, &started, sizeof(started),
-                        NULL, 0);
-    if ((request.flags & AGENT_EXEC_DETACH) != 0) {
-        s->exec.pid = 0;
-        finish(s, 0, 0);
-    } else {
-        s->state = SESSION_EXEC;
-    }
-    return 0;
-}
-
-static int begin_copy_in(struct session *s, const struct frame_view *frame)
-{
-    struct request_copy request;
-    int r;
-
-    if (request_copy(frame, &request) != 0)
-        return -EPROTO;
-    r = copy_in_start(&s->copy_in, &request);
-    if (r != 0)
-        fail_about(s, AGENT_STAGE_PATH, r, 0, "cannot copy into",
-                   request.path);
-    else
-        s->state = SESSION_COPY_IN;
-    return 0;
-}
-
-static int begin_copy_out(struct session *s, const struct frame_view *frame)
-{
-    struct request_copy request;
-    int r;
-
-    if (request_copy(frame, &request) != 0)
-        return -EPROTO;
-    r = copy_out_start(&s->copy_out, &request, &s->out);
-    if (r != 0)
-        fail_about(s, AGENT_STAGE_PATH, r, 0, "cannot copy", request.path);
-    else
-        s->state = SESSION_COPY_OUT;
-    return 0;
-}
-
-static int do_set_time(struct session *s, const struct frame_view *frame)
-{
-    struct request_time request;
-    int r;
-
-    if (request_time(frame, &request) != 0)
-        return -EPROTO;
-    r = system_set_time(&request);
-    if (r != 0)
-        fail_about(s, AGENT_STAGE_SYSTEM, r, 0, "cannot set the clock", "");
-    else
-        finish(s, 0, 0);
-    return 0;
-}
-
-static int do_add_entropy(struct session *s, const struct frame_view *frame)
-{
-    int r;
-
-    if (frame->length == 0 || frame->length > AGENT_ENTROPY_MAX)
-        return -EPROTO;
-    r = system_add_entropy(frame->payload, frame->length);
-    if (r != 0)
-        fail_about(s, AGENT_STAGE_SYSTEM, r, 0, "cannot add entropy", "");
-    else
-        finish(s, 0, 0);
-    return 0;
-}
-
-static int do_path(struct session *s, const struct frame_view *frame)
-{
-    char path[AGENT_PATH_MAX + 1];
-    const char *what;
-    int r;
-
-    if (request_path(frame, path) != 0)
-        return -EPROTO;
-    if (frame->type == AGENT_SYNC) {
-        what = "cannot sync";
-        r = system_sync(path);
-    } else {
-        what = frame->type == AGENT_THAW ? "cannot thaw" : "cannot freeze";
-        r = system_freeze(path, frame->type == AGENT_THAW);
-    }
-    if (r != 0)
-        fail_about(s, AGENT_STAGE_PATH, r, 0, what, path);
-    else
-        finish(s, 0, 0);
-    return 0;
-}
-
-static int do_power(struct session *s, const struct session_shared *shared,
-                    const struct frame_view *frame)
-{
-    if (request_power(frame, &s->power) != 0)
-        return -EPROTO;
-    if (shared->position == AGENT_POSITION_DAEMON &&
-        (s->power.flags & AGENT_POWER_FORCE) == 0) {
-        fail(s, AGENT_STAGE_SYSTEM, -EOPNOTSUPP, 0,
-             "another init is in charge here: use its command, or force");
-        return 0;
-    }
-    s->wants_power = true;
-    s->wants_restart = frame->type == AGENT_REBOOT;
-    finish(s, 0, 0);
-    return 0;
-}
-
-static int do_ping(struct session *s, const struct frame_view *frame)
-{
-    (void)frame_out_put(&s->out, AGENT_PONG, frame->payload, frame->length,
-                        NULL, 0);
-    begin_closing(s);
-    return 0;
-}
-
-static int take_request(struct session *s, struct session_shared *shared,
-                        uint32_t slot, const struct frame_view *frame)
-{
-    switch (frame->type) {
-    case AGENT_PING:
-        return do_ping(s, frame);
-    case AGENT_EXEC:
-        return begin_exec(s, shared, slot, frame);
-    case AGENT_COPY_IN:
-        return begin_copy_in(s, frame);
-    case AGENT_COPY_OUT:
-        return begin_copy_out(s, frame);
-    case AGENT_SET_TIME:
-        return do_set_time(s, frame);
-    case AGENT_ADD_ENTROPY:
-        return do_add_entropy(s, frame);
-    case AGENT_SYNC:
-    case AGENT_FREEZE:
-    case AGENT_THAW:
-        return do_path(s, frame);
-    case AGENT_POWEROFF:
-    case AGENT_REBOOT:
-        return do_power(s, shared, frame);
-    default:
-        return -EPROTO;
-    }
-}
-
-/* ---- frames of an operation ------------------------------------------- */
-
-static int take_exec_frame(struct session *s, const struct frame_view *frame)
-{
-    struct request_winsize winsize;
-    struct request_signal signal;
-
-    switch (frame->type) {
-    case AGENT_STDIN:
-        return exec_stdin(&s->exec, frame->payload, frame->length);
-    case AGENT_STDIN_EOF:
-        return frame->length != 0 ? -EPROTO : exec_stdin_eof(&s->exec);
-    case AGENT_WINSIZE:
-        if (request_winsize(frame, &winsize) != 0)
-            return -EPROTO;
-        return exec_winsize(&s->exec, &winsize);
-    case AGENT_SIGNAL:
-        if (request_signal(frame, &signal) != 0)
-            return -EPROTO;
-        exec_signal(&s->exec, &signal);
-        return 0;
-    default:
-        return -EPROTO;
-    }
-}
-
-/* -EPROTO, or 0 with the file system's own failure in *ret_error. */
-static int copy_in_frame(struct session *s, const struct frame_view *frame,
-                         int *ret_error)
-{
-    struct request_file_end end;
-    struct request_entry entry;
-    struct request_data data;
-
-    switch (frame->type) {
-    case AGENT_ENTRY:
-        if (request_entry(frame, &entry) != 0)
-            return -EPROTO;
-        *ret_error = copy_in_entry(&s->copy_in, &entry);
-        return 0;
-    case AGENT_DATA:
-        if (request_data(frame, &data) != 0)
-            return -EPROTO;
-        *ret_error = copy_in_data(&s->copy_in, &data);
-        return 0;
-    case AGENT_FILE_END:
-        if (request_file_end(frame, &end) != 0)
-            return -EPROTO;
-        *ret_error = copy_in_file_end(&s->copy_in, &end);
-        return 0;
-    case AGENT_COPY_END:
-        if (request_copy_end(frame) != 0 || copy_in_end(&s->copy_in) != 0)
-            return -EPROTO;
-        finish(s, s->copy_in.entries, s->copy_in.bytes);
-        return 0;
-    default:
-        return -EPROTO;
-    }
-}
-
-static int take_copy_frame(struct session *s, const struct frame_view *frame)
-{
-    int error = 0;
-    int r = copy_in_frame(s, frame, &error);
-
-    if (r != 0 || error == -EPROTO)
-        return -EPROTO;
-    if (error != 0)
-        fail_about(s, AGENT_STAGE_PATH, error, 0, "cannot write",
-                   s->copy_in.name);
-    return 0;
-}
-
-static int take_frame(struct session *s, struct session_shared *shared,
-                      uint32_t slot, const struct frame_view *frame)
-{
-    switch (s->state) {
-    case SESSION_REQUEST:
-        return take_request(s, shared, slot, frame);
-    case SESSION_EXEC:
-        return take_exec_frame(s, frame);
-    case SESSION_COPY_IN:
-        return take_copy_frame(s, frame);
-    case SESSION_COPY_OUT:
-        return -EPROTO;
-    case SESSION_FREE:
-    case SESSION_CLOSING:
-    case SESSION_LINGER:
-    case SESSION_DYING:
-    default:
-        return 0;
-    }
-}
-
-static void take_frames(struct session *s, struct session_shared *shared,
-                        uint32_t slot)
+static void take_frames(
+    struct session *s, struct session_shared *shared, uint32_t slot)
 {
     struct frame_view frame;
     int r;
@@ -441,19 +153,19 @@ static void take_frames(struct session *s, struct session_shared *shared,
     while (s->state != SESSION_CLOSING &&
            (r = frame_in_next(&s->in, &frame)) != 0) {
         if (r > 0)
-            r = take_frame(s, shared, slot, &frame);
+            r = operation_take_frame(s, shared, slot, &frame);
         if (r < 0)
-            fail(s, AGENT_STAGE_PROTOCOL, r,
-                 s->state == SESSION_EXEC ? 125 : 0,
-                 "malformed or unexpected frame");
+            session_fail(s, AGENT_STAGE_PROTOCOL, r,
+                s->state == SESSION_EXEC ? 125 : 0,
+                "malformed or unexpected frame");
     }
 }
 
 /* ---- the socket ------------------------------------------------------- */
 
 /* True if something was received, or the session is over. */
-static bool receive(struct session *s, struct session_shared *shared,
-                    uint32_t slot)
+static bool receive(
+    struct session *s, struct session_shared *shared, uint32_t slot)
 {
     size_t room;
     uint8_t *space;
@@ -480,19 +192,39 @@ static bool receive(struct session *s, struct session_shared *shared,
     return true;
 }
 
+/*
+ * Nothing more fits into the socket. Only now is epoll asked to tell of room:
+ * it would wake the agent for every byte that the host takes.
+ */
+static void await_room(
+    struct session *s, const struct session_shared *shared, uint32_t slot)
+{
+    const uint32_t events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | (uint32_t)EPOLLET;
+
+    s->writable = false;
+    if (s->watches_output)
+        return;
+    if (watch_set(shared->exec.epoll_fd, EPOLL_CTL_MOD, s->sock, events,
+            WATCH_SOCKET, slot) != 0)
+        close_session(s);
+    else
+        s->watches_output = true;
+}
+
 /* True if something was sent, or the session is over. */
-static bool transmit(struct session *s)
+static bool transmit(
+    struct session *s, const struct session_shared *shared, uint32_t slot)
 {
     ssize_t n;
 
     if (!s->writable || frame_out_pending(&s->out) == 0)
         return false;
     n = send(s->sock, s->out.buf + s->out.start, frame_out_pending(&s->out),
-             MSG_DONTWAIT | MSG_NOSIGNAL);
+        MSG_DONTWAIT | MSG_NOSIGNAL);
     if (n < 0 && errno == EINTR)
         return true;
     if (n < 0 && errno == EAGAIN) {
-        s->writable = false;
+        await_room(s, shared, slot);
         return false;
     }
     if (n < 0) {
@@ -506,8 +238,7 @@ static bool transmit(struct session *s)
 static void begin_power(struct session *s, struct session_shared *shared)
 {
     close_session(s);
-    power_start(&shared->power, &s->power, s->wants_restart,
-                session_now_ms());
+    power_start(&shared->power, &s->power, s->wants_restart, session_now_ms());
 }
 
 /* The host has closed, or sends what nobody reads any more. */
@@ -532,27 +263,27 @@ static bool pump_operation(struct session *s)
     if (s->state == SESSION_EXEC) {
         progress = exec_pump(&s->exec, &s->out);
         if (exec_is_finished(&s->exec) && exec_put_exit(&s->exec, &s->out)) {
-            begin_closing(s);
+            session_begin_closing(s);
             progress = true;
         }
     } else if (s->state == SESSION_COPY_OUT) {
         size_t before = frame_out_pending(&s->out);
 
         r = copy_out_pump(&s->copy_out, &s->out);
-        progress = r != 0 || s->copy_out.done ||
-                   frame_out_pending(&s->out) != before;
+        progress =
+            r != 0 || s->copy_out.done || frame_out_pending(&s->out) != before;
         if (r != 0)
-            fail_about(s, AGENT_STAGE_PATH, r, 0, "cannot read",
-                       s->copy_out.path);
+            session_fail_about(
+                s, AGENT_STAGE_PATH, r, 0, "cannot read", s->copy_out.path);
         else if (s->copy_out.done)
-            begin_closing(s);
+            session_begin_closing(s);
     }
     return progress;
 }
 
 /* What is sent in one piece costs one system call: send comes last. */
-static bool pump_once(struct session *s, struct session_shared *shared,
-                      uint32_t slot)
+static bool pump_once(
+    struct session *s, struct session_shared *shared, uint32_t slot)
 {
     bool progress = false;
 
@@ -565,7 +296,7 @@ static bool pump_once(struct session *s, struct session_shared *shared,
     if (s->sock >= 0)
         progress |= pump_operation(s);
     if (s->sock >= 0)
-        progress |= transmit(s);
+        progress |= transmit(s, shared, slot);
     if (s->state == SESSION_CLOSING && frame_out_pending(&s->out) == 0) {
         if (s->wants_power) {
             s->state = SESSION_LINGER;
@@ -577,8 +308,8 @@ static bool pump_once(struct session *s, struct session_shared *shared,
     return progress;
 }
 
-bool session_pump(struct session *s, struct session_shared *shared,
-                  uint32_t slot)
+bool session_pump(
+    struct session *s, struct session_shared *shared, uint32_t slot)
 {
     if (s->connecting)
         return false;
@@ -659,8 +390,8 @@ void session_reaped(struct session *s, int status, const struct rusage *usage)
         s->state = SESSION_FREE;
 }
 
-void session_timeout(struct session *s, struct session_shared *shared,
-                     int64_t now_ms)
+void session_timeout(
+    struct session *s, struct session_shared *shared, int64_t now_ms)
 {
     if (s->deadline_ms == 0 || now_ms < s->deadline_ms)
         return;

@@ -28,7 +28,7 @@
 
 enum session_state {
     SESSION_FREE,
-    SESSION_REQUEST,  /* none received yet */
+    SESSION_REQUEST, /* none received yet */
     SESSION_EXEC,
     SESSION_COPY_IN,
     SESSION_COPY_OUT,
@@ -51,8 +51,9 @@ struct session {
     bool connecting; /* nothing can be sent or received yet */
     bool readable;
     bool writable;
-    bool hup;           /* an end of the stream is to come: read on to it */
-    bool wants_power;   /* CLOSING ends in LINGER */
+    bool watches_output; /* epoll was asked to say when there is room */
+    bool hup;            /* an end of the stream is to come: read on to it */
+    bool wants_power;    /* CLOSING ends in LINGER */
     bool wants_restart;
     int64_t deadline_ms; /* LINGER, DYING: CLOCK_MONOTONIC; 0: none */
     struct request_power power;
@@ -68,7 +69,7 @@ struct session {
 /* Takes a socket, watched for this session already, and prepares HELLO. The
  * session was SESSION_FREE. */
 void session_open(struct session *s, const struct session_shared *shared,
-                  int sock, bool connecting);
+    int sock, bool connecting);
 
 /* Notes what epoll said about a descriptor of this session. */
 void session_event(struct session *s, enum watch_kind kind, uint32_t events);
@@ -77,8 +78,8 @@ void session_event(struct session *s, enum watch_kind kind, uint32_t events);
  * Does what can be done without waiting, but not for ever: true if more could
  * be done at once. now_ms is read only when a deadline begins.
  */
-bool session_pump(struct session *s, struct session_shared *shared,
-                  uint32_t slot);
+bool session_pump(
+    struct session *s, struct session_shared *shared, uint32_t slot);
 
 /*
  * The process that this session waits for is about to be reaped: with the
@@ -87,15 +88,33 @@ bool session_pump(struct session *s, struct session_shared *shared,
 void session_before_reap(const struct session *s);
 
 /* It was reaped. */
-void session_reaped(struct session *s, int status,
-                    const struct rusage *usage);
+void session_reaped(struct session *s, int status, const struct rusage *usage);
 
 /* deadline_ms is past. */
-void session_timeout(struct session *s, struct session_shared *shared,
-                     int64_t now_ms);
+void session_timeout(
+    struct session *s, struct session_shared *shared, int64_t now_ms);
 
 /* The agent ends: the connection too, and its command gets SIGHUP. */
 void session_abandon(struct session *s);
+
+/*
+ * For operation.c: the ends of an operation. Each appends the closing frame
+ * and gives up what the operation has open; a command still running is ended.
+ */
+
+/* ERROR with a negative errno and a text. status: see struct agent_error. */
+void session_fail(struct session *s, enum agent_stage stage, int error,
+    uint16_t status, const char *text);
+
+/* The same with the text "what 'name': reason"; name may be empty. */
+void session_fail_about(struct session *s, enum agent_stage stage, int error,
+    uint16_t status, const char *what, const char *name);
+
+/* OK. */
+void session_finish(struct session *s, uint64_t entries, uint64_t bytes);
+
+/* The closing frame was appended by the caller. */
+void session_begin_closing(struct session *s);
 
 /* CLOCK_MONOTONIC in milliseconds. */
 int64_t session_now_ms(void);

@@ -2,6 +2,7 @@
 #include "guest/agent/spawn.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -10,14 +11,17 @@
 
 #include "guest/agent/sys.h"
 
+/* What child_main needs is far less; its path buffer is not on it. */
+#define STACK_SIZE 32768
+
 struct child {
     const struct spawn_plan *plan;
     volatile struct spawn_failure *failure;
     char path[AGENT_PATH_MAX + AGENT_NAME_MAX + 2];
 };
 
-_Noreturn static void child_fail(const struct child *c,
-                                 enum agent_stage stage, int error)
+_Noreturn static void child_fail(
+    const struct child *c, enum agent_stage stage, int error)
 {
     c->failure->stage = stage;
     c->failure->error = error;
@@ -85,8 +89,9 @@ static int child_search(struct child *c)
 }
 
 /* Shares all memory with the parent, which stands still until it is gone. */
-_Noreturn static void child_main(struct child *c)
+static int child_main(void *argument)
 {
+    struct child *c = argument;
     const struct spawn_plan *p = c->plan;
     sigset_t none;
 
@@ -101,7 +106,7 @@ _Noreturn static void child_main(struct child *c)
         child_switch_user(c);
     child_enter(c);
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
     if (strchr(p->argv[0], '/') == NULL)
         child_fail(c, AGENT_STAGE_EXEC, child_search(c));
     execve(p->argv[0], p->argv, p->envp);
@@ -109,17 +114,17 @@ _Noreturn static void child_main(struct child *c)
 }
 
 int spawn_run(const struct spawn_plan *plan, pid_t *ret_pid,
-              struct spawn_failure *ret_failure)
+    struct spawn_failure *ret_failure)
 {
-    volatile struct spawn_failure failure = { .error = 0 };
+    volatile struct spawn_failure failure = {.error = 0};
+    _Alignas(16) char stack[STACK_SIZE];
     struct child child;
     pid_t pid;
 
     child.plan = plan;
     child.failure = &failure;
-    pid = vfork();
-    if (pid == 0)
-        child_main(&child);
+    pid = clone(child_main, stack + sizeof(stack),
+        CLONE_VM | CLONE_VFORK | SIGCHLD, &child);
     if (pid < 0) {
         ret_failure->stage = AGENT_STAGE_RESOURCE;
         ret_failure->error = errno;

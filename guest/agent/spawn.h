@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starting a process: all that happens between vfork and execve. One thread.
+ * Starting a process: all that happens between clone and execve. One thread.
  * The plan was checked by request.c; whether its user, directory and command
  * exist is found out here.
  *
- * vfork, because a fork would copy page tables only to throw them away, and
- * because the child can then leave its failure in the caller's memory: no
- * pipe, four system calls less.
+ * The new process shares the caller's memory until its execve, and the caller
+ * waits for that: a fork would copy page tables only to throw them away, and
+ * a failure can be left in the caller's memory: no pipe, four system calls
+ * less.
  */
 #ifndef GUEST_AGENT_SPAWN_H
 #define GUEST_AGENT_SPAWN_H
@@ -40,6 +41,6 @@ struct spawn_failure {
  * in the process.
  */
 int spawn_run(const struct spawn_plan *plan, pid_t *ret_pid,
-              struct spawn_failure *ret_failure);
+    struct spawn_failure *ret_failure);
 
 #endif

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define SYS_AF_VSOCK 40
-#define SYS_CID_ANY UINT32_MAX
+#define SYS_CID_ANY  UINT32_MAX
 
 /* struct sockaddr_vm of linux/vm_sockets.h */
 struct sys_sockaddr_vm {
@@ -25,7 +25,7 @@ struct sys_sockaddr_vm {
 
 static_assert(sizeof(struct sys_sockaddr_vm) == 16, "sockaddr_vm");
 
-#define SYS_AF_NETLINK 16
+#define SYS_AF_NETLINK             16
 #define SYS_NETLINK_KOBJECT_UEVENT 15
 
 /* struct sockaddr_nl of linux/netlink.h */
@@ -39,8 +39,8 @@ struct sys_sockaddr_nl {
 static_assert(sizeof(struct sys_sockaddr_nl) == 12, "sockaddr_nl");
 
 #define SYS_NR_FINIT_MODULE 313L
-#define SYS_NR_CLOSE_RANGE 436L
-#define SYS_NR_OPENAT2 437L
+#define SYS_NR_CLOSE_RANGE  436L
+#define SYS_NR_OPENAT2      437L
 
 #define SYS_CLOSE_RANGE_CLOEXEC 4u
 
@@ -54,16 +54,16 @@ struct sys_open_how {
 static_assert(sizeof(struct sys_open_how) == 24, "open_how");
 
 #define SYS_RESOLVE_NO_MAGICLINKS 0x02u
-#define SYS_RESOLVE_NO_SYMLINKS 0x04u
-#define SYS_RESOLVE_BENEATH 0x08u
+#define SYS_RESOLVE_NO_SYMLINKS   0x04u
+#define SYS_RESOLVE_BENEATH       0x08u
 
 /* Requests of ioctl; int, as musl's prototype has it. */
-#define SYS_FIFREEZE ((int)0xc0045877u)
-#define SYS_FITHAW ((int)0xc0045878u)
+#define SYS_FIFREEZE      ((int)0xc0045877u)
+#define SYS_FITHAW        ((int)0xc0045878u)
 #define SYS_RNDADDENTROPY 0x40085203
 #define SYS_RNDRESEEDCRNG 0x5207
-#define SYS_TIOCSPTLCK 0x40045431
-#define SYS_TIOCGPTPEER 0x5441
+#define SYS_TIOCSPTLCK    0x40045431
+#define SYS_TIOCGPTPEER   0x5441
 
 /* f_type of statfs */
 #define SYS_TMPFS_MAGIC 0x01021994u

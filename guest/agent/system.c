@@ -52,7 +52,7 @@ int system_add_entropy(const uint8_t *bytes, size_t n)
 static int open_path(const char *path)
 {
     return openat(AT_FDCWD, path[0] != '\0' ? path : "/",
-                O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 }
 
 int system_sync(const char *path)

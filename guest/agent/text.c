@@ -41,28 +41,50 @@ void text_num(struct text *t, uint64_t value)
 static const char *errno_name(int error)
 {
     switch (error) {
-    case EPERM: return "not permitted";
-    case ENOENT: return "no such file or directory";
-    case EIO: return "input/output error";
-    case ENXIO: return "no such device or address";
-    case ENOEXEC: return "not an executable format";
-    case ENOMEM: return "out of memory";
-    case EACCES: return "permission denied";
-    case EBUSY: return "busy";
-    case EEXIST: return "exists already";
-    case EXDEV: return "leads out of the tree";
-    case ENODEV: return "no such device";
-    case ENOTDIR: return "not a directory";
-    case EISDIR: return "is a directory";
-    case EINVAL: return "invalid argument";
-    case EMFILE: return "too many open files";
-    case ENOSPC: return "no space left";
-    case EROFS: return "read-only file system";
-    case ELOOP: return "symbolic link in the way";
-    case ENOSYS: return "the kernel does not support it";
-    case EOPNOTSUPP: return "not supported";
-    case EAGAIN: return "resource limit reached";
-    default: return NULL;
+    case EPERM:
+        return "not permitted";
+    case ENOENT:
+        return "no such file or directory";
+    case EIO:
+        return "input/output error";
+    case ENXIO:
+        return "no such device or address";
+    case ENOEXEC:
+        return "not an executable format";
+    case ENOMEM:
+        return "out of memory";
+    case EACCES:
+        return "permission denied";
+    case EBUSY:
+        return "busy";
+    case EEXIST:
+        return "exists already";
+    case EXDEV:
+        return "leads out of the tree";
+    case ENODEV:
+        return "no such device";
+    case ENOTDIR:
+        return "not a directory";
+    case EISDIR:
+        return "is a directory";
+    case EINVAL:
+        return "invalid argument";
+    case EMFILE:
+        return "too many open files";
+    case ENOSPC:
+        return "no space left";
+    case EROFS:
+        return "read-only file system";
+    case ELOOP:
+        return "symbolic link in the way";
+    case ENOSYS:
+        return "the kernel does not support it";
+    case EOPNOTSUPP:
+        return "not supported";
+    case EAGAIN:
+        return "resource limit reached";
+    default:
+        return NULL;
     }
 }
 

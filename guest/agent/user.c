@@ -75,8 +75,8 @@ static void add_groups(struct user *u, const char *group_path)
     char *line;
 
     (void)lines_init(&l, group_path);
-    while (u->group_count < USER_GROUPS_MAX &&
-           (line = lines_next(&l)) != NULL) {
+    while (
+        u->group_count < USER_GROUPS_MAX && (line = lines_next(&l)) != NULL) {
         char *at = line;
         uint64_t gid;
         const char *number;
@@ -94,7 +94,7 @@ static void add_groups(struct user *u, const char *group_path)
 }
 
 int user_by_name(const char *name, const char *passwd_path,
-                 const char *group_path, struct user *ret)
+    const char *group_path, struct user *ret)
 {
     bool found = false;
     struct lines l;
@@ -119,7 +119,7 @@ int user_by_name(const char *name, const char *passwd_path,
 }
 
 void user_by_id(uid_t uid, gid_t gid, const char *passwd_path,
-                const char *group_path, struct user *ret)
+    const char *group_path, struct user *ret)
 {
     bool found = false;
     struct lines l;

@@ -28,7 +28,7 @@ struct user {
  * passwd_path has no such name, and *ret untouched.
  */
 int user_by_name(const char *name, const char *passwd_path,
-                 const char *group_path, struct user *ret);
+    const char *group_path, struct user *ret);
 
 /*
  * A user by number: always succeeds. Name, home, shell and supplementary
@@ -37,6 +37,6 @@ int user_by_name(const char *name, const char *passwd_path,
  * common case, and three system calls less.
  */
 void user_by_id(uid_t uid, gid_t gid, const char *passwd_path,
-                const char *group_path, struct user *ret);
+    const char *group_path, struct user *ret);
 
 #endif

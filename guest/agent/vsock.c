@@ -17,8 +17,8 @@ static int open_bound(uint32_t port)
         .port = port,
         .cid = SYS_CID_ANY,
     };
-    int fd = socket(SYS_AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                    0);
+    int fd =
+        socket(SYS_AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     int error;
 
     if (fd < 0)

@@ -30,16 +30,27 @@ static inline uint32_t watch_slot(const struct epoll_event *event)
     return (uint32_t)(event->data.u64 >> 8);
 }
 
-/* Watches fd until it is closed, edge-triggered. 0 or -errno. */
-static inline int watch_add(int epoll_fd, int fd, uint32_t events,
-                            enum watch_kind kind, uint32_t slot)
+/*
+ * EPOLL_CTL_ADD or EPOLL_CTL_MOD of fd, which epoll forgets by itself when it
+ * is closed. 0 or -errno.
+ */
+static inline int watch_set(int epoll_fd, int op, int fd, uint32_t events,
+    enum watch_kind kind, uint32_t slot)
 {
     struct epoll_event event = {
-        .events = events | (uint32_t)EPOLLET,
+        .events = events,
         .data.u64 = (uint64_t)slot << 8 | (uint64_t)kind,
     };
 
-    return epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0 ? -errno : 0;
+    return epoll_ctl(epoll_fd, op, fd, &event) != 0 ? -errno : 0;
+}
+
+/* Watches fd until it is closed, edge-triggered. 0 or -errno. */
+static inline int watch_add(
+    int epoll_fd, int fd, uint32_t events, enum watch_kind kind, uint32_t slot)
+{
+    return watch_set(
+        epoll_fd, EPOLL_CTL_ADD, fd, events | (uint32_t)EPOLLET, kind, slot);
 }
 
 #endif

@@ -63,6 +63,7 @@ make_agent() {
     need musl-gcc musl-tools
     (cd "$top" && musl-gcc -std=c11 -D_GNU_SOURCE -I. -Os -static -s \
         -ffunction-sections -fdata-sections -Wl,--gc-sections \
+        -fno-asynchronous-unwind-tables -Wl,-z,noseparate-code \
         -o "$work/agent" guest/agent/*.c) ||
         die 'cannot compile the agent: see above'
     agent=$work/agent

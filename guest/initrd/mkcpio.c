@@ -17,16 +17,20 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define MODE_DIR 0040755u
+#define MODE_DIR  0040755u
 #define MODE_CHAR 0020000u
 #define MODE_FILE 0100000u
+
+struct dir {
+    struct dir *next;
+    char path[];
+};
 
 struct archive {
     FILE *out;
     uint64_t offset;
     uint32_t inode;
-    char **dirs; /* made already */
-    size_t dir_count;
+    struct dir *dirs; /* made already */
 };
 
 struct node {
@@ -59,11 +63,10 @@ static void put_node(struct archive *a, const struct node *n)
     char header[6 + 13 * 8 + 1];
 
     (void)snprintf(header, sizeof(header),
-                   "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X"
-                   "%08X",
-                   is_trailer ? 0 : ++a->inode, n->mode, 0u, 0u, 1u, 0u,
-                   (uint32_t)n->size, 0u, 0u, n->major, n->minor,
-                   (uint32_t)strlen(n->path) + 1, 0u);
+        "070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X"
+        "%08X",
+        is_trailer ? 0 : ++a->inode, n->mode, 0u, 0u, 1u, 0u, (uint32_t)n->size,
+        0u, 0u, n->major, n->minor, (uint32_t)strlen(n->path) + 1, 0u);
     put(a, header, sizeof(header) - 1);
     put(a, n->path, strlen(n->path) + 1);
     pad(a);
@@ -73,25 +76,27 @@ static void put_node(struct archive *a, const struct node *n)
 
 static bool remember_dir(struct archive *a, const char *path)
 {
-    char **dirs;
+    size_t size = strlen(path) + 1;
+    struct dir *dir;
 
-    for (size_t i = 0; i < a->dir_count; i++) {
-        if (strcmp(a->dirs[i], path) == 0)
+    for (dir = a->dirs; dir != NULL; dir = dir->next) {
+        if (strcmp(dir->path, path) == 0)
             return false;
     }
-    dirs = realloc(a->dirs, (a->dir_count + 1) * sizeof(*dirs));
-    if (dirs == NULL || (dirs[a->dir_count] = strdup(path)) == NULL) {
+    dir = malloc(sizeof(*dir) + size);
+    if (dir == NULL) {
         fputs("mkcpio: out of memory\n", stderr);
         exit(1);
     }
-    a->dirs = dirs;
-    a->dir_count++;
+    memcpy(dir->path, path, size);
+    dir->next = a->dirs;
+    a->dirs = dir;
     return true;
 }
 
 static void put_dir(struct archive *a, const char *path)
 {
-    struct node n = { .path = path, .mode = MODE_DIR };
+    struct node n = {.path = path, .mode = MODE_DIR};
 
     if (remember_dir(a, path))
         put_node(a, &n);
@@ -112,7 +117,7 @@ static void put_parents(struct archive *a, const char *path)
 }
 
 static void put_device(struct archive *a, const char *path, uint32_t mode,
-                       uint32_t major, uint32_t minor)
+    uint32_t major, uint32_t minor)
 {
     struct node n = {
         .path = path,
@@ -136,7 +141,7 @@ static uint8_t *read_whole(const char *path, struct stat *ret_stat)
         (data = malloc((size_t)st.st_size + 1)) == NULL ||
         fread(data, 1, (size_t)st.st_size, in) != (size_t)st.st_size) {
         fprintf(stderr, "mkcpio: cannot read %s: %s\n", path,
-                errno != 0 ? strerror(errno) : "not a plain file");
+            errno != 0 ? strerror(errno) : "not a plain file");
         free(data);
         data = NULL;
     } else {
@@ -151,7 +156,7 @@ static uint8_t *read_whole(const char *path, struct stat *ret_stat)
 static bool put_file(struct archive *a, char *argument)
 {
     char *equals = strchr(argument, '=');
-    struct node n = { .path = argument + 1 };
+    struct node n = {.path = argument + 1};
     struct stat st;
     uint8_t *data;
 
@@ -175,9 +180,9 @@ static bool put_file(struct archive *a, char *argument)
 
 static bool put_all(struct archive *a, char **files)
 {
-    static const char *const dirs[] = { "dev", "proc", "root", "run", "sys",
-                                        "tmp" };
-    static const struct node trailer = { .path = "TRAILER!!!" };
+    static const char *const dirs[] = {
+        "dev", "proc", "root", "run", "sys", "tmp"};
+    static const struct node trailer = {.path = "TRAILER!!!"};
 
     for (size_t i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++)
         put_dir(a, dirs[i]);
@@ -194,7 +199,7 @@ static bool put_all(struct archive *a, char **files)
 
 int main(int argc, char **argv)
 {
-    struct archive a = { .inode = 0 };
+    struct archive a = {.inode = 0};
     const char *path;
     bool ok;
 
@@ -205,20 +210,21 @@ int main(int argc, char **argv)
     path = argv[2];
     a.out = fopen(path, "wbe");
     if (a.out == NULL) {
-        fprintf(stderr, "mkcpio: cannot write %s: %s\n", path,
-                strerror(errno));
+        fprintf(stderr, "mkcpio: cannot write %s: %s\n", path, strerror(errno));
         return 1;
     }
     ok = put_all(&a, argv + 3);
     if (ok && (ferror(a.out) != 0 || fflush(a.out) != 0)) {
-        fprintf(stderr, "mkcpio: cannot write %s: %s\n", path,
-                strerror(errno));
+        fprintf(stderr, "mkcpio: cannot write %s: %s\n", path, strerror(errno));
         ok = false;
     }
     fclose(a.out);
-    for (size_t i = 0; i < a.dir_count; i++)
-        free(a.dirs[i]);
-    free(a.dirs);
+    while (a.dirs != NULL) {
+        struct dir *next = a.dirs->next;
+
+        free(a.dirs);
+        a.dirs = next;
+    }
     if (!ok)
         (void)remove(path);
     return ok ? 0 : 1;

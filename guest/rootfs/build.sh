@@ -155,6 +155,7 @@ make_agent() {
     else
         (cd "$top" && musl-gcc -std=c11 -D_GNU_SOURCE -I. -Os -static -s \
             -ffunction-sections -fdata-sections -Wl,--gc-sections \
+            -fno-asynchronous-unwind-tables -Wl,-z,noseparate-code \
             -o "$work/agent" guest/agent/*.c) ||
             die 'cannot compile the agent: see above'
     fi
@@ -207,7 +208,8 @@ make_ext4() {
     truncate -s "${megabytes}M" "$1"
     export E2FSPROGS_FAKE_TIME=$EPOCH
     mke2fs -q -t ext4 -d "$stage" -U "$UUID" \
-        -b 4096 -m 0 -L spore-root -O '^has_journal,^metadata_csum,^resize_inode' \
+        -b 4096 -m 0 -L spore-root \
+        -O '^has_journal,^metadata_csum,^resize_inode' \
         -E "hash_seed=$UUID,lazy_itable_init=0,root_owner=0:0,nodiscard" \
         "$1" 2>"$work/log" ||
         die "cannot make an ext4 of $megabytes MB: $(tail -n 1 "$work/log");" \

@@ -26,8 +26,8 @@ static void require_inside(const struct frame_view *frame, const char *s)
     const uint8_t *at = (const uint8_t *)s;
 
     require(at >= frame->payload && at < frame->payload + frame->length);
-    require(memchr(at, 0, (size_t)(frame->payload + frame->length - at)) !=
-            NULL);
+    require(
+        memchr(at, 0, (size_t)(frame->payload + frame->length - at)) != NULL);
 }
 
 static void check_exec(const struct frame_view *frame)
@@ -64,8 +64,7 @@ static void check_copy(const struct frame_view *frame)
         require(strcmp(entry.name, "..") != 0);
         require(strstr(entry.name, "/../") == NULL);
         require(strncmp(entry.name, "../", 3) != 0);
-        require((entry.target != NULL) ==
-                (entry.type == AGENT_ENTRY_SYMLINK));
+        require((entry.target != NULL) == (entry.type == AGENT_ENTRY_SYMLINK));
         if (entry.target != NULL)
             require_inside(frame, entry.target);
     }

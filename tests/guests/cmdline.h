@@ -1,18 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Numbers from the command line, which starts with "NAME=N NAME=N ...". */
+/* Numbers from the command line, where the test put "cpu=N" or "mem=MIB". */
 #ifndef TESTS_GUESTS_CMDLINE_H
 #define TESTS_GUESTS_CMDLINE_H
 
+#define KEY_CPU ('c' | 'p' << 8 | 'u' << 16 | '=' << 24)
+#define KEY_MEM ('m' | 'e' << 8 | 'm' << 16 | '=' << 24)
+
 /*
- * Behind the next '=' at esi there is a decimal number: into eax; esi stays
- * behind it. Uses ecx. For 32-bit code.
+ * The decimal number behind `key` into eax, 0 without one; ebx: start info.
+ * Uses ecx and esi. For 32-bit code.
  */
-.macro NEXT_NUMBER
-.Lname\@:
-        lodsb
-        cmpb    $'=', %al
-        jne     .Lname\@
+.macro FIND_NUMBER key
+        movl    24(%ebx), %esi
         xorl    %ecx, %ecx
+.Lsearch\@:
+        cmpb    $0, (%esi)
+        je      .Lend\@
+        cmpl    $\key, (%esi)
+        leal    1(%esi), %esi
+        jne     .Lsearch\@
+        addl    $3, %esi
 .Ldigit\@:
         movzbl  (%esi), %eax
         subl    $'0', %eax

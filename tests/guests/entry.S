@@ -2,8 +2,7 @@
 /*
  * The state in which a PVH guest begins (Xen, docs/misc/pvh.pandoc) and what
  * it is handed: start info, memory map, command line, ACPI tables. The
- * command line must begin with "mem=MIB cpus=N", which the tables have to
- * agree with.
+ * command line must have "mem=MIB cpu=N", which the tables have to agree with.
  */
 #include "pvh.h"
 #include "cmdline.h"
@@ -11,7 +10,6 @@
 /* struct hvm_start_info */
 #define INFO_VERSION     4
 #define INFO_MODULES     12
-#define INFO_CMDLINE     24
 #define INFO_RSDP        32
 #define INFO_MAP         40
 #define INFO_MAP_ENTRIES 48
@@ -44,12 +42,11 @@ start:
         cmpl    $0, INFO_MODULES(%ebx)
         NEED    e, 8
 
-        movl    INFO_CMDLINE(%ebx), %esi
-        cmpl    $'m' | 'e' << 8 | 'm' << 16 | '=' << 24, (%esi)
-        NEED    e, 9
-        NEXT_NUMBER
+        FIND_NUMBER KEY_MEM
+        testl   %eax, %eax
+        NEED    nz, 9
         movl    %eax, want_mib
-        NEXT_NUMBER
+        FIND_NUMBER KEY_CPU
         movl    %eax, want_cpus
         call    check_map
         call    check_acpi

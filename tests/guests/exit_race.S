@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * All processors end the VM at once, each with its APIC id. The command line
- * must begin with "cpus=N".
+ * must have "cpu=N".
  */
 #include "pvh.h"
 #include "cmdline.h"
 #include "smp.h"
 
 start:
-        movl    24(%ebx), %esi
-        NEXT_NUMBER
+        FIND_NUMBER KEY_CPU
         movl    %eax, cpus
         START_OTHERS
         xorl    %eax, %eax

@@ -2,7 +2,7 @@
 /*
  * The MP floating pointer and its table (MultiProcessor Specification 1.4,
  * 4), looked for where it allows: the last KiB of base memory. No ACPI root
- * comes with it. The command line must begin with "cpus=N" and say acpi=off.
+ * comes with it. The command line must have "cpu=N".
  */
 #include "pvh.h"
 #include "cmdline.h"
@@ -11,8 +11,7 @@ start:
         movl    $stack_top, %esp
         cmpl    $0, 32(%ebx)
         NEED    e, 1
-        movl    24(%ebx), %esi
-        NEXT_NUMBER
+        FIND_NUMBER KEY_CPU
         movl    %eax, %ebp
         movl    $0x9fc00, %esi
 .Lsearch:

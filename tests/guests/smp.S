@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Starts all processors; each says once who it is. The command line must
- * begin with "cpus=N".
+ * Starts all processors; each says once who it is. The command line must have
+ * "cpu=N".
  */
 #include "pvh.h"
 #include "cmdline.h"
 #include "smp.h"
 
 start:
-        movl    24(%ebx), %esi
-        NEXT_NUMBER
+        FIND_NUMBER KEY_CPU
         movl    %eax, %ebp
         movl    LAPIC + LAPIC_ID, %eax
         shrl    $24, %eax

@@ -18,7 +18,7 @@
 
 static struct peer_agent agent;
 static struct peer peer;
-static char dir[64];  /* of this test, removed at its end */
+static char dir[64];   /* of this test, removed at its end */
 static char path[256]; /* scratch of in() */
 
 static const char *in(const char *name)
@@ -63,7 +63,7 @@ static int remove_dir(void **state)
 
 static bool begin(uint16_t type, uint32_t flags, const char *where)
 {
-    struct agent_copy head = { .flags = agent_le32_put(flags) };
+    struct agent_copy head = {.flags = agent_le32_put(flags)};
     uint8_t buf[512];
     size_t n = strlen(where) + 1;
 
@@ -75,7 +75,7 @@ static bool begin(uint16_t type, uint32_t flags, const char *where)
 }
 
 static bool send_entry(enum agent_entry_type type, const char *name,
-                       const char *target, uint32_t mode)
+    const char *target, uint32_t mode)
 {
     struct agent_entry head = {
         .type = (uint8_t)type,
@@ -101,7 +101,7 @@ static bool send_entry(enum agent_entry_type type, const char *name,
 static bool send_data(uint64_t offset, const void *bytes, size_t n)
 {
     static uint8_t buf[AGENT_PAYLOAD_MAX];
-    struct agent_data head = { .offset = agent_le64_put(offset) };
+    struct agent_data head = {.offset = agent_le64_put(offset)};
 
     assert_true(n <= AGENT_DATA_MAX);
     memcpy(buf, &head, sizeof(head));
@@ -121,7 +121,7 @@ static bool send_file_end(uint64_t size, uint32_t error)
 
 static void finish(struct peer_result *r)
 {
-    struct agent_copy_end end = { .entries = agent_le64_put(0) };
+    struct agent_copy_end end = {.entries = agent_le64_put(0)};
 
     /* An agent that has refused before may be gone already. */
     (void)peer_send(&peer, AGENT_COPY_END, &end, sizeof(end));
@@ -216,7 +216,7 @@ static void test_existing_files_are_replaced(void **state)
 {
     struct stat before;
     struct stat after;
-    char victim[128];
+    char victim[sizeof(path)];
 
     (void)state;
     assert_true(begin(AGENT_COPY_IN, 0, dir));
@@ -278,8 +278,18 @@ static void test_large_and_sparse_file_in(void **state)
 static void test_names_that_lead_out_are_refused(void **state)
 {
     static const char *const names[] = {
-        "..",   "../x", "/etc/x", "a/../../x", "a//b", "",  "a/",
-        "./x",  "a/.",  "/",      "a/..",      "x/./y",
+        "..",
+        "../x",
+        "/etc/x",
+        "a/../../x",
+        "a//b",
+        "",
+        "a/",
+        "./x",
+        "a/.",
+        "/",
+        "a/..",
+        "x/./y",
     };
     char longer[AGENT_NAME_MAX + 2];
 
@@ -309,8 +319,7 @@ static void test_links_are_not_followed(void **state)
     assert_true(begin(AGENT_COPY_IN, 0, dir));
     assert_true(send_entry(AGENT_ENTRY_DIR, "outside", NULL, 0755));
     assert_true(send_entry(AGENT_ENTRY_DIR, "top", NULL, 0755));
-    assert_true(send_entry(AGENT_ENTRY_SYMLINK, "top/up", "../outside",
-                           0777));
+    assert_true(send_entry(AGENT_ENTRY_SYMLINK, "top/up", "../outside", 0777));
     assert_true(send_entry(AGENT_ENTRY_SYMLINK, "top/abs", "/tmp", 0777));
     expect_ok(4);
 
@@ -344,8 +353,7 @@ static void test_destination(void **state)
     send_text_file("f", "text", 0644);
     expect_ok(1);
     expect_text("not/there/yet/f", "text");
-    assert_true(begin(AGENT_COPY_IN, AGENT_COPY_MKDIR,
-                      in("not/there/yet/f")));
+    assert_true(begin(AGENT_COPY_IN, AGENT_COPY_MKDIR, in("not/there/yet/f")));
     expect_error(AGENT_STAGE_PATH, ENOTDIR);
     assert_true(begin(AGENT_COPY_IN, 0, in("not")));
     assert_true(send_entry(AGENT_ENTRY_DIR, ".", NULL, 0711));
@@ -427,8 +435,8 @@ static void see_entry(const struct peer_frame *frame)
         target = name + strlen(name) + 1;
     }
     (void)snprintf(seen.listing + at, sizeof(seen.listing) - at,
-                   "%c:%s%s%s:%o|", head.closing ? 'D' : letters[head.type],
-                   name, arrow, target, agent_le32_get(head.mode));
+        "%c:%s%s%s:%o|", head.closing ? 'D' : letters[head.type], name, arrow,
+        target, agent_le32_get(head.mode));
 }
 
 static void see(const struct peer_frame *frame)
@@ -501,7 +509,7 @@ static bool lists(const char *what)
 
 static void test_tree_out(void **state)
 {
-    char socket_path[128];
+    char socket_path[sizeof(path)];
 
     (void)state;
     assert_int_equal(mkdir(in("d"), 0700), 0);
@@ -618,18 +626,18 @@ static void test_tree_there_and_back(void **state)
 
     (void)state;
     (void)snprintf(script, sizeof(script),
-                   "cd %s && mkdir -p s/a/b s/c t && seq 20000 >s/a/n && "
-                   "cp -p s/a/n s/a/b/x && ln -s ../a/n s/c/l && "
-                   "chmod 751 s/c && touch -d @1000000000 s/a/b s/a s",
-                   dir);
+        "cd %s && mkdir -p s/a/b s/c t && seq 20000 >s/a/n && "
+        "cp -p s/a/n s/a/b/x && ln -s ../a/n s/c/l && "
+        "chmod 751 s/c && touch -d @1000000000 s/a/b s/a s",
+        dir);
     peer_shell(&agent, 0, script, &r);
     assert_int_equal(r.status, 0);
     peer_result_fini(&r);
 
     assert_true(begin(AGENT_COPY_OUT, 0, in("s")));
     from = peer;
-    assert_true(begin(AGENT_COPY_IN, AGENT_COPY_TIMES | AGENT_COPY_OWNER,
-                      in("t")));
+    assert_true(
+        begin(AGENT_COPY_IN, AGENT_COPY_TIMES | AGENT_COPY_OWNER, in("t")));
     to = peer;
     while (peer_recv(&from, &frame))
         assert_true(peer_send(&to, frame.type, frame.payload, frame.length));
@@ -643,11 +651,11 @@ static void test_tree_there_and_back(void **state)
     peer_result_fini(&r);
 
     (void)snprintf(script, sizeof(script),
-                   "cd %s/s && find . -printf '%%p %%y %%m %%T@ %%l\\n' | "
-                   "sort >../1 && cd ../t && "
-                   "find . -printf '%%p %%y %%m %%T@ %%l\\n' | sort >../2 && "
-                   "cmp ../1 ../2 && diff -r --no-dereference ../s .",
-                   dir);
+        "cd %s/s && find . -printf '%%p %%y %%m %%T@ %%l\\n' | "
+        "sort >../1 && cd ../t && "
+        "find . -printf '%%p %%y %%m %%T@ %%l\\n' | sort >../2 && "
+        "cmp ../1 ../2 && diff -r --no-dereference ../s .",
+        dir);
     peer_shell(&agent, 0, script, &r);
     assert_int_equal(r.status, 0);
     peer_result_fini(&r);

@@ -33,8 +33,8 @@ static int stop_agent(void **state)
 
 static void start(const char *script, uint32_t flags, struct peer_result *r)
 {
-    const char *const argv[] = { "/bin/sh", "-c", script, NULL };
-    const struct peer_exec spec = { .flags = flags, .argv = argv };
+    const char *const argv[] = {"/bin/sh", "-c", script, NULL};
+    const struct peer_exec spec = {.flags = flags, .argv = argv};
 
     peer_result_init(r);
     peer_connect(&agent, &peer);
@@ -72,9 +72,9 @@ static void test_large_output_is_whole(void **state)
     (void)state;
     /* 10 MiB of numbered lines of 8 bytes, so that a lost one shows. */
     peer_shell(&agent, 0,
-               "awk 'BEGIN { for (i = 0; i < 1310720; i++) "
-               "printf \"%07d\\n\", i }'",
-               &r);
+        "awk 'BEGIN { for (i = 0; i < 1310720; i++) "
+        "printf \"%07d\\n\", i }'",
+        &r);
     assert_true(r.has_exit);
     assert_int_equal(r.status, 0);
     assert_int_equal(r.out.length, 10u << 20);
@@ -197,7 +197,7 @@ static void test_signal_to_process_alone(void **state)
     /* The group's other member would end by the signal. */
     start("trap 'kill -0 $! && echo alive; kill $!; exit 3' USR1; "
           "sleep 100 & echo ready; wait",
-          0, &r);
+        0, &r);
     while (r.out.length < 6)
         assert_true(peer_collect_one(&peer, &r));
     assert_true(peer_send(&peer, AGENT_SIGNAL, &usr1, sizeof(usr1)));
@@ -210,7 +210,8 @@ static void test_signal_to_process_alone(void **state)
 static void test_terminal(void **state)
 {
     const char *const argv[] = {
-        "/bin/sh", "-c",
+        "/bin/sh",
+        "-c",
         "stty size; read x; echo \"got $x\"; read y; stty size; "
         "test -t 0 && test -t 2 && echo $TERM",
         NULL,
@@ -265,8 +266,7 @@ static void test_terminal_end_of_file_and_interrupt(void **state)
     assert_non_null(memmem(r.out.bytes, r.out.length, "done", 4));
     peer_result_fini(&r);
 
-    start("echo ready; exec sleep 100", AGENT_EXEC_TTY | AGENT_EXEC_STDIN,
-          &r);
+    start("echo ready; exec sleep 100", AGENT_EXEC_TTY | AGENT_EXEC_STDIN, &r);
     while (r.out.length < 5)
         assert_true(peer_collect_one(&peer, &r));
     assert_true(peer_send(&peer, AGENT_STDIN, "\003", 1));
@@ -281,8 +281,7 @@ static void test_terminal_output_is_whole(void **state)
 
     (void)state;
     peer_shell(&agent, AGENT_EXEC_TTY,
-               "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done",
-               &r);
+        "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done", &r);
     assert_true(r.has_exit);
     /* 10 + 90*2 + 900*3 + 9000*4 + 10000*5 digits, and CR LF each */
     assert_int_equal(r.out.length, 88890 + 2 * 20000);
@@ -290,8 +289,8 @@ static void test_terminal_output_is_whole(void **state)
     peer_result_fini(&r);
 }
 
-static void expect_failure(const struct peer_exec *spec, uint16_t stage,
-                           int error, uint16_t status)
+static void expect_failure(
+    const struct peer_exec *spec, uint16_t stage, int error, uint16_t status)
 {
     struct peer_result r;
 
@@ -310,8 +309,8 @@ static void expect_failure(const struct peer_exec *spec, uint16_t stage,
 static void test_failures_to_start_are_told_apart(void **state)
 {
     char plain[] = "/tmp/spore-agent-test-XXXXXX";
-    const char *argv[] = { NULL, NULL };
-    struct peer_exec spec = { .argv = argv };
+    const char *argv[] = {NULL, NULL};
+    struct peer_exec spec = {.argv = argv};
     int fd = mkstemp(plain);
 
     (void)state;
@@ -341,13 +340,12 @@ static void test_failures_to_start_are_told_apart(void **state)
 
 static void test_environment_and_directory(void **state)
 {
-    const char *const argv[] = { "sh", "-c", "echo $A-$HOME-$PATH; pwd",
-                                 NULL };
-    const char *const env[] = { "A=b c", "PATH=/nowhere:/bin:/usr/bin",
-                                "HOME=/elsewhere", NULL };
-    const char *const show[] = { "/usr/bin/env", NULL };
-    const char *const one[] = { "ONLY=this", NULL };
-    struct peer_exec spec = { .argv = argv, .env = env, .cwd = "/usr" };
+    const char *const argv[] = {"sh", "-c", "echo $A-$HOME-$PATH; pwd", NULL};
+    const char *const env[] = {
+        "A=b c", "PATH=/nowhere:/bin:/usr/bin", "HOME=/elsewhere", NULL};
+    const char *const show[] = {"/usr/bin/env", NULL};
+    const char *const one[] = {"ONLY=this", NULL};
+    struct peer_exec spec = {.argv = argv, .env = env, .cwd = "/usr"};
     struct peer_result r;
 
     (void)state;
@@ -359,7 +357,7 @@ static void test_environment_and_directory(void **state)
         &r.out, "b c-/elsewhere-/nowhere:/bin:/usr/bin\n/usr\n"));
     peer_result_fini(&r);
 
-    spec = (struct peer_exec){ .argv = show, .env = one };
+    spec = (struct peer_exec){.argv = show, .env = one};
     peer_connect(&agent, &peer);
     peer_exec(&peer, &spec);
     end(&r);
@@ -379,8 +377,8 @@ static void test_environment_and_directory(void **state)
 
 static void test_user_by_name(void **state)
 {
-    const char *const argv[] = { "/bin/sh", "-c",
-                                 "id -u; id -g; id -G; echo $USER", NULL };
+    const char *const argv[] = {
+        "/bin/sh", "-c", "id -u; id -g; id -G; echo $USER", NULL};
     const struct peer_exec spec = {
         .flags = AGENT_EXEC_USER_NAME,
         .user = "nobody",
@@ -405,9 +403,10 @@ static void test_command_inherits_nothing(void **state)
 
     (void)state;
     peer_shell(&agent, 0,
-               "cd /proc/self/fd && for f in *; do test $f -lt 3 || "
-               "readlink $f; done; grep -E '^Sig(Blk|Ign)' /proc/$$/status",
-               &r);
+        "cd /proc/self/fd && for f in *; do test $f -lt 3 || "
+        "readlink $f; done; "
+        "exec grep -E '^Sig(Blk|Ign)' /proc/self/status",
+        &r);
     /* Whatever this test inherited itself, the agent passes none of it on. */
     assert_true(peer_output_is(
         &r.out, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"));
@@ -480,8 +479,7 @@ static void test_lost_host_gives_time_to_clean_up(void **state)
     assert_true(fd >= 0);
     close(fd);
     (void)snprintf(script, sizeof(script),
-                   "trap 'rm %s; exit' HUP; echo ready; sleep 1000 & wait",
-                   path);
+        "trap 'rm %s; exit' HUP; echo ready; sleep 1000 & wait", path);
     start(script, 0, &r);
     while (r.out.length < 6)
         assert_true(peer_collect_one(&peer, &r));
@@ -503,9 +501,8 @@ static void test_fifty_at_once(void **state)
     assert_non_null(peers);
     /* All of them run before the first is read: each waits for its input. */
     for (int i = 0; i < COUNT; i++) {
-        const char *const argv[] = { "/bin/sh", "-c", script, NULL };
-        const struct peer_exec spec = { .flags = AGENT_EXEC_STDIN,
-                                        .argv = argv };
+        const char *const argv[] = {"/bin/sh", "-c", script, NULL};
+        const struct peer_exec spec = {.flags = AGENT_EXEC_STDIN, .argv = argv};
 
         (void)snprintf(script, sizeof(script), "read x; echo %d $x", i);
         peer_connect(&agent, &peers[i]);

@@ -20,14 +20,14 @@ struct sample {
     struct frame_view frame;
 };
 
-static void sample_init(struct sample *s, uint16_t type, const void *bytes,
-                        size_t n)
+static void sample_init(
+    struct sample *s, uint16_t type, const void *bytes, size_t n)
 {
     s->bytes = malloc(n == 0 ? 1 : n);
     assert_non_null(s->bytes);
     if (n > 0)
         memcpy(s->bytes, bytes, n);
-    s->frame = (struct frame_view){ type, s->bytes, n };
+    s->frame = (struct frame_view){type, s->bytes, n};
 }
 
 static void sample_fini(struct sample *s)
@@ -49,8 +49,8 @@ static void receive(struct frame_in *in, const void *bytes, size_t n)
 
 static void test_frames_are_taken_in_order(void **state)
 {
-    static const uint8_t two[] = { 1, 0, 0, 0, 7, 1, 0, 0, 'a',
-                                   0, 0, 0, 0, 8, 2, 0, 0 };
+    static const uint8_t two[] = {
+        1, 0, 0, 0, 7, 1, 0, 0, 'a', 0, 0, 0, 0, 8, 2, 0, 0};
     static struct frame_in in;
     struct frame_view frame;
 
@@ -74,7 +74,7 @@ static void test_frames_are_taken_in_order(void **state)
 
 static void test_largest_frame_fits(void **state)
 {
-    static const uint8_t header[] = { 0, 0, 1, 0, 7, 1, 0, 0 };
+    static const uint8_t header[] = {0, 0, 1, 0, 7, 1, 0, 0};
     static uint8_t payload[AGENT_PAYLOAD_MAX];
     static struct frame_in in;
     struct frame_view frame;
@@ -109,12 +109,12 @@ static void test_output_keeps_its_reserve(void **state)
     frame_out_commit(&out, AGENT_STDOUT, room);
     assert_int_equal(frame_out_room(&out), 0);
     assert_true(frame_out_put(&out, AGENT_ERROR, bytes, 8, bytes, 256));
-    assert_false(frame_out_put(&out, AGENT_ERROR, bytes, sizeof(bytes), NULL,
-                               0));
+    assert_false(
+        frame_out_put(&out, AGENT_ERROR, bytes, sizeof(bytes), NULL, 0));
     frame_out_sent(&out, frame_out_pending(&out));
     assert_int_equal(frame_out_room(&out), AGENT_PAYLOAD_MAX);
-    assert_false(frame_out_put(&out, AGENT_PONG, bytes,
-                               AGENT_PAYLOAD_MAX + 1, NULL, 0));
+    assert_false(
+        frame_out_put(&out, AGENT_PONG, bytes, AGENT_PAYLOAD_MAX + 1, NULL, 0));
 }
 
 /* ---- exec ------------------------------------------------------------- */
@@ -123,8 +123,8 @@ static uint8_t buf[AGENT_PAYLOAD_MAX];
 
 static size_t make_exec(void)
 {
-    static const char *const argv[] = { "ls", "", "-l", NULL };
-    static const char *const env[] = { "A=1", NULL };
+    static const char *const argv[] = {"ls", "", "-l", NULL};
+    static const char *const env[] = {"A=1", NULL};
     const struct peer_exec spec = {
         .flags = AGENT_EXEC_USER_NAME | AGENT_EXEC_TTY,
         .user = "me",
@@ -196,8 +196,8 @@ static void test_wrong_exec_heads_are_refused(void **state)
     expect_exec_refused(&bad);
     bad.flags = agent_le32_put(AGENT_EXEC_TTY); /* but a user's name */
     expect_exec_refused(&bad);
-    bad.flags = agent_le32_put(AGENT_EXEC_USER_NAME | AGENT_EXEC_DETACH |
-                               AGENT_EXEC_STDIN);
+    bad.flags = agent_le32_put(
+        AGENT_EXEC_USER_NAME | AGENT_EXEC_DETACH | AGENT_EXEC_STDIN);
     expect_exec_refused(&bad);
     bad = good;
     bad.argc = agent_le16_put(0);
@@ -220,9 +220,9 @@ static void test_wrong_exec_heads_are_refused(void **state)
 
 static void test_exec_needs_a_command_and_absolute_directory(void **state)
 {
-    static const char *const empty[] = { "", NULL };
-    static const char *const argv[] = { "x", NULL };
-    struct peer_exec spec = { .argv = empty };
+    static const char *const empty[] = {"", NULL};
+    static const char *const argv[] = {"x", NULL};
+    struct peer_exec spec = {.argv = empty};
     struct request_exec request;
     size_t n = peer_make_exec(buf, &spec);
 
@@ -262,7 +262,7 @@ static void test_too_many_strings_are_refused(void **state)
 /* ---- entries ---------------------------------------------------------- */
 
 static int decode_entry(const struct agent_entry *head, const void *strings,
-                        size_t n, struct request_entry *ret)
+    size_t n, struct request_entry *ret)
 {
     struct sample s;
     int r;
@@ -354,7 +354,7 @@ static void test_names(void **state)
 
 static void test_data_must_fit_a_file(void **state)
 {
-    struct agent_data head = { .offset = agent_le64_put(INT64_MAX - 1) };
+    struct agent_data head = {.offset = agent_le64_put(INT64_MAX - 1)};
     struct request_data data;
     struct sample s;
 

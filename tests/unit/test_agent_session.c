@@ -32,8 +32,8 @@ static int stop_agent(void **state)
 }
 
 /* One request, and what comes of it. */
-static void ask(uint16_t type, const void *payload, size_t n,
-                struct peer_result *r)
+static void ask(
+    uint16_t type, const void *payload, size_t n, struct peer_result *r)
 {
     peer_result_init(r);
     peer_connect(&agent, &peer);
@@ -43,7 +43,7 @@ static void ask(uint16_t type, const void *payload, size_t n,
 }
 
 static void expect_error(uint16_t type, const void *payload, size_t n,
-                         uint16_t stage, uint32_t error)
+    uint16_t stage, uint32_t error)
 {
     struct peer_result r;
 
@@ -78,15 +78,12 @@ static void test_hello(void **state)
     assert_int_equal(agent_le32_get(hello.magic), AGENT_MAGIC);
     assert_int_equal(agent_le16_get(hello.version), AGENT_VERSION);
     assert_int_equal(hello.position, AGENT_POSITION_DAEMON);
-    assert_int_equal(agent_le64_get(hello.features) & AGENT_FEATURE_POWER,
-                     0);
+    assert_int_equal(agent_le64_get(hello.features) & AGENT_FEATURE_POWER, 0);
     assert_int_equal(agent_le64_get(hello.features) & AGENT_FEATURE_EXEC,
-                     AGENT_FEATURE_EXEC);
-    assert_string_equal((const char *)hello.agent_version,
-                        AGENT_VERSION_TEXT);
+        AGENT_FEATURE_EXEC);
+    assert_string_equal((const char *)hello.agent_version, AGENT_VERSION_TEXT);
     assert_int_equal(agent_le32_get(hello.payload_max), AGENT_PAYLOAD_MAX);
-    assert_int_equal(agent_le32_get(hello.stdin_window),
-                     AGENT_STDIN_WINDOW);
+    assert_int_equal(agent_le32_get(hello.stdin_window), AGENT_STDIN_WINDOW);
     peer_close(&peer);
 }
 
@@ -119,8 +116,8 @@ static void test_ping(void **state)
 
 static void test_request_may_come_in_pieces(void **state)
 {
-    static const uint8_t bytes[] = { 3, 0, 0, 0, 0x00, 0x01, 0, 0,
-                                     'a', 'b', 'c' };
+    static const uint8_t bytes[] = {
+        3, 0, 0, 0, 0x00, 0x01, 0, 0, 'a', 'b', 'c'};
     static struct peer slow;
     struct peer_frame frame;
 
@@ -156,12 +153,12 @@ static void expect_refused(const void *bytes, size_t n)
 
 static void test_malformed_headers_are_refused(void **state)
 {
-    static const uint8_t too_long[] = { 1, 0, 1, 0, 0x00, 0x01, 0, 0 };
-    static const uint8_t huge[] = { 255, 255, 255, 255, 0x00, 0x01, 0, 0 };
-    static const uint8_t flags[] = { 0, 0, 0, 0, 0x00, 0x01, 1, 0 };
-    static const uint8_t no_type[] = { 0, 0, 0, 0, 0x34, 0x12, 0, 0 };
-    static const uint8_t not_yet[] = { 0, 0, 0, 0, 0x01, 0x02, 0, 0 };
-    static const uint8_t ours[] = { 0, 0, 0, 0, 0x01, 0x00, 0, 0 };
+    static const uint8_t too_long[] = {1, 0, 1, 0, 0x00, 0x01, 0, 0};
+    static const uint8_t huge[] = {255, 255, 255, 255, 0x00, 0x01, 0, 0};
+    static const uint8_t flags[] = {0, 0, 0, 0, 0x00, 0x01, 1, 0};
+    static const uint8_t no_type[] = {0, 0, 0, 0, 0x34, 0x12, 0, 0};
+    static const uint8_t not_yet[] = {0, 0, 0, 0, 0x01, 0x02, 0, 0};
+    static const uint8_t ours[] = {0, 0, 0, 0, 0x01, 0x00, 0, 0};
 
     (void)state;
     expect_refused(too_long, sizeof(too_long));
@@ -176,20 +173,24 @@ static void test_malformed_headers_are_refused(void **state)
 static void test_malformed_payloads_are_refused(void **state)
 {
     static const uint16_t types[] = {
-        AGENT_EXEC,     AGENT_COPY_IN, AGENT_COPY_OUT, AGENT_SET_TIME,
-        AGENT_POWEROFF, AGENT_REBOOT,
+        AGENT_EXEC,
+        AGENT_COPY_IN,
+        AGENT_COPY_OUT,
+        AGENT_SET_TIME,
+        AGENT_POWEROFF,
+        AGENT_REBOOT,
     };
-    static const uint8_t junk[100] = { 0xff, 0xff, 0xff, 0xff };
-    struct agent_time late = { .nsec = agent_le32_put(1000000000) };
+    static const uint8_t junk[100] = {0xff, 0xff, 0xff, 0xff};
+    struct agent_time late = {.nsec = agent_le32_put(1000000000)};
 
     (void)state;
     for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
         expect_error(types[i], NULL, 0, AGENT_STAGE_PROTOCOL, EPROTO);
-        expect_error(types[i], junk, sizeof(junk), AGENT_STAGE_PROTOCOL,
-                     EPROTO);
+        expect_error(
+            types[i], junk, sizeof(junk), AGENT_STAGE_PROTOCOL, EPROTO);
     }
-    expect_error(AGENT_SET_TIME, &late, sizeof(late), AGENT_STAGE_PROTOCOL,
-                 EPROTO);
+    expect_error(
+        AGENT_SET_TIME, &late, sizeof(late), AGENT_STAGE_PROTOCOL, EPROTO);
     expect_error(AGENT_ADD_ENTROPY, NULL, 0, AGENT_STAGE_PROTOCOL, EPROTO);
     expect_error(AGENT_SYNC, "relative", 8, AGENT_STAGE_PROTOCOL, EPROTO);
     expect_error(AGENT_FREEZE, "/a\0b", 4, AGENT_STAGE_PROTOCOL, EPROTO);
@@ -204,17 +205,17 @@ static void test_malformed_frames_end_the_command(void **state)
         uint16_t type;
         size_t length;
     } wrong[] = {
-        { AGENT_STDIN, 1 },      /* the command has no STDIN */
-        { AGENT_STDIN_EOF, 0 },  /* nor an end of it */
-        { AGENT_WINSIZE, 4 },    /* nor a terminal */
-        { AGENT_SIGNAL, 8 },     /* signal 0 */
-        { AGENT_SIGNAL, 7 },     /* too short */
-        { AGENT_EXEC, 0 },       /* a second request */
-        { AGENT_DATA, 8 },       /* of another operation */
-        { AGENT_STDOUT, 1 },     /* of the agent */
+        {AGENT_STDIN, 1},     /* the command has no STDIN */
+        {AGENT_STDIN_EOF, 0}, /* nor an end of it */
+        {AGENT_WINSIZE, 4},   /* nor a terminal */
+        {AGENT_SIGNAL, 8},    /* signal 0 */
+        {AGENT_SIGNAL, 7},    /* too short */
+        {AGENT_EXEC, 0},      /* a second request */
+        {AGENT_DATA, 8},      /* of another operation */
+        {AGENT_STDOUT, 1},    /* of the agent */
     };
-    const char *const argv[] = { "sleep", "1000", NULL };
-    const struct peer_exec spec = { .argv = argv };
+    const char *const argv[] = {"sleep", "1000", NULL};
+    const struct peer_exec spec = {.argv = argv};
     struct peer_result r;
 
     (void)state;
@@ -224,8 +225,7 @@ static void test_malformed_frames_end_the_command(void **state)
         peer_exec(&peer, &spec);
         assert_true(peer_collect_one(&peer, &r));
         assert_true(r.pid > 0);
-        assert_true(peer_send(&peer, wrong[i].type, zeros,
-                              wrong[i].length));
+        assert_true(peer_send(&peer, wrong[i].type, zeros, wrong[i].length));
         peer_collect(&peer, &r);
         peer_close(&peer);
         assert_true(r.has_error);
@@ -238,7 +238,7 @@ static void test_malformed_frames_end_the_command(void **state)
 
 static void test_frame_during_copy_out_is_refused(void **state)
 {
-    uint8_t request[] = { 0, 0, 0, 0, 0, 0, 0, 0, '/', 'u', 's', 'r', 0 };
+    uint8_t request[] = {0, 0, 0, 0, 0, 0, 0, 0, '/', 'u', 's', 'r', 0};
     bool refused = false;
     struct peer_frame frame;
 
@@ -266,14 +266,14 @@ static void test_sync_and_freeze_name_what_failed(void **state)
     expect_error(AGENT_FREEZE, "/nonexistent", 12, AGENT_STAGE_PATH, ENOENT);
     /* Not a file system that can be frozen, or not ours to freeze. */
     expect_error(AGENT_FREEZE, "/proc", 5, AGENT_STAGE_PATH,
-                 geteuid() == 0 ? EOPNOTSUPP : EPERM);
+        geteuid() == 0 ? EOPNOTSUPP : EPERM);
     expect_error(AGENT_THAW, "/proc", 5, AGENT_STAGE_PATH,
-                 geteuid() == 0 ? EINVAL : EPERM);
+        geteuid() == 0 ? EINVAL : EPERM);
 }
 
 static void test_entropy_is_added(void **state)
 {
-    static const uint8_t seed[32] = { 1, 2, 3 };
+    static const uint8_t seed[32] = {1, 2, 3};
     struct peer_result r;
 
     (void)state;
@@ -291,10 +291,10 @@ static void test_power_belongs_to_the_other_init(void **state)
     };
 
     (void)state;
-    expect_error(AGENT_POWEROFF, &power, sizeof(power), AGENT_STAGE_SYSTEM,
-                 EOPNOTSUPP);
-    expect_error(AGENT_REBOOT, &power, sizeof(power), AGENT_STAGE_SYSTEM,
-                 EOPNOTSUPP);
+    expect_error(
+        AGENT_POWEROFF, &power, sizeof(power), AGENT_STAGE_SYSTEM, EOPNOTSUPP);
+    expect_error(
+        AGENT_REBOOT, &power, sizeof(power), AGENT_STAGE_SYSTEM, EOPNOTSUPP);
     expect_alive();
 }
 
@@ -334,7 +334,7 @@ static void test_connections_beyond_the_sessions_wait(void **state)
 
 static void test_peers_that_leave_at_once(void **state)
 {
-    static const uint8_t half[] = { 9, 0, 0, 0, 0x01 };
+    static const uint8_t half[] = {9, 0, 0, 0, 0x01};
 
     (void)state;
     for (int i = 0; i < 300; i++) {
@@ -352,9 +352,9 @@ static void test_peers_that_leave_at_once(void **state)
 static void test_peers_that_leave_in_the_middle(void **state)
 {
     static struct peer flood;
-    uint8_t request[] = { 0, 0, 0, 0, 0, 0, 0, 0, '/', 'u', 's', 'r', 0 };
-    const char *const argv[] = { "cat", "/dev/zero", NULL };
-    const struct peer_exec spec = { .argv = argv };
+    uint8_t request[] = {0, 0, 0, 0, 0, 0, 0, 0, '/', 'u', 's', 'r', 0};
+    const char *const argv[] = {"cat", "/dev/zero", NULL};
+    const struct peer_exec spec = {.argv = argv};
     struct peer_frame frame;
     struct peer_result r;
 

@@ -121,8 +121,8 @@ static void test_command_line(void **state)
     char line[] = "console=ttyS0 root=/dev/vda  rw\trootfstype=ext4 "
                   "rootflags=\"data=x y\" spore.timeline=0xe9 "
                   "spore.hostname=g spore.init=/sbin/init "
-                  "spore.poweroff=reset root.x=1 quiet\n";
-    struct options o = { .root = NULL };
+                  "spore.poweroff=reset root.x=1 softkvm quiet\n";
+    struct options o = {.root = NULL};
 
     (void)state;
     options_take_line(&o, line);
@@ -133,6 +133,7 @@ static void test_command_line(void **state)
     assert_string_equal(o.init, "/sbin/init");
     assert_true(o.writable);
     assert_true(o.off_is_restart);
+    assert_true(o.softkvm);
     assert_int_equal(o.timeline_port, 0xe9);
 }
 
@@ -140,7 +141,7 @@ static void test_senseless_words_are_passed_over(void **state)
 {
     char line[] = "root= spore.timeline=65536 spore.timeline=x rw ro "
                   "spore.init=relative spore.poweroff=never \"";
-    struct options o = { .root = NULL };
+    struct options o = {.root = NULL};
 
     (void)state;
     options_take_line(&o, line);
@@ -156,20 +157,18 @@ static char group[64];
 
 static int make_users(void **state)
 {
-    static const char users[] =
-        "root:x:0:0:root:/root:/bin/sh\n"
-        "broken:x:one:1::/:/bin/sh\n"
-        "short:x:3\n"
-        "ann:x:1000:100:Ann,,,:/home/ann:/bin/bash\n"
-        "bob:x:1001:1001::relative:\n"
-        "twin:x:1000:100:::\n";
-    static const char groups[] =
-        "root:x:0:\n"
-        "users:x:100:ann\n"
-        "audio:x:29:bob,ann\n"
-        "kvm:x:108:annabel,ann\n"
-        "none:x:5:annabel\n"
-        "bad:x:y:ann\n";
+    static const char users[] = "root:x:0:0:root:/root:/bin/sh\n"
+                                "broken:x:one:1::/:/bin/sh\n"
+                                "short:x:3\n"
+                                "ann:x:1000:100:Ann,,,:/home/ann:/bin/bash\n"
+                                "bob:x:1001:1001::relative:\n"
+                                "twin:x:1000:100:::\n";
+    static const char groups[] = "root:x:0:\n"
+                                 "users:x:100:ann\n"
+                                 "audio:x:29:bob,ann\n"
+                                 "kvm:x:108:annabel,ann\n"
+                                 "none:x:5:annabel\n"
+                                 "bad:x:y:ann\n";
 
     (void)state;
     strcpy(passwd, "/tmp/spore-agent-passwd-XXXXXX");

@@ -55,6 +55,18 @@ static void test_texts(void **state)
     assert_string_equal(err.text, "/x: No such file or directory");
 }
 
+/* ENOTSUPP and the like: kernels have them, the C library has no words. */
+static void test_codes_without_words(void **state)
+{
+    struct err err;
+
+    (void)state;
+    assert_int_equal(err_sys(&err, 524, "%s", "/x"), -524);
+    assert_string_equal(err.text, "/x: error 524");
+    assert_int_equal(err_sys(&err, -4095, "a"), -4095);
+    assert_string_equal(err.text, "a: error 4095");
+}
+
 static void test_later_failure_replaces_the_record(void **state)
 {
     struct err err;
@@ -133,6 +145,7 @@ int main(void)
         cmocka_unit_test(test_wrap_leaves_code_alone),
         cmocka_unit_test(test_null_record_is_allowed),
         cmocka_unit_test(test_texts),
+        cmocka_unit_test(test_codes_without_words),
         cmocka_unit_test(test_later_failure_replaces_the_record),
         cmocka_unit_test(test_long_texts_are_cut),
         cmocka_unit_test(test_wrap_keeps_the_context_of_a_full_record),

@@ -425,6 +425,72 @@ static void test_short_and_unreadable_files(void **state)
     fd_closep(&file);
 }
 
+static uint64_t blocks(const struct gmem *mem)
+{
+    struct stat st;
+
+    assert_int_equal(fstat(mem->fd, &st), 0);
+    return (uint64_t)st.st_blocks * 512 / NUM_PAGE_SIZE;
+}
+
+static void test_discarded_pages_are_zero_and_free(void **state)
+{
+    static const uint8_t data[3 * 4096] = {[0] = 1, [4096] = 2, [8192] = 3};
+    uint8_t got[sizeof(data)];
+    struct gslice s;
+    struct gmem mem;
+
+    (void)state;
+    assert_int_equal(gmem_init(&mem, BIG_SIZE, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        gpa_t at = gpa(i == 0 ? 0x10000 : GMEM_GAP_END + 0x1000);
+
+        assert_int_equal(gmem_write(&mem, at, data, sizeof(data)), 0);
+        assert_int_equal(blocks(&mem), 3);
+        bitmap_clear_all(&mem.dirty);
+        assert_int_equal(gmem_discard(&mem, gpa_add(at, 4096), 4096), 0);
+        assert_int_equal(blocks(&mem), 2);
+        assert_int_equal(bitmap_count(&mem.dirty), 1);
+        assert_int_equal(gmem_read(&mem, at, got, sizeof(got)), 0);
+        assert_int_equal(got[0], 1);
+        assert_int_equal(got[4096], 0);
+        assert_int_equal(got[8192], 3);
+        assert_int_equal(gmem_discard(&mem, gpa_add(at, 4096), 4096), 0);
+        /* Of a slice: only the pages that are wholly in it. */
+        assert_int_equal(gmem_slice(&mem, at, sizeof(data), &s), 0);
+        assert_int_equal(gslice_discard(&s, 1, 4095), 0);
+        assert_int_equal(gslice_discard(&s, 4096, 4095), 0);
+        assert_int_equal(blocks(&mem), 2);
+        assert_int_equal(gslice_discard(&s, 1, sizeof(data) - 1), 0);
+        assert_int_equal(blocks(&mem), 1);
+        assert_int_equal(gmem_read(&mem, at, got, 1), 0);
+        assert_int_equal(got[0], 1);
+        assert_int_equal(gmem_discard(&mem, at, sizeof(data)), 0);
+        assert_int_equal(blocks(&mem), 0);
+    }
+    gmem_fini(&mem);
+}
+
+static void test_discard_of_bad_ranges(void **state)
+{
+    struct gmem mem;
+
+    (void)state;
+    assert_int_equal(gmem_init(&mem, BIG_SIZE, NULL), 0);
+    assert_int_equal(gmem_discard(&mem, gpa(1), 4096), -EINVAL);
+    assert_int_equal(gmem_discard(&mem, gpa(0), 4095), -EINVAL);
+    assert_int_equal(
+        gmem_discard(&mem, gpa(GMEM_GAP_START - 4096), 8192), -EFAULT);
+    assert_int_equal(gmem_discard(&mem, gpa(GMEM_GAP_START), 4096), -EFAULT);
+    assert_int_equal(
+        gmem_discard(&mem, gpa(UINT64_MAX - 4095), 4096), -EFAULT);
+    assert_int_equal(
+        gmem_discard(&mem, gpa(4096), UINT64_MAX - 4095), -EFAULT);
+    assert_int_equal(gmem_discard(&mem, gpa(4096), 0), 0);
+    assert_int_equal(bitmap_count(&mem.dirty), 0);
+    gmem_fini(&mem);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -438,6 +504,8 @@ int main(void)
         cmocka_unit_test(test_reads_and_empty_writes_leave_no_trace),
         cmocka_unit_test(test_slice_offsets),
         cmocka_unit_test(test_short_and_unreadable_files),
+        cmocka_unit_test(test_discarded_pages_are_zero_and_free),
+        cmocka_unit_test(test_discard_of_bad_ranges),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -174,18 +174,37 @@ static void test_rate_allows_a_burst(void **state)
         allowed += log_rate_allow(&rate) ? 1 : 0;
     }
     assert_int_equal(allowed, LOG_RATE_BURST);
-    assert_int_equal(rate.suppressed, 100 - LOG_RATE_BURST);
+    assert_int_equal(rate.dropped, 100 - LOG_RATE_BURST);
 }
 
 static void test_rate_window_ends(void **state)
 {
     struct log_rate rate = {
-        .window_ns = clock_now_ns(), .count = LOG_RATE_BURST, .suppressed = 0};
+        .window_ns = clock_now_ns(), .count = LOG_RATE_BURST};
 
     (void)state;
     rate.window_ns -= CLOCK_NS_PER_S;
     assert_true(log_rate_allow(&rate));
     assert_int_equal(rate.count, 1);
+    assert_int_equal(rate.suppressed, 0);
+}
+
+/* The first line behind a flood knows its size, the next one of nothing. */
+static void test_rate_counts_what_was_dropped(void **state)
+{
+    struct log_rate rate = {.count = LOG_RATE_BURST};
+
+    (void)state;
+    for (int i = 0; i < 7; i++) {
+        rate.window_ns = clock_now_ns();
+        assert_false(log_rate_allow(&rate));
+    }
+    rate.window_ns -= CLOCK_NS_PER_S;
+    assert_true(log_rate_allow(&rate));
+    assert_int_equal(rate.suppressed, 7);
+    assert_int_equal(rate.dropped, 0);
+    rate.window_ns = clock_now_ns();
+    assert_true(log_rate_allow(&rate));
     assert_int_equal(rate.suppressed, 0);
 }
 
@@ -199,6 +218,7 @@ int main(void)
         cmocka_unit_test_setup(test_lines_of_threads_do_not_mix, reset_level),
         cmocka_unit_test(test_rate_allows_a_burst),
         cmocka_unit_test(test_rate_window_ends),
+        cmocka_unit_test(test_rate_counts_what_was_dropped),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

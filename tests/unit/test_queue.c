@@ -335,6 +335,9 @@ static void test_interrupts_by_event_index(void **state)
     drive_set_used_event(&f->d, 5);
     push_n(f, 10);
     assert_true(queue_needs_interrupt(&f->q));
+    /* Past it, without a word from the driver, there is no second one. */
+    push_n(f, 1);
+    assert_false(queue_needs_interrupt(&f->q));
 }
 
 static void test_kick_suppression_by_flag(void **state)

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -367,6 +368,40 @@ static void test_ring_reaches_registered_files_only(void **state)
     assert_int_equal(f->a.last, -EBADF);
 }
 
+/* What code that got at the ring itself would get out of it. */
+static int32_t submit_raw(struct fixture *f, int how)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(f->u.ring);
+    struct io_uring_cqe *cqe;
+    int32_t res;
+
+    assert_non_null(sqe);
+    set_read(f, 0, &f->a);
+    if (how == 0)
+        io_uring_prep_readv(sqe, f->slot, &f->ops[0].iov, 1, 0);
+    else if (how == 1)
+        io_uring_prep_readv(sqe, f->fd, &f->ops[0].iov, 1, 0);
+    else
+        io_uring_prep_openat(sqe, AT_FDCWD, "/", O_RDONLY, 0);
+    if (how == 0)
+        io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
+    assert_int_equal(io_uring_submit_and_wait(f->u.ring, 1), 1);
+    assert_int_equal(io_uring_peek_cqe(f->u.ring, &cqe), 0);
+    res = cqe->res;
+    io_uring_cqe_seen(f->u.ring, cqe);
+    return res;
+}
+
+static void test_kernel_holds_the_ring_to_its_limits(void **state)
+{
+    struct fixture *f = *state;
+
+    need_ring(f);
+    assert_int_equal(submit_raw(f, 0), BLOCK);
+    assert_int_equal(submit_raw(f, 1), -EACCES);
+    assert_int_equal(submit_raw(f, 2), -EACCES);
+}
+
 static void test_slots_are_counted_and_reused(void **state)
 {
     struct fixture *f = *state;
@@ -402,6 +437,7 @@ int main(void)
         T(test_all_kinds_through_the_ring),
         T(test_all_kinds_by_system_calls),
         T(test_ring_reaches_registered_files_only),
+        T(test_kernel_holds_the_ring_to_its_limits),
         T(test_slots_are_counted_and_reused),
     };
 

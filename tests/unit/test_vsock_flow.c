@@ -72,6 +72,16 @@ static int set_up_event_idx(void **state)
     return 0;
 }
 
+static int set_up_wide(void **state)
+{
+    const struct vsock_guest_config config = {
+        .buf_alloc = 20011, .rx_buffers = 64, .event_buffers = 8};
+
+    begin(&config);
+    *state = &fixture;
+    return 0;
+}
+
 static int set_up_dry(void **state)
 {
     const struct vsock_guest_config config = {
@@ -363,6 +373,17 @@ static void test_credit_is_asked_for_and_told(void **state)
     assert_int_equal(p.buf_alloc, BUF_ALLOC);
 }
 
+/* The buffer is larger than what the socket takes at once: it goes round. */
+static void test_buffer_goes_round(void **state)
+{
+    struct fixture *f = *state;
+    struct flow flow = open_flow(f, 4096);
+
+    shrink_socket(f);
+    pour_to_host(f, &flow, 701);
+    assert_int_equal(f->g.vsock.stats.malformed, 0);
+}
+
 /* Fills socket and buffer; the bytes sent. */
 static uint32_t stuff(struct fixture *f, struct flow *flow)
 {
@@ -592,6 +613,64 @@ static void test_answers_without_buffers_stall_the_guest(void **state)
     assert_int_equal(vsock_guest_sent(&f->g), flood - VSOCK_RESETS_MAX);
 }
 
+/* More packets than one go makes, and nothing that happens in between. */
+static void test_long_queue_is_worked_off(void **state)
+{
+    struct fixture *f = *state;
+    const uint16_t total = 120;
+    unsigned int got = 0;
+    struct vsock_guest_packet p;
+
+    for (uint32_t i = 0; i < total; i++) {
+        struct vsock_header h =
+            vsock_guest_header(i, HOST_PORT, VSOCK_OP_REQUEST);
+
+        h.buf_alloc = le32_put(4096);
+        f->hosts.refusal = i % 2 == 0 ? 0 : -ECONNREFUSED;
+        vsock_guest_send(&f->g, &h, NULL, 0, 0);
+        (void)vsock_guest_run(&f->g);
+        assert_int_equal(vsock_guest_sent(&f->g), 1);
+    }
+    vsock_guest_post_rx(&f->g, total);
+    (void)vsock_guest_run(&f->g);
+    while (vsock_guest_receive(&f->g, false, &p)) {
+        assert_int_equal(
+            p.op, p.dst_port % 2 == 0 ? VSOCK_OP_RESPONSE : VSOCK_OP_RST);
+        got++;
+    }
+    assert_int_equal(got, total);
+}
+
+/* KVM does not see what the host kernel writes for us. */
+static void test_data_is_marked_dirty(void **state)
+{
+    struct fixture *f = *state;
+    const uint64_t header = 0x300000;
+    const uint64_t data = 0x302000;
+    const struct drive_buffer bufs[] = {
+        {.addr = header, .len = sizeof(struct vsock_header), .writable = true},
+        {.addr = data, .len = 8192, .writable = true},
+    };
+    static uint8_t chunk[5000];
+
+    vsock_guest_post_rx(&f->g, 1);
+    vsock_guest_open(&f->g, GUEST_PORT, HOST_PORT, 65536);
+    /* The RESPONSE's buffer was posted again; use it up. */
+    assert_int_equal(send(f->hosts.fds[0], chunk, 1, 0), 1);
+    (void)vsock_guest_run(&f->g);
+    (void)drive_add(&f->g.queues[VSOCK_QUEUE_RX], bufs, ARRAY_SIZE(bufs));
+    drive_kick(&f->g.vsock.virtio.base, VSOCK_QUEUE_RX);
+    (void)vsock_guest_run(&f->g);
+    bitmap_clear_all(&f->g.mem.dirty);
+    assert_int_equal(
+        send(f->hosts.fds[0], chunk, sizeof(chunk), 0), sizeof(chunk));
+    (void)vsock_guest_run(&f->g);
+    assert_true(bitmap_test(&f->g.mem.dirty, header >> NUM_PAGE_SHIFT));
+    assert_true(bitmap_test(&f->g.mem.dirty, data >> NUM_PAGE_SHIFT));
+    assert_true(bitmap_test(&f->g.mem.dirty, (data >> NUM_PAGE_SHIFT) + 1));
+    assert_false(bitmap_test(&f->g.mem.dirty, (data >> NUM_PAGE_SHIFT) + 2));
+}
+
 static void test_useless_rx_buffers_are_passed_over(void **state)
 {
     struct fixture *f = *state;
@@ -629,6 +708,7 @@ static void test_useless_rx_buffers_are_passed_over(void **state)
 int main(void)
 {
 #define CASE(t) cmocka_unit_test_setup_teardown(t, set_up, tear_down)
+#define WIDE(t) cmocka_unit_test_setup_teardown(t, set_up_wide, tear_down)
 #define DRY(t)  cmocka_unit_test_setup_teardown(t, set_up_dry, tear_down)
 #define EVENT_INDEX(t)                                                         \
     cmocka_unit_test_setup_teardown(t, set_up_event_idx, tear_down)
@@ -649,6 +729,9 @@ int main(void)
         DRY(test_guest_without_buffers_costs_nothing),
         DRY(test_connections_take_turns),
         DRY(test_answers_without_buffers_stall_the_guest),
+        WIDE(test_buffer_goes_round),
+        DRY(test_long_queue_is_worked_off),
+        DRY(test_data_is_marked_dirty),
         DRY(test_useless_rx_buffers_are_passed_over),
     };
 

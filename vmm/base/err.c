@@ -13,6 +13,19 @@ static int negative(int code)
     return code > 0 ? -code : code;
 }
 
+/* glibc has no words for the codes that only kernels use among themselves. */
+static void append_code(struct err *err, int code)
+{
+    size_t len = strlen(err->text);
+    const char *words = strerrordesc_np(code);
+
+    if (words != NULL)
+        (void)snprintf(err->text + len, sizeof(err->text) - len, ": %s", words);
+    else
+        (void)snprintf(
+            err->text + len, sizeof(err->text) - len, ": error %d", code);
+}
+
 /* A record is one line whatever a file name or a guest string has in it. */
 static void flatten(struct err *err)
 {
@@ -39,14 +52,11 @@ int err_sys(struct err *err, int code, const char *fmt, ...)
 {
     if (err != NULL) {
         va_list ap;
-        size_t len;
 
         va_start(ap, fmt);
         (void)vsnprintf(err->text, sizeof(err->text), fmt, ap);
         va_end(ap);
-        len = strlen(err->text);
-        (void)snprintf(err->text + len, sizeof(err->text) - len, ": %s",
-            strerrordesc_np(-negative(code)));
+        append_code(err, -negative(code));
         flatten(err);
     }
     return negative(code);

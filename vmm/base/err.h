@@ -23,7 +23,10 @@ struct err {
  */
 int err_set(struct err *err, int code, const char *fmt, ...) CC_PRINTF(3, 4);
 
-/* As err_set, with ": " and strerror(code) behind the text. */
+/*
+ * As err_set, with ": " and the words for `code` behind the text, or "error
+ * N" for a code without.
+ */
 int err_sys(struct err *err, int code, const char *fmt, ...) CC_PRINTF(3, 4);
 
 /* Puts "context: " in front of what is recorded; returns `code` unchanged. */

@@ -18,8 +18,7 @@ void log_set_level(enum log_level level)
 
 bool log_enabled(enum log_level level)
 {
-    return (int)level <=
-           atomic_load_explicit(&log_level, memory_order_relaxed);
+    return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed);
 }
 
 void log_line(enum log_level level, const char *module, const char *fmt, ...)
@@ -32,8 +31,7 @@ void log_line(enum log_level level, const char *module, const char *fmt, ...)
 
     if (!log_enabled(level))
         return;
-    n = snprintf(
-        line, sizeof(line), "spore: %s: %s: ", names[level], module);
+    n = snprintf(line, sizeof(line), "spore: %s: %s: ", names[level], module);
     len = n < 0 ? 0 : (size_t)n;
     if (len > sizeof(line) / 2)
         len = sizeof(line) / 2;
@@ -60,9 +58,11 @@ bool log_rate_allow(struct log_rate *rate)
         rate->count = 0;
     }
     if (rate->count >= LOG_RATE_BURST) {
-        rate->suppressed++;
+        rate->dropped++;
         return false;
     }
     rate->count++;
+    rate->suppressed = rate->dropped;
+    rate->dropped = 0;
     return true;
 }

@@ -28,10 +28,14 @@ void log_line(enum log_level level, const char *module, const char *fmt, ...)
 struct log_rate {
     uint64_t window_ns;  /* start of the current second */
     uint32_t count;      /* lines asked for in it */
-    uint32_t suppressed; /* lines dropped since the last one printed */
+    uint32_t dropped;    /* lines refused since the last one allowed */
+    uint32_t suppressed; /* what `dropped` was when a line was last allowed */
 };
 
-/* True if a line may be printed now; counts it either way. */
+/*
+ * True if a line may be printed now; counts it either way. rate->suppressed
+ * is then the number of lines that were dropped since the one before.
+ */
 bool log_rate_allow(struct log_rate *rate);
 
 #define log_err(module, ...)   log_line(LOG_ERR, module, __VA_ARGS__)

@@ -87,6 +87,14 @@ CC_MUST_CHECK int gmem_write(
 CC_MUST_CHECK int gmem_zero(struct gmem *mem, gpa_t at, uint64_t len);
 
 /*
+ * Gives whole pages back to the host: they are zero from then on and take no
+ * memory until they are next touched, if only to be read. They count as
+ * written to. 0, -EINVAL for a range that is not whole pages, -EFAULT as
+ * above, or what fallocate(2) says: then some may still have their contents.
+ */
+CC_MUST_CHECK int gmem_discard(struct gmem *mem, gpa_t at, uint64_t len);
+
+/*
  * Reads `len` bytes at `offset` of the open file into guest memory. 0, -errno,
  * -EFAULT for a bad range, -ENODATA if the file ends early. Before vCPUs run.
  */
@@ -123,6 +131,13 @@ void gslice_read(
     const struct gslice *s, uint64_t offset, void *dst, size_t len);
 void gslice_write(
     const struct gslice *s, uint64_t offset, const void *src, size_t len);
+
+/*
+ * gmem_discard for those pages that lie wholly in [offset, offset + len) of
+ * the slice, which is asserted to be in it. 0 or -errno.
+ */
+CC_MUST_CHECK int gslice_discard(
+    const struct gslice *s, uint64_t offset, uint64_t len);
 
 /*
  * Ring indices: single atomic accesses of an aligned 16-bit field. Acquire

@@ -52,16 +52,16 @@ static void check_field(
     (void)f;
 }
 
-void state_save(const struct state_desc *desc, const void *state,
-    struct bytes_writer *w)
+void state_save(
+    const struct state_desc *desc, const void *state, struct bytes_writer *w)
 {
     for (size_t i = 0; i < desc->field_count; i++) {
         const struct state_field *f = &desc->fields[i];
 
         check_field(desc, f);
         for (uint32_t p = 0; p < field_pieces(f); p++)
-            bytes_put(w, (const uint8_t *)state + piece_offset(f, p),
-                piece_bytes(f));
+            bytes_put(
+                w, (const uint8_t *)state + piece_offset(f, p), piece_bytes(f));
     }
 }
 

@@ -4,11 +4,11 @@
  * state, and gives save, load, comparison and a readable dump.
  *
  * The state struct has fixed-width fields and no pointers; structs within it
- * are listed member by member, an array of structs column by column. On the wire each
- * field is little-endian, in table order, without padding. A field has the
- * version of the state that brought it (`since`): loading an older version
- * leaves newer fields at zero. Loaded bytes are hostile: state_load only
- * checks their length; the device's post_load checks what they mean.
+ * are listed member by member, an array of structs column by column. On the
+ * wire each field is little-endian, in table order, without padding. A field
+ * has the version of the state that brought it (`since`): loading an older
+ * version leaves newer fields at zero. Loaded bytes are hostile: state_load
+ * only checks their length; the device's post_load checks what they mean.
  * Thread rule: pure functions.
  */
 #ifndef VMM_CORE_STATE_H
@@ -70,8 +70,8 @@ struct state_desc {
 size_t state_wire_size(const struct state_desc *desc, uint32_t version);
 
 /* Appends the current version; the writer fails if it does not fit. */
-void state_save(const struct state_desc *desc, const void *state,
-    struct bytes_writer *w);
+void state_save(
+    const struct state_desc *desc, const void *state, struct bytes_writer *w);
 
 /*
  * Fills `ret_state` (desc->size bytes) from `version` of the wire form. 0,

@@ -179,7 +179,7 @@ static int load_initrd(struct gmem *mem, const struct boot_config *config,
 {
     CC_CLEANUP(close_pieces) struct pieces pieces;
     uint64_t size = 0;
-    gpa_t at;
+    gpa_t at = gpa(0);
     int rc;
 
     pieces.count = 0;

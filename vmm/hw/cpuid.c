@@ -18,6 +18,9 @@
 #define TOPOLOGY_LEVEL_SMT  (1u << 8)
 #define TOPOLOGY_LEVEL_CORE (2u << 8)
 
+/* Threads, cores, and the one that says that there is no more. */
+#define TOPOLOGY_SUBLEAVES 3u
+
 /*
  * Where ring 0 is emulated a hypercall never returns, so only the features
  * that work through memory and MSRs are left on.
@@ -38,13 +41,46 @@ struct kvm_cpuid_entry2 *cpuid_find(
     return NULL;
 }
 
+/*
+ * Recent kernels leave the topology to user space and give one subleaf only,
+ * which makes every vCPU a package of its own.
+ */
+static void add_topology(struct cpuid *cpuid, uint32_t leaf)
+{
+    if (cpuid_find(cpuid, leaf, 0) == NULL)
+        return;
+    for (uint32_t i = 1; i < TOPOLOGY_SUBLEAVES; i++) {
+        if (cpuid_find(cpuid, leaf, i) != NULL ||
+            cpuid->table->nent >= CPUID_ENTRIES_MAX)
+            continue;
+        cpuid->table->entries[cpuid->table->nent++] =
+            (struct kvm_cpuid_entry2){.function = leaf,
+                .index = i,
+                .flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX};
+    }
+}
+
+void cpuid_filter(struct cpuid *cpuid, const struct kvm_features *features)
+{
+    struct kvm_cpuid_entry2 *e = cpuid_find(cpuid, 1, 0);
+
+    if (e != NULL) {
+        e->ecx |= LEAF1_ECX_HYPERVISOR;
+        if (features->tsc_deadline)
+            e->ecx |= LEAF1_ECX_TSC_DEADLINE;
+    }
+    e = cpuid_find(cpuid, KVM_CPUID_FEATURES, 0);
+    if (e != NULL && features->ring0_emulated)
+        e->eax &= KVM_FEATURES_WITHOUT_HYPERCALLS;
+    add_topology(cpuid, 0xb);
+    add_topology(cpuid, 0x1f);
+}
+
 int cpuid_init(struct cpuid *cpuid, const struct kvm *kvm, struct err *err)
 {
-    struct kvm_cpuid_entry2 *e;
-
-    cpuid->table = calloc(1, sizeof(struct kvm_cpuid2) +
-                                 CPUID_ENTRIES_MAX *
-                                     sizeof(struct kvm_cpuid_entry2));
+    cpuid->table =
+        calloc(1, sizeof(struct kvm_cpuid2) +
+                      CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
     if (cpuid->table == NULL)
         return err_sys(err, ENOMEM, "CPUID table");
     cpuid->table->nent = CPUID_ENTRIES_MAX;
@@ -54,15 +90,7 @@ int cpuid_init(struct cpuid *cpuid, const struct kvm *kvm, struct err *err)
         cpuid_fini(cpuid);
         return rc;
     }
-    e = cpuid_find(cpuid, 1, 0);
-    if (e != NULL) {
-        e->ecx |= LEAF1_ECX_HYPERVISOR;
-        if (kvm->features.tsc_deadline)
-            e->ecx |= LEAF1_ECX_TSC_DEADLINE;
-    }
-    e = cpuid_find(cpuid, KVM_CPUID_FEATURES, 0);
-    if (e != NULL && kvm->features.ring0_emulated)
-        e->eax &= KVM_FEATURES_WITHOUT_HYPERCALLS;
+    cpuid_filter(cpuid, &kvm->features);
     return 0;
 }
 
@@ -109,11 +137,10 @@ void cpuid_set_identity(struct cpuid *cpuid, uint32_t id, uint32_t vcpus)
 
         switch (e->function) {
         case 0x1:
-            e->ebx = (e->ebx & 0xffff) |
-                     (vcpus << LEAF1_EBX_COUNT_SHIFT) |
+            e->ebx = (e->ebx & 0xffff) | (vcpus << LEAF1_EBX_COUNT_SHIFT) |
                      (id << LEAF1_EBX_APIC_ID_SHIFT);
-            e->edx = vcpus > 1 ? e->edx | LEAF1_EDX_HTT
-                               : e->edx & ~LEAF1_EDX_HTT;
+            e->edx =
+                vcpus > 1 ? e->edx | LEAF1_EDX_HTT : e->edx & ~LEAF1_EDX_HTT;
             break;
         case 0x4:
             /* Cores per package; caches below level 3 are a core's own. */
@@ -128,10 +155,18 @@ void cpuid_set_identity(struct cpuid *cpuid, uint32_t id, uint32_t vcpus)
         case 0x1f:
             set_topology_level(e, id, vcpus);
             break;
+        case 0x8000001d:
+            /* AMD: the same without the number of cores. */
+            if ((e->eax & 0x1f) == 0)
+                break;
+            e->eax &= 0x3fff;
+            if (((e->eax >> 5) & 7) >= 3)
+                e->eax |= (vcpus - 1) << 14;
+            break;
         case 0x80000008:
             /* AMD: number of cores less one, and the width of their ids. */
-            e->ecx = (e->ecx & ~0xf0ffu) | (vcpus - 1) |
-                     (bits_for(vcpus) << 12);
+            e->ecx =
+                (e->ecx & ~0xf0ffu) | (vcpus - 1) | (bits_for(vcpus) << 12);
             break;
         case 0x8000001e:
             e->eax = id;

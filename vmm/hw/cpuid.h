@@ -28,6 +28,9 @@ CC_MUST_CHECK int cpuid_init(
 
 void cpuid_fini(struct cpuid *cpuid);
 
+/* What cpuid_init does to the table that KVM gave it. */
+void cpuid_filter(struct cpuid *cpuid, const struct kvm_features *features);
+
 /* Sets what differs from vCPU to vCPU: APIC id `id`, of `vcpus` in all. */
 void cpuid_set_identity(struct cpuid *cpuid, uint32_t id, uint32_t vcpus);
 

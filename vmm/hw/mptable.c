@@ -215,7 +215,7 @@ int mptable_build(
     struct gmem *mem, const struct mptable_config *config, struct err *err)
 {
     uint8_t buf[MPTABLE_SIZE_MAX];
-    size_t len;
+    size_t len = 0;
     int rc;
 
     rc = mptable_table(config, buf, &len, err);

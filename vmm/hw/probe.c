@@ -171,7 +171,7 @@ static int measure(
     uint64_t best_ns = UINT64_MAX; /* of `loops` turns */
     uint32_t loops = LOOPS_MIN;
     uint32_t rounds = 0;
-    size_t where;
+    size_t where = 0;
     int rc = run_to_question(t, &where, err);
 
     while (rc == 0 && rounds < ROUNDS) {

@@ -10,37 +10,58 @@
 
 #define INSN_BYTES_MAX 15
 
+enum operand {
+    ANY,
+    MEMORY,   /* ModRM.mod below 3 */
+    REGISTER, /* ModRM.mod 3 */
+};
+
 /*
- * What guest ring-0 code meets on a host whose KVM interprets it. `modrm` is
+ * What guest ring-0 code meets on a host whose KVM interprets it. `reg` is
  * the reg field of the ModRM byte that tells members of a group apart, or -1;
- * `prefix` a mandatory 66, f2 or f3, or 0.
+ * `prefix` a mandatory 66, f2 or f3, or 0. Members of a group are told apart
+ * by all of these, so there 0 means that none of the prefixes is there.
  */
 struct insn {
     uint8_t prefix;
     uint8_t opcode_len;
     uint8_t opcode[2];
-    int8_t modrm;
+    int8_t reg;
+    enum operand operand;
     const char *name;
 };
 
 static const struct insn insns[] = {
-    {0, 1, {0xcc}, -1, "int3"},
-    {0, 1, {0x9b}, -1, "fwait"},
-    {0, 2, {0x0f, 0xae}, 4, "xsave"},
-    {0, 2, {0x0f, 0xae}, 5, "xrstor"},
-    {0, 2, {0x0f, 0xae}, 6, "xsaveopt"},
-    {0, 2, {0x0f, 0xae}, 0, "fxsave"},
-    {0, 2, {0x0f, 0xae}, 1, "fxrstor"},
-    {0, 2, {0x0f, 0xc7}, 1, "cmpxchg16b"},
-    {0, 2, {0x0f, 0xc7}, 3, "xrstors"},
-    {0, 2, {0x0f, 0xc7}, 4, "xsavec"},
-    {0, 2, {0x0f, 0xc7}, 5, "xsaves"},
-    {0, 2, {0x0f, 0xc7}, 6, "rdrand"},
-    {0, 2, {0x0f, 0xc7}, 7, "rdseed"},
-    {0xf3, 2, {0x0f, 0xb8}, -1, "popcnt"},
-    {0xf3, 2, {0x0f, 0xbc}, -1, "tzcnt"},
-    {0xf3, 2, {0x0f, 0xbd}, -1, "lzcnt"},
-    {0, 2, {0x0f, 0x0b}, -1, "ud2"},
+    {0, 1, {0xcc}, -1, ANY, "int3"},
+    {0, 1, {0x9b}, -1, ANY, "fwait"},
+    {0, 2, {0x0f, 0xae}, 0, MEMORY, "fxsave"},
+    {0, 2, {0x0f, 0xae}, 1, MEMORY, "fxrstor"},
+    {0, 2, {0x0f, 0xae}, 4, MEMORY, "xsave"},
+    {0, 2, {0x0f, 0xae}, 5, MEMORY, "xrstor"},
+    {0, 2, {0x0f, 0xae}, 5, REGISTER, "lfence"},
+    {0, 2, {0x0f, 0xae}, 6, MEMORY, "xsaveopt"},
+    {0, 2, {0x0f, 0xae}, 6, REGISTER, "mfence"},
+    {0, 2, {0x0f, 0xae}, 7, MEMORY, "clflush"},
+    {0, 2, {0x0f, 0xae}, 7, REGISTER, "sfence"},
+    {0x66, 2, {0x0f, 0xae}, 6, MEMORY, "clwb"},
+    {0x66, 2, {0x0f, 0xae}, 7, MEMORY, "clflushopt"},
+    {0xf3, 2, {0x0f, 0xae}, 0, REGISTER, "rdfsbase"},
+    {0xf3, 2, {0x0f, 0xae}, 1, REGISTER, "rdgsbase"},
+    {0xf3, 2, {0x0f, 0xae}, 2, REGISTER, "wrfsbase"},
+    {0xf3, 2, {0x0f, 0xae}, 3, REGISTER, "wrgsbase"},
+    {0, 2, {0x0f, 0xc7}, 1, MEMORY, "cmpxchg16b"},
+    {0, 2, {0x0f, 0xc7}, 3, MEMORY, "xrstors"},
+    {0, 2, {0x0f, 0xc7}, 4, MEMORY, "xsavec"},
+    {0, 2, {0x0f, 0xc7}, 5, MEMORY, "xsaves"},
+    {0, 2, {0x0f, 0xc7}, 6, REGISTER, "rdrand"},
+    {0x66, 2, {0x0f, 0xc7}, 6, REGISTER, "rdrand"},
+    {0, 2, {0x0f, 0xc7}, 7, REGISTER, "rdseed"},
+    {0x66, 2, {0x0f, 0xc7}, 7, REGISTER, "rdseed"},
+    {0xf3, 2, {0x0f, 0xc7}, 7, REGISTER, "rdpid"},
+    {0xf3, 2, {0x0f, 0xb8}, -1, ANY, "popcnt"},
+    {0xf3, 2, {0x0f, 0xbc}, -1, ANY, "tzcnt"},
+    {0xf3, 2, {0x0f, 0xbd}, -1, ANY, "lzcnt"},
+    {0, 2, {0x0f, 0x0b}, -1, ANY, "ud2"},
 };
 
 static bool is_sse_opcode(uint8_t second)
@@ -51,7 +72,10 @@ static bool is_sse_opcode(uint8_t second)
            second == 0xe7 || second == 0xef;
 }
 
-/* Steps over legacy and REX prefixes; *ret_mandatory is the last of 66/f2/f3 */
+/*
+ * Steps over legacy and REX prefixes. *ret_mandatory: the last of f2 and f3,
+ * which go before a 66 wherever that stands.
+ */
 static size_t skip_prefixes(
     const uint8_t *bytes, size_t len, uint8_t *ret_mandatory)
 {
@@ -61,6 +85,9 @@ static size_t skip_prefixes(
     while (i < len) {
         switch (bytes[i]) {
         case 0x66:
+            if (*ret_mandatory == 0)
+                *ret_mandatory = bytes[i];
+            break;
         case 0xf2:
         case 0xf3:
             *ret_mandatory = bytes[i];
@@ -83,6 +110,23 @@ static size_t skip_prefixes(
     return i;
 }
 
+/* Whether the `left` bytes from the opcode on are this instruction. */
+static bool is_insn(
+    const struct insn *insn, const uint8_t *op, size_t left, uint8_t mandatory)
+{
+    size_t n = insn->opcode_len;
+    bool is_register;
+
+    if (left < n || memcmp(op, insn->opcode, n) != 0)
+        return false;
+    if (insn->reg < 0)
+        return insn->prefix == 0 || insn->prefix == mandatory;
+    if (left == n || insn->prefix != mandatory || (op[n] >> 3 & 7) != insn->reg)
+        return false;
+    is_register = op[n] >> 6 == 3;
+    return insn->operand == ANY || is_register == (insn->operand == REGISTER);
+}
+
 const char *vcpu_report_insn_name(const uint8_t *bytes, size_t len)
 {
     uint8_t mandatory;
@@ -91,17 +135,8 @@ const char *vcpu_report_insn_name(const uint8_t *bytes, size_t len)
     size_t left = len - at;
 
     for (size_t i = 0; i < ARRAY_SIZE(insns); i++) {
-        const struct insn *insn = &insns[i];
-        size_t n = insn->opcode_len;
-
-        if (left < n || memcmp(op, insn->opcode, n) != 0)
-            continue;
-        if (insn->prefix != 0 && insn->prefix != mandatory)
-            continue;
-        if (insn->modrm >= 0 &&
-            (left < n + 1 || (op[n] >> 3 & 7) != insn->modrm))
-            continue;
-        return insn->name;
+        if (is_insn(&insns[i], op, left, mandatory))
+            return insns[i].name;
     }
     if (left >= 3 && op[0] == 0x0f && op[1] == 0x01 && op[2] == 0xc1)
         return "vmcall";
@@ -191,8 +226,8 @@ void vcpu_report_exit(struct vcpu *vcpu, struct vcpu_stop *ret_stop)
     default:
         stop->kind = VCPU_STOP_OTHER;
         (void)snprintf(stop->text, sizeof(stop->text),
-            "unexpected KVM exit %u at rip 0x%llx on vCPU %u",
-            run->exit_reason, rip, vcpu->id);
+            "unexpected KVM exit %u at rip 0x%llx on vCPU %u", run->exit_reason,
+            rip, vcpu->id);
         break;
     }
 }
@@ -202,12 +237,14 @@ void vcpu_report_host_error(
 {
     struct kvm_regs regs;
     struct kvm_sregs sregs;
+    struct err err;
 
     fill_regs(vcpu, &regs, &sregs);
     ret_stop->kind = VCPU_STOP_HOST;
     ret_stop->vcpu = vcpu->id;
     ret_stop->rip = regs.rip;
-    (void)snprintf(ret_stop->text, sizeof(ret_stop->text),
-        "KVM_RUN failed on vCPU %u at rip 0x%llx: %s", vcpu->id,
-        (unsigned long long)regs.rip, strerrordesc_np(code));
+    (void)err_sys(&err, code, "KVM_RUN failed on vCPU %u at rip 0x%llx",
+        vcpu->id, (unsigned long long)regs.rip);
+    (void)snprintf(ret_stop->text, sizeof(ret_stop->text), "%.*s",
+        (int)sizeof(ret_stop->text) - 1, err.text);
 }

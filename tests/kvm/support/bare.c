@@ -68,11 +68,12 @@ static char *guest_path(const char *guest)
     return path;
 }
 
-void bare_prepare(struct bare *b, const struct bare_options *options)
+struct bare *bare_prepare(const struct bare_options *options)
 {
+    struct bare *b = calloc(1, sizeof(*b));
     struct err err;
 
-    memset(b, 0, sizeof(*b));
+    assert_non_null(b);
     config_init(&b->config);
     b->config.has_agent = false;
     b->config.has_exit_port = true;
@@ -86,6 +87,7 @@ void bare_prepare(struct bare *b, const struct bare_options *options)
         fail_msg("%s", err.text);
     if (loop_init(&b->loop, &err) < 0)
         fail_msg("%s", err.text);
+    return b;
 }
 
 int bare_build(struct bare *b, struct err *err)
@@ -104,22 +106,24 @@ int bare_build(struct bare *b, struct err *err)
     return machine_init(&b->machine, &b->config, &host, err);
 }
 
-void bare_init(struct bare *b, const struct bare_options *options)
+struct bare *bare_new(const struct bare_options *options)
 {
+    struct bare *b = bare_prepare(options);
     struct err err;
 
-    bare_prepare(b, options);
     if (bare_build(b, &err) < 0)
         fail_msg("%s", err.text);
+    return b;
 }
 
-void bare_fini(struct bare *b)
+void bare_free(struct bare *b)
 {
     machine_fini(&b->machine);
     console_fini(&b->console);
     loop_fini(&b->loop);
     kvm_close(&b->kvm);
     config_fini(&b->config);
+    free(b);
 }
 
 void bare_start(struct bare *b)

@@ -5,7 +5,8 @@
  * environment variable SPORE_GUESTS names.
  *
  * Thread rule: one thread, which also runs the loop. What cannot be set up is
- * a failed test (cmocka's assertions).
+ * a failed test (cmocka's assertions), and so is a hang. On the heap, because
+ * a failed test leaves its function with the vCPUs still running.
  */
 #ifndef TESTS_KVM_SUPPORT_BARE_H
 #define TESTS_KVM_SUPPORT_BARE_H
@@ -44,14 +45,14 @@ struct bare {
 int bare_need_kvm(void);
 
 /* Everything but the machine; for what machine_init itself is to show. */
-void bare_prepare(struct bare *b, const struct bare_options *options);
+struct bare *bare_prepare(const struct bare_options *options);
 
 /* machine_init on what was prepared; its result. */
-int bare_build(struct bare *b, struct err *err);
+CC_MUST_CHECK int bare_build(struct bare *b, struct err *err);
 
 /* Both; the machine is not started. */
-void bare_init(struct bare *b, const struct bare_options *options);
-void bare_fini(struct bare *b);
+struct bare *bare_new(const struct bare_options *options);
+void bare_free(struct bare *b);
 
 void bare_start(struct bare *b);
 

@@ -36,9 +36,8 @@ struct echo_state {
 struct echo {
     struct virtio_device virtio;
     struct echo_state state;
-    struct queue_chain
-        *held[ECHO_QUEUES * ECHO_SIZE];    /* in flight until drained */
-    unsigned int held_from[ECHO_HELD_MAX]; /* queue of each */
+    struct queue_chain *held[ECHO_HELD_MAX]; /* in flight until drained */
+    unsigned int held_from[ECHO_HELD_MAX];   /* queue of each */
     unsigned int held_count;
     bool holds;
     unsigned int activated;

@@ -35,6 +35,18 @@ static void add_buffer(
     (void)drive_add(q, &buf, 1);
 }
 
+/* As a driver does it: only where the device asked for it (2.7.10, 2.7.13). */
+static void kick(struct vsock_guest *g, unsigned int queue, uint16_t n)
+{
+    const struct drive_queue *q = &g->queues[queue];
+    bool wanted = (drive_used_flags(q) & VIRTQ_USED_F_NO_NOTIFY) == 0;
+
+    if ((g->features & VIRTIO_F_EVENT_IDX) != 0)
+        wanted = (uint16_t)(q->avail_idx - drive_avail_event(q) - 1) < n;
+    if (wanted)
+        drive_kick(&g->vsock.virtio.base, queue);
+}
+
 void vsock_guest_add_rx(struct vsock_guest *g, uint16_t n)
 {
     for (uint16_t i = 0; i < n; i++)
@@ -45,7 +57,7 @@ void vsock_guest_post_rx(struct vsock_guest *g, uint16_t n)
 {
     vsock_guest_add_rx(g, n);
     if (n > 0)
-        drive_kick(&g->vsock.virtio.base, VSOCK_QUEUE_RX);
+        kick(g, VSOCK_QUEUE_RX, n);
 }
 
 void vsock_guest_post_event(struct vsock_guest *g, uint16_t n)
@@ -54,7 +66,7 @@ void vsock_guest_post_event(struct vsock_guest *g, uint16_t n)
         add_buffer(&g->queues[VSOCK_QUEUE_EVENT], EVENTS, 64,
             sizeof(struct vsock_event));
     if (n > 0)
-        drive_kick(&g->vsock.virtio.base, VSOCK_QUEUE_EVENT);
+        kick(g, VSOCK_QUEUE_EVENT, n);
 }
 
 void vsock_guest_drive(struct vsock_guest *g)
@@ -138,7 +150,7 @@ static void make_available(
         len -= here;
     } while (len > 0);
     (void)drive_add(&g->queues[VSOCK_QUEUE_TX], bufs, n);
-    drive_kick(&g->vsock.virtio.base, VSOCK_QUEUE_TX);
+    kick(g, VSOCK_QUEUE_TX, 1);
 }
 
 static uint64_t next_slot(struct vsock_guest *g)

@@ -66,7 +66,7 @@ void vsock_guest_stop(struct vsock_guest *g);
 /* The driver alone, once more, after a reset of the device. */
 void vsock_guest_drive(struct vsock_guest *g);
 
-/* Makes buffers available, without and with a kick. */
+/* Makes buffers available, without a kick and with one if it is wanted. */
 void vsock_guest_add_rx(struct vsock_guest *g, uint16_t n);
 void vsock_guest_post_rx(struct vsock_guest *g, uint16_t n);
 void vsock_guest_post_event(struct vsock_guest *g, uint16_t n);
@@ -83,7 +83,8 @@ struct vsock_header vsock_guest_header(
 
 /*
  * Makes a packet available, as descriptors of at most `cut` bytes (0: two),
- * and kicks. At most 16 may be on their way; `len` is at most 64 KiB.
+ * and kicks if that
+ * is wanted. At most 16 may be on their way; `len` is at most 64 KiB.
  */
 void vsock_guest_send(struct vsock_guest *g, const struct vsock_header *header,
     const void *data, uint32_t len, uint32_t cut);

@@ -101,15 +101,15 @@ int main(int argc, char **argv)
         int rc = run_once(&bench, argv + optind);
 
         if (rc < 0) {
-            (void)fprintf(stderr, "%s: %s\n", argv[optind],
-                strerrordesc_np(-rc));
+            (void)fprintf(
+                stderr, "%s: %s\n", argv[optind], strerrordesc_np(-rc));
             return 1;
         }
         /* Lets what the last one left to the kernel finish. */
         (void)nanosleep(&gap, NULL);
     }
-    (void)printf("{\"bench\": \"first_byte\", \"command\": \"%s\", ",
-        argv[optind]);
+    (void)printf(
+        "{\"bench\": \"first_byte\", \"command\": \"%s\", ", argv[optind]);
     stats_print(&bench.first_byte_ms, "first_byte", "ms", stdout);
     (void)fputs(", ", stdout);
     stats_print(&bench.reaped_ms, "reaped", "ms", stdout);

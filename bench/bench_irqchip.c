@@ -63,8 +63,7 @@ static int must(int rc, const char *what)
 
 static void add_controller(int vm, bool split)
 {
-    struct kvm_enable_cap cap = {
-        .cap = KVM_CAP_SPLIT_IRQCHIP, .args = {GSIS}};
+    struct kvm_enable_cap cap = {.cap = KVM_CAP_SPLIT_IRQCHIP, .args = {GSIS}};
     struct kvm_pit_config pit = {0};
 
     if (split) {

@@ -24,8 +24,7 @@ struct memory {
     unsigned long pss_kib;
 };
 
-static void add_field(
-    struct memory *m, const char *line, bool is_guest_ram)
+static void add_field(struct memory *m, const char *line, bool is_guest_ram)
 {
     unsigned long kib;
 
@@ -73,8 +72,7 @@ int main(int argc, char **argv)
     int rc;
 
     if (argc < 2 || getopt(argc, argv, "+m:") != 'm' || optind >= argc) {
-        (void)fputs(
-            "usage: bench_memory -m GUEST_MIB -- COMMAND...\n", stderr);
+        (void)fputs("usage: bench_memory -m GUEST_MIB -- COMMAND...\n", stderr);
         return 2;
     }
     guest_mib = strtoul(optarg, NULL, 10);

@@ -43,13 +43,11 @@ double stats_quantile(struct stats *s, double q)
     return s->samples[rank < s->count ? rank : s->count - 1];
 }
 
-void stats_print(
-    struct stats *s, const char *name, const char *unit, FILE *out)
+void stats_print(struct stats *s, const char *name, const char *unit, FILE *out)
 {
     (void)fprintf(out,
         "\"%s\": {\"unit\": \"%s\", \"n\": %zu, \"min\": %.4g, \"p50\": %.4g, "
         "\"p90\": %.4g, \"p99\": %.4g, \"max\": %.4g}",
         name, unit, s->count, stats_quantile(s, 0), stats_quantile(s, 0.5),
-        stats_quantile(s, 0.9), stats_quantile(s, 0.99),
-        stats_quantile(s, 1));
+        stats_quantile(s, 0.9), stats_quantile(s, 0.99), stats_quantile(s, 1));
 }

@@ -21,7 +21,7 @@ void stats_free(struct stats *s);
 double stats_quantile(struct stats *s, double q);
 
 /* "name": {"unit": ..., "n": ..., "min": ..., "p50": ..., "p90": ..., ...} */
-void stats_print(struct stats *s, const char *name, const char *unit,
-    FILE *out);
+void stats_print(
+    struct stats *s, const char *name, const char *unit, FILE *out);
 
 #endif

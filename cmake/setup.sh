@@ -9,7 +9,7 @@ BUILD_PACKAGES=(
   libjansson-dev liburing-dev zlib1g-dev libzstd-dev liblz4-dev liblzma-dev
 )
 GUEST_PACKAGES=(
-  linux-source-6.12 make flex bison bc patch xz-utils binutils
+  linux-source-6.12 make flex bison bc patch xz-utils binutils libelf-dev
   busybox-static e2fsprogs fakeroot util-linux
 )
 TEST_PACKAGES=(

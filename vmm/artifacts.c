@@ -58,8 +58,8 @@ int artifacts_find(enum artifact which, char **ret_path, struct err *err)
 
     if (given != NULL && given[0] != '\0') {
         if (access(given, R_OK) < 0)
-            return err_sys(err, errno, "%s: %s", artifacts[which].variable,
-                given);
+            return err_sys(
+                err, errno, "%s: %s", artifacts[which].variable, given);
         path = realpath(given, NULL);
         if (path == NULL)
             return err_sys(err, errno, "%s", given);

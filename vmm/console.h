@@ -28,8 +28,8 @@ struct console {
     struct loop_source in_source; /* standard input, or fd -1 */
     struct loop_call watch_out;   /* from a vCPU thread to the loop */
     struct loop_call watch_in;
-    bool out_failed;  /* nobody reads any more: output is dropped */
-    bool input_ended; /* end of file on in_source */
+    bool out_failed;   /* nobody reads any more: output is dropped */
+    bool input_ended;  /* end of file on in_source */
     uint8_t input[64]; /* read and not yet taken by the guest */
     size_t input_at;
     size_t input_end;
@@ -45,8 +45,8 @@ void console_init(
 void console_fini(struct console *console);
 
 /* Has Ctrl-] on the input call `on_escape` and not go to the guest. */
-void console_set_escape(struct console *console,
-    void (*on_escape)(void *opaque), void *opaque);
+void console_set_escape(
+    struct console *console, void (*on_escape)(void *opaque), void *opaque);
 
 /* What serial_init is given. */
 struct serial_host console_host(struct console *console);

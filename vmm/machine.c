@@ -21,7 +21,7 @@
 
 /* What a guest kernel must do without where ring 0 is emulated. */
 #define BOOT_ARGS_RING0_EMULATED                                               \
-    "noxsave clearcpuid=popcnt,cx16,smap nokaslr softkvm"
+    "noxsave clearcpuid=popcnt,cx16,smap,erms,fsrm,395 nokaslr softkvm"
 
 static void do_end(void *opaque)
 {
@@ -97,8 +97,8 @@ static int build_vm(struct machine *m, struct err *err)
  * The user's words come last, so that they win over ours, and so that what
  * follows a "--" in them is init's.
  */
-static int build_cmdline(struct machine *m, struct cmdline *line,
-    gpa_t *ret_rsdp, struct err *err)
+static int build_cmdline(
+    struct machine *m, struct cmdline *line, gpa_t *ret_rsdp, struct err *err)
 {
     const char *args = m->config->boot_args;
     int rc = 0;
@@ -119,15 +119,14 @@ static int build_cmdline(struct machine *m, struct cmdline *line,
     if (rc == 0 && m->config->has_agent) {
         char words[32];
 
-        (void)snprintf(words, sizeof(words), "spore.timeline=0x%x",
-            LAYOUT_PORT_TIMELINE);
+        (void)snprintf(
+            words, sizeof(words), "spore.timeline=0x%x", LAYOUT_PORT_TIMELINE);
         rc = cmdline_append(line, words, err);
     }
     if (rc == 0)
         rc = machine_devices_describe(m, line, ret_rsdp, err);
     if (rc == 0)
-        rc = cmdline_append(
-            line, args == NULL ? BOOT_ARGS_DEFAULT : args, err);
+        rc = cmdline_append(line, args == NULL ? BOOT_ARGS_DEFAULT : args, err);
     if (rc == 0 && line->len > CMDLINE_LINUX_MAX)
         log_warn("machine",
             "the kernel command line has %zu bytes: Linux drops all but %u",

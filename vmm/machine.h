@@ -91,7 +91,7 @@ struct machine {
     struct machine_drive *drives[CONFIG_DRIVES_MAX];
     struct vsock *vsock;
     struct vsock_uds *vsock_uds; /* NULL: no socket on the host */
-    struct uring *uring; /* of all drives; NULL until one wants it */
+    struct uring *uring;         /* of all drives; NULL until one wants it */
     uint32_t virtio_count;
     struct irq_line power_button;
 

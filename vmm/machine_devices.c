@@ -86,8 +86,7 @@ static int add_platform(
     int rc;
 
     irqchip_init(&m->irqchip, &m->vm);
-    map_mmio(
-        m, LAYOUT_IOAPIC, IOAPIC_MMIO_SIZE, &m->irqchip.ioapic.dev);
+    map_mmio(m, LAYOUT_IOAPIC, IOAPIC_MMIO_SIZE, &m->irqchip.ioapic.dev);
     rc = add_serial(m, err);
     if (rc < 0)
         return rc;
@@ -130,8 +129,7 @@ static int next_virtio(
         .bind_kick = bind_kick,
         .unbind_kick = unbind_kick,
         .opaque = m};
-    int rc = irqchip_line(
-        &m->irqchip, LAYOUT_GSI_VIRTIO + n, &host.irq, err);
+    int rc = irqchip_line(&m->irqchip, LAYOUT_GSI_VIRTIO + n, &host.irq, err);
 
     if (rc == 0)
         *ret_host = host;
@@ -157,8 +155,8 @@ static int add_drives(struct machine *m, struct err *err)
         int rc = next_virtio(m, &host, err);
 
         if (rc == 0)
-            rc = machine_drive_new(&m->config->drives[i], m->uring, &host,
-                &m->drives[i], err);
+            rc = machine_drive_new(
+                &m->config->drives[i], m->uring, &host, &m->drives[i], err);
         if (rc < 0)
             return rc;
         map_virtio(m, &m->drives[i]->blk.virtio);
@@ -175,8 +173,7 @@ static int add_vsock_uds(struct machine *m, struct err *err)
     m->vsock_uds = calloc(1, sizeof(*m->vsock_uds));
     if (m->vsock_uds == NULL)
         return err_sys(err, ENOMEM, "%s", m->config->vsock_path);
-    rc = vsock_uds_open(
-        m->vsock_uds, m->vsock, m->config->vsock_path, -1, err);
+    rc = vsock_uds_open(m->vsock_uds, m->vsock, m->config->vsock_path, -1, err);
     if (rc < 0) {
         free(m->vsock_uds);
         m->vsock_uds = NULL;
@@ -206,14 +203,14 @@ static int add_vsock(struct machine *m, struct err *err)
         return rc;
     }
     if (m->host.accept != NULL)
-        vsock_set_accept(m->vsock, VSOCK_ACCEPT_MONITOR, m->host.accept,
-            m->host.opaque);
+        vsock_set_accept(
+            m->vsock, VSOCK_ACCEPT_MONITOR, m->host.accept, m->host.opaque);
     map_virtio(m, &m->vsock->virtio);
     return add_vsock_uds(m, err);
 }
 
-int machine_devices_init(struct machine *m,
-    const struct machine_events *events, struct err *err)
+int machine_devices_init(
+    struct machine *m, const struct machine_events *events, struct err *err)
 {
     int rc = add_platform(m, events, err);
 
@@ -244,8 +241,7 @@ void machine_devices_fini(struct machine *m)
     m->device_count = 0;
 }
 
-static int describe_acpi(
-    struct machine *m, gpa_t *ret_rsdp, struct err *err)
+static int describe_acpi(struct machine *m, gpa_t *ret_rsdp, struct err *err)
 {
     struct acpi_virtio windows[LAYOUT_VIRTIO_MAX];
     struct acpi_config config = {.vcpu_count = m->config->vcpus,
@@ -274,14 +270,14 @@ static int describe_cmdline(
     for (uint32_t i = 0; rc == 0 && i < m->virtio_count; i++) {
         config.gsis |= UINT64_C(1) << (LAYOUT_GSI_VIRTIO + i);
         rc = cmdline_append_virtio(line,
-            LAYOUT_VIRTIO + i * LAYOUT_VIRTIO_STRIDE, LAYOUT_GSI_VIRTIO + i,
-            i, err);
+            LAYOUT_VIRTIO + i * LAYOUT_VIRTIO_STRIDE, LAYOUT_GSI_VIRTIO + i, i,
+            err);
     }
     return rc < 0 ? rc : mptable_build(&m->mem, &config, err);
 }
 
-int machine_devices_describe(struct machine *m, struct cmdline *line,
-    gpa_t *ret_rsdp, struct err *err)
+int machine_devices_describe(
+    struct machine *m, struct cmdline *line, gpa_t *ret_rsdp, struct err *err)
 {
     switch (m->config->discovery) {
     case CONFIG_DISCOVERY_CMDLINE:

@@ -22,15 +22,15 @@ struct machine_events {
 };
 
 /* Makes every device that the configuration asks for. */
-CC_MUST_CHECK int machine_devices_init(struct machine *m,
-    const struct machine_events *events, struct err *err);
+CC_MUST_CHECK int machine_devices_init(
+    struct machine *m, const struct machine_events *events, struct err *err);
 void machine_devices_fini(struct machine *m);
 
 /*
  * Describes the devices to the guest: ACPI tables, or an MP table and words
  * on the command line. *ret_rsdp is 0 without ACPI.
  */
-CC_MUST_CHECK int machine_devices_describe(struct machine *m,
-    struct cmdline *line, gpa_t *ret_rsdp, struct err *err);
+CC_MUST_CHECK int machine_devices_describe(
+    struct machine *m, struct cmdline *line, gpa_t *ret_rsdp, struct err *err);
 
 #endif

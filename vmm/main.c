@@ -32,8 +32,7 @@ static void print_usage(FILE *out)
 {
     (void)fputs("usage: spore COMMAND [options]\n\n", out);
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-        (void)fprintf(
-            out, "  %-10s %s\n", commands[i].name, commands[i].text);
+        (void)fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].text);
     (void)fputs("\nspore COMMAND --help describes a command.\n", out);
 }
 
@@ -94,7 +93,7 @@ int main(int argc, char **argv)
         if (strcmp(name, commands[i].name) == 0)
             return check_output(commands[i].run(argc - 1, argv + 1));
     }
-    (void)fprintf(stderr,
-        "spore: there is no command '%s': see spore --help\n", name);
+    (void)fprintf(
+        stderr, "spore: there is no command '%s': see spore --help\n", name);
     return 2;
 }

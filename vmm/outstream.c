@@ -101,8 +101,8 @@ int outstream_write(struct outstream *s, const void *data, size_t len)
 static void on_writable(void *opaque, uint32_t events)
 {
     struct outstream *s = opaque;
-    ssize_t n = write_some(s->fd, s->pending + s->pending_at,
-        s->pending_end - s->pending_at);
+    ssize_t n = write_some(
+        s->fd, s->pending + s->pending_at, s->pending_end - s->pending_at);
 
     (void)events;
     if (n < 0) {

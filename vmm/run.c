@@ -41,7 +41,7 @@ struct run {
     struct guest_exec exec;
     struct tty tty;
     char *kernel_path;
-    int console_fd; /* owned; -1: none of our own */
+    int console_fd;             /* owned; -1: none of our own */
     struct loop_source signals; /* owns its fd */
     sigset_t signals_before;
     bool signals_blocked;
@@ -51,9 +51,9 @@ struct run {
     struct loop_timer power_off;
     int power_off_fd; /* our end of the agent's connection; -1 */
     bool wants_tty;
-    char term[64];   /* TERM=..., for the command */
-    bool has_exec;   /* the agent has connected */
-    bool is_done;    /* `status` stands */
+    char term[64]; /* TERM=..., for the command */
+    bool has_exec; /* the agent has connected */
+    bool is_done;  /* `status` stands */
     int status;
 };
 
@@ -120,15 +120,14 @@ static int ask_power_off(struct run *run)
     struct {
         struct agent_frame head;
         struct agent_power body;
-    } frame = {.head = {
-                   .length = agent_le32_put(sizeof(struct agent_power)),
+    } frame = {.head = {.length = agent_le32_put(sizeof(struct agent_power)),
                    .type = agent_le16_put(AGENT_POWEROFF)}};
     struct device *dev = &run->machine.vsock->virtio.base;
     int fds[2];
     int rc;
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
-            fds) < 0)
+    if (socketpair(
+            AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
         return -errno;
     run->power_off_fd = fds[0];
     rc = fd_write_full(fds[0], &frame, sizeof(frame));
@@ -141,8 +140,7 @@ static int ask_power_off(struct run *run)
         (void)close(fds[1]);
         return rc;
     }
-    loop_timer_arm(
-        &run->loop, &run->power_off, clock_now_ns() + POWER_OFF_NS);
+    loop_timer_arm(&run->loop, &run->power_off, clock_now_ns() + POWER_OFF_NS);
     return 0;
 }
 
@@ -153,8 +151,7 @@ static void on_exec_started(void *opaque)
     timings_mark(&run->timings, TIMINGS_COMMAND);
 }
 
-static void on_exec_done(
-    void *opaque, const struct guest_exec_result *result)
+static void on_exec_done(void *opaque, const struct guest_exec_result *result)
 {
     struct run *run = opaque;
 
@@ -210,8 +207,8 @@ static int on_accept(void *opaque, uint32_t guest_port, uint32_t host_port)
     if (host_port != AGENT_PORT_READY || guest_port != AGENT_PORT_READY ||
         run->has_exec)
         return VSOCK_NOT_MINE;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
-            fds) < 0)
+    if (socketpair(
+            AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
         return -errno;
     timings_mark(&run->timings, TIMINGS_READY);
     run->has_exec = true;
@@ -271,8 +268,7 @@ static void on_timeout(void *opaque)
     machine_pause(&run->machine);
     if (!run->has_exec) {
         for (uint32_t i = 0; i < run->machine.vcpu_count; i++)
-            (void)fprintf(stderr, "spore: run: vCPU %u was at rip 0x%llx\n",
-                i,
+            (void)fprintf(stderr, "spore: run: vCPU %u was at rip 0x%llx\n", i,
                 (unsigned long long)vcpu_get_rip(&run->machine.vcpus[i]));
         show_console_tail(run);
     }
@@ -290,8 +286,7 @@ static void on_escape(void *opaque)
 
 static void on_end_signal(struct run *run, int signal)
 {
-    run->signal_count =
-        signal == run->last_signal ? run->signal_count + 1 : 1;
+    run->signal_count = signal == run->last_signal ? run->signal_count + 1 : 1;
     run->last_signal = signal;
     if (run->has_exec && run->exec.phase == GUEST_EXEC_RUNNING &&
         run->signal_count < SIGNALS_TO_KILL) {
@@ -476,9 +471,8 @@ static void run_guest(struct run *run)
 
 static void init(struct run *run)
 {
-    run->loop = (struct loop){.epoll_fd = -1,
-        .wake_source = {.fd = -1},
-        .timer_source = {.fd = -1}};
+    run->loop = (struct loop){
+        .epoll_fd = -1, .wake_source = {.fd = -1}, .timer_source = {.fd = -1}};
     run->kvm.fd = -1;
     run->tty.fd = -1;
     run->console_fd = -1;
@@ -511,10 +505,9 @@ int cmd_run(int argc, char **argv)
         (void)fputs(run_options_help, stdout);
         finish(run, 0);
     } else {
-        run->wants_tty =
-            run->options.tty == RUN_TTY_ON ||
-            (run->options.tty == RUN_TTY_AUTO && isatty(STDIN_FILENO) &&
-                isatty(STDOUT_FILENO));
+        run->wants_tty = run->options.tty == RUN_TTY_ON ||
+                         (run->options.tty == RUN_TTY_AUTO &&
+                             isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
         run_guest(run);
     }
     status = run->status;

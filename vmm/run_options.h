@@ -32,8 +32,8 @@ struct run_options {
     const char *console_file;
     enum run_timings timings;
     enum run_tty tty;
-    uint64_t timeout_ns; /* 0: none */
-    bool no_root;        /* --rootfs none: stay in the initrd */
+    uint64_t timeout_ns;        /* 0: none */
+    bool no_root;               /* --rootfs none: stay in the initrd */
     const char *const *command; /* NULL: a shell */
     const char *env[RUN_ENV_MAX + 1];
     uint32_t env_count;

@@ -64,8 +64,8 @@ void timings_print_json(const struct timings *t, FILE *out)
         if (t->at_ns[i] == 0)
             (void)fprintf(out, ",\"%s\":null", names[i].key);
         else
-            (void)fprintf(out, ",\"%s\":%lld", names[i].key,
-                (long long)since_main(t, i));
+            (void)fprintf(
+                out, ",\"%s\":%lld", names[i].key, (long long)since_main(t, i));
     }
     (void)fputs("}\n", out);
 }

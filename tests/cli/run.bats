@@ -98,7 +98,7 @@ on_terminal() {
     done
 }
 
-@test "started without standard descriptors: nothing of ours gets their numbers" {
+@test "without standard descriptors nothing of ours gets their numbers" {
     local end=$((SECONDS + LIMIT)) fd
 
     run -42 bash -c '"$0" run --console --timeout 60 --kernel "$1" \

@@ -70,8 +70,7 @@ int main(int argc, char **argv)
             perror(argv[i]);
             return 1;
         }
-        n = S_ISDIR(st.st_mode) ? replay_folder(argv[i])
-                                : replay_file(argv[i]);
+        n = S_ISDIR(st.st_mode) ? replay_folder(argv[i]) : replay_file(argv[i]);
         if (n < 0)
             return 1;
         total += n;

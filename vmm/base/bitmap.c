@@ -37,8 +37,8 @@ void bitmap_fini(struct bitmap *map)
 
 static uint64_t mask_of(size_t first, size_t count)
 {
-    uint64_t ones = count == WORD_BITS ? UINT64_MAX
-                                       : (UINT64_C(1) << count) - 1;
+    uint64_t ones =
+        count == WORD_BITS ? UINT64_MAX : (UINT64_C(1) << count) - 1;
 
     return ones << first;
 }
@@ -109,8 +109,8 @@ static size_t find(const struct bitmap *map, size_t from, bool value)
     return map->bits;
 }
 
-bool bitmap_next_run(const struct bitmap *map, size_t from,
-    size_t *ret_first, size_t *ret_count)
+bool bitmap_next_run(
+    const struct bitmap *map, size_t from, size_t *ret_first, size_t *ret_count)
 {
     size_t first = find(map, from, true);
 

@@ -31,8 +31,7 @@ struct bytes_writer {
     bool failed;
 };
 
-void bytes_reader_init(
-    struct bytes_reader *r, const void *data, size_t size);
+void bytes_reader_init(struct bytes_reader *r, const void *data, size_t size);
 
 /* A reader over [offset, offset + len) of `r`; false if that is outside. */
 CC_MUST_CHECK bool bytes_reader_sub(const struct bytes_reader *r,

@@ -42,8 +42,8 @@ ssize_t fd_pread_full(int fd, void *buf, size_t len, uint64_t offset)
     size_t done = 0;
 
     while (done < len) {
-        ssize_t n = pread(fd, (uint8_t *)buf + done, len - done,
-            (off_t)(offset + done));
+        ssize_t n = pread(
+            fd, (uint8_t *)buf + done, len - done, (off_t)(offset + done));
 
         if (n < 0 && errno == EINTR)
             continue;
@@ -130,8 +130,7 @@ int fd_map_file(const char *path, struct fd_mapping *ret_map, struct err *err)
     p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (p == MAP_FAILED)
         return err_sys(err, errno, "%s: cannot map", path);
-    *ret_map =
-        (struct fd_mapping){.data = p, .size = (size_t)st.st_size};
+    *ret_map = (struct fd_mapping){.data = p, .size = (size_t)st.st_size};
     return 0;
 }
 

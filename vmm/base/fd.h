@@ -68,7 +68,7 @@ void fd_unmap(struct fd_mapping *map);
  * The bytes of a file (or pipe) in fresh memory, with a NUL behind them that
  * is not counted. More than `max` bytes is -EFBIG. The caller frees *ret_data.
  */
-CC_MUST_CHECK int fd_read_file(const char *path, size_t max,
-    uint8_t **ret_data, size_t *ret_size, struct err *err);
+CC_MUST_CHECK int fd_read_file(const char *path, size_t max, uint8_t **ret_data,
+    size_t *ret_size, struct err *err);
 
 #endif

@@ -39,8 +39,7 @@ int bus_add(struct bus *bus, uint64_t start, uint64_t len, struct device *dev)
         return -EINVAL;
     if (bus->count == BUS_RANGES_MAX)
         return -ENOSPC;
-    if (at > 0 &&
-        bus->ranges[at - 1].start + bus->ranges[at - 1].len > start)
+    if (at > 0 && bus->ranges[at - 1].start + bus->ranges[at - 1].len > start)
         return -EEXIST;
     if (at < bus->count && bus->ranges[at].start < end)
         return -EEXIST;
@@ -64,8 +63,8 @@ static const struct bus_range *find(
     return num_range_within(address - r->start, len, r->len) ? r : NULL;
 }
 
-bool bus_access(struct bus *bus, uint64_t address, uint8_t *data,
-    uint32_t len, bool is_write)
+bool bus_access(struct bus *bus, uint64_t address, uint8_t *data, uint32_t len,
+    bool is_write)
 {
     const struct bus_range *r = NULL;
     struct bus_access access = {.value = UINT64_MAX, .is_write = is_write};

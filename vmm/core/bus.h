@@ -40,7 +40,7 @@ CC_MUST_CHECK int bus_add(
  * meets no device, straddles the end of one, or is not 1, 2, 4 or 8 bytes
  * reads all ones and writes nothing; then the result is false.
  */
-bool bus_access(struct bus *bus, uint64_t address, uint8_t *data,
-    uint32_t len, bool is_write);
+bool bus_access(struct bus *bus, uint64_t address, uint8_t *data, uint32_t len,
+    bool is_write);
 
 #endif

@@ -57,8 +57,8 @@ struct device {
     pthread_mutex_t lock;
 };
 
-static inline void device_init(struct device *dev,
-    const struct device_ops *ops, const char *id, void *state)
+static inline void device_init(struct device *dev, const struct device_ops *ops,
+    const char *id, void *state)
 {
     *dev = (struct device){.ops = ops,
         .id = id,

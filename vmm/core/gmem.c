@@ -179,8 +179,8 @@ int gmem_discard(struct gmem *mem, gpa_t at, uint64_t len)
  * which takes a page fault per page (10 MiB: 8 ms against 16 where measured).
  * Bytes copied, or -errno; short at the end of the source.
  */
-static ssize_t copy_in_kernel(const struct gmem *mem, uint64_t at, int fd,
-    uint64_t offset, uint64_t len)
+static ssize_t copy_in_kernel(
+    const struct gmem *mem, uint64_t at, int fd, uint64_t offset, uint64_t len)
 {
     off_t from = (off_t)offset;
     uint64_t done = 0;
@@ -226,10 +226,8 @@ int gmem_slice(
 
     if (!locate(mem, at, len, &offset))
         return -EFAULT;
-    *ret_slice = (struct gslice){.host = mem->host + offset,
-        .len = len,
-        .offset = offset,
-        .owner = mem};
+    *ret_slice = (struct gslice){
+        .host = mem->host + offset, .len = len, .offset = offset, .owner = mem};
     return 0;
 }
 
@@ -239,8 +237,7 @@ void gslice_mark_dirty(const struct gslice *s, uint64_t offset, uint64_t len)
     mark(s->owner, s->offset + offset, len);
 }
 
-void gslice_read(
-    const struct gslice *s, uint64_t offset, void *dst, size_t len)
+void gslice_read(const struct gslice *s, uint64_t offset, void *dst, size_t len)
 {
     assert(num_range_within(offset, len, s->len));
     COMPILER_BARRIER();

@@ -72,8 +72,7 @@ struct gmem {
  * `size` bytes of zeroed RAM in a fresh memfd; a multiple of the page size
  * within [GMEM_SIZE_MIN, GMEM_SIZE_MAX].
  */
-CC_MUST_CHECK int gmem_init(
-    struct gmem *mem, uint64_t size, struct err *err);
+CC_MUST_CHECK int gmem_init(struct gmem *mem, uint64_t size, struct err *err);
 void gmem_fini(struct gmem *mem);
 
 /* The host address KVM is told for region `i`; for memslots only. */
@@ -123,8 +122,7 @@ static inline struct iovec gslice_iovec(const struct gslice *s)
  * Records that [offset, offset + len) of the slice was written through its
  * iovec. For DMA: after the data is there and before the guest is told.
  */
-void gslice_mark_dirty(
-    const struct gslice *s, uint64_t offset, uint64_t len);
+void gslice_mark_dirty(const struct gslice *s, uint64_t offset, uint64_t len);
 
 /* Copies between a slice and private memory; the range is asserted. */
 void gslice_read(

@@ -61,7 +61,7 @@ struct loop {
     pthread_mutex_t lock;
     struct loop_call *calls;   /* newest first; under lock */
     struct loop_call *running; /* of this round, oldest first; under lock */
-    bool stop;               /* atomic */
+    bool stop;                 /* atomic */
 };
 
 CC_MUST_CHECK int loop_init(struct loop *loop, struct err *err);

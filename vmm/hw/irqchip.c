@@ -7,15 +7,15 @@
 #include "vmm/base/log.h"
 
 /* 14 us where measured; a guest programs each pin a handful of times. */
-static void on_route(void *opaque, uint32_t pin, bool masked,
-    uint64_t address, uint32_t data)
+static void on_route(
+    void *opaque, uint32_t pin, bool masked, uint64_t address, uint32_t data)
 {
     struct irqchip *chip = opaque;
     int rc;
 
     assert(pin < LAYOUT_GSI_COUNT);
-    chip->routes[pin] = (struct kvm_route){
-        .used = !masked, .address = address, .data = data};
+    chip->routes[pin] =
+        (struct kvm_route){.used = !masked, .address = address, .data = data};
     if (chip->fds[pin] < 0)
         return;
     rc = kvm_vm_set_routes(chip->vm, chip->routes);
@@ -41,8 +41,8 @@ void irqchip_fini(struct irqchip *chip)
         fd_closep(&chip->fds[i]);
 }
 
-int irqchip_line(struct irqchip *chip, uint32_t gsi,
-    struct irq_line *ret_line, struct err *err)
+int irqchip_line(struct irqchip *chip, uint32_t gsi, struct irq_line *ret_line,
+    struct err *err)
 {
     int fd;
     int rc;

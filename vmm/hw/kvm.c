@@ -187,8 +187,8 @@ int kvm_vm_irqfd(struct kvm_vm *vm, uint32_t gsi, int eventfd, bool bind)
     return ioctl(vm->fd, KVM_IRQFD, &irqfd) < 0 ? -errno : 0;
 }
 
-int kvm_vm_ioeventfd(struct kvm_vm *vm, uint64_t address, uint32_t match,
-    int eventfd, bool bind)
+int kvm_vm_ioeventfd(
+    struct kvm_vm *vm, uint64_t address, uint32_t match, int eventfd, bool bind)
 {
     uint32_t flags = KVM_IOEVENTFD_FLAG_DATAMATCH;
     struct kvm_ioeventfd io = {.datamatch = match,

@@ -24,19 +24,19 @@
 
 #include "vmm/core/gmem.h"
 
-#define LAYOUT_GDT           UINT64_C(0x500)
-#define LAYOUT_IDT           UINT64_C(0x520)
-#define LAYOUT_PVH_INFO      UINT64_C(0x6000)
-#define LAYOUT_ZERO_PAGE     UINT64_C(0x7000)
-#define LAYOUT_PAGE_TABLES   UINT64_C(0x9000)
-#define LAYOUT_CMDLINE       UINT64_C(0x20000)
-#define LAYOUT_CMDLINE_MAX   UINT64_C(4096) /* with its NUL */
-#define LAYOUT_EBDA_START    UINT64_C(0x9f000) /* e820: reserved up to 1 MiB */
-#define LAYOUT_VMGENID       UINT64_C(0x9f000)
-#define LAYOUT_MPTABLE       UINT64_C(0x9fc00)
-#define LAYOUT_ACPI          UINT64_C(0xe0000)
-#define LAYOUT_ACPI_END      UINT64_C(0x100000)
-#define LAYOUT_KERNEL_MIN    UINT64_C(0x100000)
+#define LAYOUT_GDT         UINT64_C(0x500)
+#define LAYOUT_IDT         UINT64_C(0x520)
+#define LAYOUT_PVH_INFO    UINT64_C(0x6000)
+#define LAYOUT_ZERO_PAGE   UINT64_C(0x7000)
+#define LAYOUT_PAGE_TABLES UINT64_C(0x9000)
+#define LAYOUT_CMDLINE     UINT64_C(0x20000)
+#define LAYOUT_CMDLINE_MAX UINT64_C(4096)    /* with its NUL */
+#define LAYOUT_EBDA_START  UINT64_C(0x9f000) /* e820: reserved up to 1 MiB */
+#define LAYOUT_VMGENID     UINT64_C(0x9f000)
+#define LAYOUT_MPTABLE     UINT64_C(0x9fc00)
+#define LAYOUT_ACPI        UINT64_C(0xe0000)
+#define LAYOUT_ACPI_END    UINT64_C(0x100000)
+#define LAYOUT_KERNEL_MIN  UINT64_C(0x100000)
 
 #define LAYOUT_VIRTIO        UINT64_C(0xc0000000)
 #define LAYOUT_VIRTIO_STRIDE UINT64_C(0x1000)
@@ -47,27 +47,27 @@
 #define LAYOUT_TSS           UINT64_C(0xfffbd000)
 
 _Static_assert(LAYOUT_VIRTIO == GMEM_GAP_START, "devices start the gap");
-_Static_assert(LAYOUT_VIRTIO + LAYOUT_VIRTIO_MAX * LAYOUT_VIRTIO_STRIDE <=
-                   LAYOUT_IOAPIC,
+_Static_assert(
+    LAYOUT_VIRTIO + LAYOUT_VIRTIO_MAX * LAYOUT_VIRTIO_STRIDE <= LAYOUT_IOAPIC,
     "virtio windows end below the I/O APIC");
 
 /* Ports. The ACPI sleep registers are those of hardware-reduced ACPI. */
-#define LAYOUT_PORT_I8042     0x60u  /* data; command and status at 0x64 */
-#define LAYOUT_PORT_RTC       0x70u
-#define LAYOUT_PORT_EXIT      0xf4u  /* write: end the VM with this status */
-#define LAYOUT_PORT_SERIAL    0x3f8u
-#define LAYOUT_PORT_PVPANIC   0x505u
-#define LAYOUT_PORT_SLEEP     0x600u /* control; status is the next port */
-#define LAYOUT_PORT_TIMELINE  0x610u /* write: boot phase reached */
+#define LAYOUT_PORT_I8042    0x60u /* data; command and status at 0x64 */
+#define LAYOUT_PORT_RTC      0x70u
+#define LAYOUT_PORT_EXIT     0xf4u /* write: end the VM with this status */
+#define LAYOUT_PORT_SERIAL   0x3f8u
+#define LAYOUT_PORT_PVPANIC  0x505u
+#define LAYOUT_PORT_SLEEP    0x600u /* control; status is the next port */
+#define LAYOUT_PORT_TIMELINE 0x610u /* write: boot phase reached */
 
 /* Interrupt lines: I/O APIC pins, equal to GSIs. */
-#define LAYOUT_GSI_COUNT      64u
-#define LAYOUT_GSI_SERIAL     4u
-#define LAYOUT_GSI_RTC        8u
-#define LAYOUT_GSI_VMGENID    9u
-#define LAYOUT_GSI_SHUTDOWN   10u
-#define LAYOUT_GSI_VIRTIO     16u
+#define LAYOUT_GSI_COUNT    64u
+#define LAYOUT_GSI_SERIAL   4u
+#define LAYOUT_GSI_RTC      8u
+#define LAYOUT_GSI_VMGENID  9u
+#define LAYOUT_GSI_SHUTDOWN 10u
+#define LAYOUT_GSI_VIRTIO   16u
 
-#define LAYOUT_VCPUS_MAX      32u
+#define LAYOUT_VCPUS_MAX 32u
 
 #endif

@@ -115,8 +115,8 @@ static void do_pio(struct vcpu *vcpu)
     uint32_t count = run->io.count;
     bool is_write = run->io.direction == KVM_EXIT_IO_OUT;
 
-    assert(num_range_within(
-        offset, (uint64_t)size * count, vcpu->kvm->run_size));
+    assert(
+        num_range_within(offset, (uint64_t)size * count, vcpu->kvm->run_size));
     for (uint32_t i = 0; i < count; i++)
         (void)bus_access(vcpu->pio, run->io.port,
             (uint8_t *)run + offset + (uint64_t)i * size, size, is_write);

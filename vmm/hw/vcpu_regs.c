@@ -35,8 +35,8 @@ int vcpu_regs_set_boot_msrs(int vcpu_fd, struct err *err)
     if (rc < 0)
         return err_sys(err, errno, "KVM_SET_MSRS");
     if (rc != (int)ARRAY_SIZE(boot_msrs))
-        return err_set(err, EIO, "KVM does not take MSR 0x%x",
-            boot_msrs[rc].index);
+        return err_set(
+            err, EIO, "KVM does not take MSR 0x%x", boot_msrs[rc].index);
     return 0;
 }
 
@@ -53,8 +53,7 @@ static struct kvm_segment segment_of(const struct boot_segment *s)
         .g = s->g};
 }
 
-static void fill_sregs(
-    struct kvm_sregs *sregs, const struct boot_entry *entry)
+static void fill_sregs(struct kvm_sregs *sregs, const struct boot_entry *entry)
 {
     struct kvm_segment data = segment_of(&entry->data);
 
@@ -65,10 +64,10 @@ static void fill_sregs(
     sregs->gs = data;
     sregs->ss = data;
     sregs->tr = segment_of(&entry->tr);
-    sregs->gdt = (struct kvm_dtable){
-        .base = entry->gdt_base, .limit = entry->gdt_limit};
-    sregs->idt = (struct kvm_dtable){
-        .base = entry->idt_base, .limit = entry->idt_limit};
+    sregs->gdt =
+        (struct kvm_dtable){.base = entry->gdt_base, .limit = entry->gdt_limit};
+    sregs->idt =
+        (struct kvm_dtable){.base = entry->idt_base, .limit = entry->idt_limit};
     sregs->cr0 = entry->cr0;
     sregs->cr3 = entry->cr3;
     sregs->cr4 = entry->cr4;

@@ -8,6 +8,7 @@
 #include "vmm/base/log.h"
 #include "vmm/hw/acpi.h"
 #include "vmm/hw/mptable.h"
+#include "vmm/hw/vcpu_stats.h"
 #include "vmm/machine_drive.h"
 
 /* By the byte that the agent writes to the timeline port. */
@@ -16,9 +17,16 @@ static void on_timeline(void *opaque, uint8_t phase)
     static const enum timings_phase phases[] = {
         TIMINGS_INIT, TIMINGS_ROOT, TIMINGS_READY};
     struct machine *m = opaque;
+    struct timings *t = m->host.timings;
+    uint64_t count;
 
-    if (phase >= 1 && phase <= ARRAY_SIZE(phases))
-        timings_mark(m->host.timings, phases[phase - 1]);
+    if (phase < 1 || phase > ARRAY_SIZE(phases))
+        return;
+    timings_mark(t, phases[phase - 1]);
+    /* KVM answers for a vCPU only on that vCPU's own thread at once. */
+    if (t->wants_emulated && m->vcpu_count == 1 &&
+        vcpu_stats_read(&m->vcpus[0], VCPU_STATS_EMULATED, &count) == 0)
+        t->emulated[phases[phase - 1]] = count;
 }
 
 static int bind_kick(

@@ -416,6 +416,7 @@ static int start(struct run *run, struct err *err)
     if (rc < 0)
         return rc;
     host.kernel_path = run->kernel_path;
+    run->timings.wants_emulated = run->options.timings != RUN_TIMINGS_OFF;
     rc = machine_init(&run->machine, &run->options.config, &host, err);
     if (rc < 0)
         return rc;

@@ -51,14 +51,20 @@ void timings_print(const struct timings *t, FILE *out)
 
         if (t->at_ns[i] == 0)
             continue;
-        (void)fprintf(out, "%-26s %12.3f %12.3f\n", names[i].text,
+        (void)fprintf(out, "%-26s %12.3f %12.3f", names[i].text,
             (double)at / 1e6, i == 0 ? 0.0 : (double)(at - before) / 1e6);
+        if (t->emulated[i] != 0)
+            (void)fprintf(out, "  %.2f M instructions emulated",
+                (double)t->emulated[i] / 1e6);
+        (void)fputc('\n', out);
         before = at;
     }
 }
 
 void timings_print_json(const struct timings *t, FILE *out)
 {
+    const char *comma = "";
+
     (void)fputs("{\"unit\":\"ns\"", out);
     for (size_t i = 0; i < TIMINGS_COUNT; i++) {
         if (t->at_ns[i] == 0)
@@ -67,5 +73,13 @@ void timings_print_json(const struct timings *t, FILE *out)
             (void)fprintf(
                 out, ",\"%s\":%lld", names[i].key, (long long)since_main(t, i));
     }
-    (void)fputs("}\n", out);
+    (void)fputs(",\"emulated_instructions\":{", out);
+    for (size_t i = 0; i < TIMINGS_COUNT; i++) {
+        if (t->emulated[i] == 0)
+            continue;
+        (void)fprintf(out, "%s\"%s\":%llu", comma, names[i].key,
+            (unsigned long long)t->emulated[i]);
+        comma = ",";
+    }
+    (void)fputs("}}\n", out);
 }

@@ -8,6 +8,7 @@
 #ifndef VMM_TIMINGS_H
 #define VMM_TIMINGS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -30,6 +31,13 @@ enum timings_phase {
 
 struct timings {
     uint64_t at_ns[TIMINGS_COUNT]; /* CLOCK_MONOTONIC, 0: not reached */
+    /*
+     * Instructions of the boot vCPU that KVM had emulated by then, 0: not
+     * known. Where guest kernels are interpreted this is what a boot costs,
+     * whatever else the host does. The caller's to fill in.
+     */
+    uint64_t emulated[TIMINGS_COUNT];
+    bool wants_emulated;
 };
 
 void timings_mark(struct timings *t, enum timings_phase phase);
@@ -39,7 +47,10 @@ void timings_mark_at(
 /* A table for people, times in ms from main() and the difference. */
 void timings_print(const struct timings *t, FILE *out);
 
-/* One JSON object, nanoseconds from main(); phases not reached are null. */
+/*
+ * One JSON object, nanoseconds from main(); phases not reached are null. In
+ * "emulated_instructions" are the phases for which the number is known.
+ */
 void timings_print_json(const struct timings *t, FILE *out);
 
 #endif

@@ -138,20 +138,18 @@ END
 }
 
 @test "serial input by interrupt, echoed" {
-    local pid
-
-    mkfifo in
-    SPORE_TEST_MARK=$BATS_TEST_TMPDIR timeout "$LIMIT" "$SPORE" run \
-        --console --kernel "$SPORE_GUESTS/echo.elf" < in > out &
-    pid=$!
-    exec 7> in
-    wait_for_line out ready
     seq 1 800 > want
+    mkfifo in
+    exec 7<> in
+    start run --console --timeout "$LIMIT" \
+        --kernel "$SPORE_GUESTS/echo.elf" < in 7>&-
+    read_line ready
     cat want >&7
     printf '\004' >&7
     exec 7>&-
-    wait "$pid"
-    diff <(tail -n +2 out) want
+    end_status
+    [ "$status" -eq 0 ]
+    cat <&8 | diff - want
     assert_nothing_left
 }
 

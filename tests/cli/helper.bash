@@ -81,12 +81,30 @@ refused() {
     assert_nothing_left
 }
 
-# Waits until a file has a line that is exactly this.
-wait_for_line() {
-    local file=$1 text=$2 end=$((SECONDS + LIMIT))
+# start COMMAND...: runs spore in the background, its id in `pid`, its standard
+# output to be read from descriptor 8, its errors in the file err. It is to
+# have a --timeout, so that a read always ends.
+start() {
+    rm -f out
+    mkfifo out
+    SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" "$@" <&0 > out 2> err 3>&- &
+    pid=$!
+    exec 8< out
+}
 
-    until grep -qx "$text" "$file" 2> /dev/null; do
-        [ "$SECONDS" -lt "$end" ] || return 1
-        read -rt 0.02 <> <(:) || true
+# Reads the output up to a line that is exactly this.
+read_line() {
+    local line
+
+    while IFS= read -r line <&8; do
+        [ "$line" != "$1" ] || return 0
     done
+    echo "the output ends without '$1': $(cat err)"
+    return 1
+}
+
+# The status with which it ended: in `status`, as bats has it.
+# shellcheck disable=SC2034
+end_status() {
+    wait "$pid" && status=0 || status=$?
 }

@@ -61,7 +61,7 @@ copy_rootfs() {
 
 @test "1 MiB of output arrives, through a reader that starts late" {
     mkfifo late
-    { read -rt 3 <> <(:) || true; sha256sum < late > got; } 3>&- &
+    { sleep 3; sha256sum < late > got; } 3>&- &
     spore run -- sh -c 'seq 1 200000 | head -c 1048576' \
         < /dev/null > late
     wait
@@ -90,15 +90,14 @@ copy_rootfs() {
 }
 
 @test "SIGTERM reaches the command, which may end as it likes" {
-    SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" run --timeout "$LIMIT" -- \
+    start run --timeout "$LIMIT" -- \
         sh -c 'trap "echo terminated; exit 7" TERM; echo up
-               while :; do sleep 1; done' < /dev/null > out 2> err 3>&- &
-    pid=$!
-    wait_for_line out up
+               while :; do sleep 1; done' < /dev/null
+    read_line up
     kill -TERM "$pid"
-    wait "$pid" && status=0 || status=$?
+    end_status
     [ "$status" -eq 7 ]
-    [ "$(cat out)" = up$'\n'terminated ]
+    [ "$(cat <&8)" = terminated ]
     [ ! -s err ]
     assert_nothing_left
 }

@@ -14,13 +14,9 @@ teardown() {
     kill_marked
 }
 
-# Starts spin.S in the background: its id in `pid`, its output in out, err.
-start_spin() {
-    SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" run --console \
-        --kernel "$SPORE_GUESTS/spin.elf" "$@" \
-        < /dev/null > out 2> err 3>&- &
-    pid=$!
-    wait_for_line out spinning
+start_bare() {
+    start run --console --timeout "$LIMIT" \
+        --kernel "$SPORE_GUESTS/$1.elf" "${@:2}" < /dev/null
 }
 
 on_terminal() {
@@ -46,9 +42,10 @@ on_terminal() {
     local name
 
     for name in INT TERM HUP QUIT; do
-        start_spin
+        start_bare spin
+        read_line spinning
         kill -s "$name" "$pid"
-        wait "$pid" && status=0 || status=$?
+        end_status
         [ "$status" -eq $((128 + $(kill -l "$name"))) ]
         [ ! -s err ]
         assert_nothing_left
@@ -56,12 +53,10 @@ on_terminal() {
 }
 
 @test "a signal while no vCPU runs any instruction" {
-    SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" run --console --cpus 4 \
-        --kernel "$SPORE_GUESTS/halt.elf" < /dev/null > out 2> err 3>&- &
-    pid=$!
-    wait_for_line out halted
+    start_bare halt --cpus 4
+    read_line halted
     kill -TERM "$pid"
-    wait "$pid" && status=0 || status=$?
+    end_status
     [ "$status" -eq 143 ]
 }
 
@@ -75,7 +70,7 @@ on_terminal() {
 
 @test "a reader that is slow gets everything" {
     bare outsb > want
-    bare outsb | { read -rt 0.5 <> <(:) || true; cat; } > got
+    bare outsb | { sleep 0.5; cat; } > got
     cmp got want
     [ "$(wc -c < got)" -eq 4096 ]
 }
@@ -113,7 +108,7 @@ on_terminal() {
         [ "$(readlink "/proc/$pid/fd/$fd")" = /dev/null ]
     done
     kill "$pid"
-    wait "$pid" && status=0 || status=$?
+    end_status
     [ "$status" -eq 143 ]
 }
 

@@ -17,20 +17,23 @@
 #define TIMER_DEADLINE 0x40000
 #define MSR_DEADLINE   0x6e0
 
-#define IPI_INIT         0x004500
-#define IPI_STARTUP      0x004600
-#define IPI_ALL_BUT_SELF 0x0c0000
+#define IPI_INIT           0x004500
+#define IPI_STARTUP        0x004600
+#define IPI_ALL_BUT_SELF   0x0c0000
 
 #define IOAPIC_MASKED 0x10000
 
 /* Uses rax. */
-.macro LAPIC_PUT register, value movl $LAPIC + \register, % eax movl $\value,
-    (% rax)
-        .endm
+.macro LAPIC_PUT register, value
+        movl    $LAPIC + \register, %eax
+        movl    $\value, (%rax)
+.endm
 
-        /* Register `index` of the I/O APIC. Uses rax. */
-        .macro IOAPIC_PUT index,
-    value movl $IOAPIC, % eax movl $\index, (% rax) movl $\value,
-    0x10(% rax).endm
+/* Register `index` of the I/O APIC. Uses rax. */
+.macro IOAPIC_PUT index, value
+        movl    $IOAPIC, %eax
+        movl    $\index, (%rax)
+        movl    $\value, 0x10(%rax)
+.endm
 
 #endif

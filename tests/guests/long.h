@@ -33,64 +33,111 @@
 #define TABLE_BITS 0x07
 #define PAGE_BITS  0xe7
 
-.section.data.balign 8 gdt
-    :.quad 0.quad 0x00cf9b000000ffff.quad 0x00cf93000000ffff
-         .quad 0x00af9b000000ffff.quad 0x00cff3000000ffff
-         .quad 0x00affb000000ffff gdt_task :.quad 0x0000890000000000 +
-    TASK_LIMIT,
-    0 gdt_pointer :.word gdt_pointer - gdt -
-        1.quad gdt idt_pointer :.word 256 * 16 -
-        1.quad idt
+        .section .data
+        .balign 8
+gdt:    .quad 0
+        .quad 0x00cf9b000000ffff
+        .quad 0x00cf93000000ffff
+        .quad 0x00af9b000000ffff
+        .quad 0x00cff3000000ffff
+        .quad 0x00affb000000ffff
+gdt_task:
+        .quad 0x0000890000000000 + TASK_LIMIT, 0
+gdt_pointer:
+        .word gdt_pointer - gdt - 1
+        .quad gdt
+idt_pointer:
+        .word 256 * 16 - 1
+        .quad idt
 
-                .section.bss.balign 4096 pml4 :.skip 4096 pdpt :.skip 4096 pds
-    :.skip LONG_GIB *
-            4096 idt :.skip 256 * 16.balign 8 tss :.skip TASK_LIMIT +
-        1
+        .section .bss
+        .balign 4096
+pml4:   .skip 4096
+pdpt:   .skip 4096
+pds:    .skip LONG_GIB * 4096
+idt:    .skip 256 * 16
+        .balign 8
+tss:    .skip TASK_LIMIT + 1
 
-            .text
+        .text
 
-            /* From 32-bit mode with paging off; uses all registers but ebx. */
-            .macro ENTER_LONG movl $stack_top,
-    % esp movl $pds, % edi movl $PAGE_BITS, % eax xorl % edx,
-    % edx.Lmap\@ : movl % eax, (% edi) movl % edx, 4(% edi) addl $0x200000,
-    % eax adcl $0, % edx addl $8, % edi cmpl $pds + LONG_GIB * 4096,
-    % edi jne.Lmap\@movl $pdpt, % edi movl $pds + TABLE_BITS,
-    % eax.Ldirectory\@ : movl % eax, (% edi) addl $4096, % eax addl $8,
-    % edi cmpl $pdpt + LONG_GIB * 8,
-    % edi jne.Ldirectory\@movl $pdpt + TABLE_BITS,
-    pml4 ENABLE_LONG ljmpl $CODE64, $.Llong\@.code64.Llong\@ : movl $DATA,
-    % eax movl % eax, % ds movl % eax, % es movl % eax,
-    %
-        ss lidt idt_pointer
-            .endm
+/* From 32-bit mode with paging off; uses all registers but ebx. */
+.macro ENTER_LONG
+        movl    $stack_top, %esp
+        movl    $pds, %edi
+        movl    $PAGE_BITS, %eax
+        xorl    %edx, %edx
+.Lmap\@:
+        movl    %eax, (%edi)
+        movl    %edx, 4(%edi)
+        addl    $0x200000, %eax
+        adcl    $0, %edx
+        addl    $8, %edi
+        cmpl    $pds + LONG_GIB * 4096, %edi
+        jne     .Lmap\@
+        movl    $pdpt, %edi
+        movl    $pds + TABLE_BITS, %eax
+.Ldirectory\@:
+        movl    %eax, (%edi)
+        addl    $4096, %eax
+        addl    $8, %edi
+        cmpl    $pdpt + LONG_GIB * 8, %edi
+        jne     .Ldirectory\@
+        movl    $pdpt + TABLE_BITS, pml4
+        ENABLE_LONG
+        ljmpl   $CODE64, $.Llong\@
+        .code64
+.Llong\@:
+        movl    $DATA, %eax
+        movl    %eax, %ds
+        movl    %eax, %es
+        movl    %eax, %ss
+        lidt    idt_pointer
+.endm
 
-            /* Turns paging on, the tables being there; the code segment is
-               still old. */
-            .macro ENABLE_LONG lgdt gdt_pointer movl
-        % cr4,
-    % eax orl $CR4_PAE, % eax movl % eax, % cr4 movl $pml4, % eax movl % eax,
-    % cr3 movl $MSR_EFER, % ecx rdmsr orl $EFER_LME, % eax wrmsr movl % cr0,
-    % eax orl $CR0_PG, % eax movl % eax,
-    % cr0.endm
+/* Turns paging on, the tables being there; the code segment is still old. */
+.macro ENABLE_LONG
+        lgdt    gdt_pointer
+        movl    %cr4, %eax
+        orl     $CR4_PAE, %eax
+        movl    %eax, %cr4
+        movl    $pml4, %eax
+        movl    %eax, %cr3
+        movl    $MSR_EFER, %ecx
+        rdmsr
+        orl     $EFER_LME, %eax
+        wrmsr
+        movl    %cr0, %eax
+        orl     $CR0_PG, %eax
+        movl    %eax, %cr0
+.endm
 
-            /* Interrupt gate `vector`, entered from rings up to `ring`. Uses
-               rax, rdi. */
-            .macro SET_GATE vector,
-    handler,
-    ring = 0 movl $idt + \vector * 16, % edi movl $\handler, % eax movw % ax,
-    (% rdi) movw $CODE64, 2(% rdi) movw $0x8e00 + \ring * 0x2000,
-    4(% rdi) shrl $16, % eax movl % eax, 6(% rdi) movl $0,
-    10(% rdi)
-        .endm
+/* Interrupt gate `vector`, entered from rings up to `ring`. Uses rax, rdi. */
+.macro SET_GATE vector, handler, ring=0
+        movl    $idt + \vector * 16, %edi
+        movl    $\handler, %eax
+        movw    %ax, (%rdi)
+        movw    $CODE64, 2(%rdi)
+        movw    $0x8e00 + \ring * 0x2000, 4(%rdi)
+        shrl    $16, %eax
+        movl    %eax, 6(%rdi)
+        movl    $0, 10(%rdi)
+.endm
 
-        /*
-         * A task state with the stack of ring 0. It has an I/O permission map,
-         * empty, in which TASK_MAP_BASE puts no port yet. Uses rax.
-         */
-        .macro SET_TASK movl $stack_top,
-    tss + 4 movw $TASK_LIMIT, tss + TASK_MAP_BASE movl $tss,
-    % eax movw % ax, gdt_task + 2 shrl $16,
-    % eax movb % al, gdt_task + 4 movb % ah, gdt_task + 7 movl $TASK,
-    % eax ltr % ax.endm
+/*
+ * A task state with the stack of ring 0. It has an I/O permission map, empty,
+ * in which TASK_MAP_BASE puts no port yet. Uses rax.
+ */
+.macro SET_TASK
+        movl    $stack_top, tss + 4
+        movw    $TASK_LIMIT, tss + TASK_MAP_BASE
+        movl    $tss, %eax
+        movw    %ax, gdt_task + 2
+        shrl    $16, %eax
+        movb    %al, gdt_task + 4
+        movb    %ah, gdt_task + 7
+        movl    $TASK, %eax
+        ltr     %ax
+.endm
 
 #endif

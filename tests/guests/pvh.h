@@ -24,29 +24,43 @@
 /* Where a guest leaves what a test reads from outside. */
 #define MAILBOX 0x40000
 
-.section.note.pvh, "a", @note.balign 4.long 4, 4,
-    18.asciz "Xen"
+        .section .note.pvh, "a", @note
+        .balign 4
+        .long 4, 4, 18
+        .asciz "Xen"
         .long start
 
-        /* Ends the VM with status `value`. */
-        .macro EXIT value movb $\value,
-    % al outb % al,
-    $PORT_EXIT.Lhalt\
-    @ : hlt jmp.Lhalt\
-        @.endm
+/* Ends the VM with status `value`. */
+.macro EXIT value
+        movb    $\value, %al
+        outb    %al, $PORT_EXIT
+.Lhalt\@:
+        hlt
+        jmp     .Lhalt\@
+.endm
 
-            /* Ends the VM with status `step` unless the flags say `cond`. */
-            .macro NEED cond,
-    step j\cond.Lgood\@EXIT    \step
-        .Lgood\
-    @ :.endm
+/* Ends the VM with status `step` unless the flags say `cond`. */
+.macro NEED cond, step
+        j\cond  .Lgood\@
+        EXIT    \step
+.Lgood\@:
+.endm
 
-        /* Writes a NUL-terminated text at label `text` to the serial port. */
-        .macro PRINT text movl $\text,
-    % esi movw $PORT_SERIAL, % dx.Lnext\@ : lodsb testb % al,
-    % al jz.Ldone\@outb % al, % dx jmp.Lnext\@.Ldone\
-                                  @ :.endm
+/* Writes a NUL-terminated text at label `text` to the serial port. */
+.macro PRINT text
+        movl    $\text, %esi
+        movw    $PORT_SERIAL, %dx
+.Lnext\@:
+        lodsb
+        testb   %al, %al
+        jz      .Ldone\@
+        outb    %al, %dx
+        jmp     .Lnext\@
+.Ldone\@:
+.endm
 
-                                         .text.code32.globl start
+        .text
+        .code32
+        .globl  start
 
 #endif

@@ -20,7 +20,7 @@ fi
 
 check_kvm || die "spore needs /dev/kvm"
 need_packages "${BUILD_PACKAGES[@]}" "${GUEST_PACKAGES[@]}"
-build release
+build release -DSPORE_TESTS=OFF
 guest_artefacts
 
 spore=build/release/spore

@@ -78,16 +78,16 @@ check "shell scripts" shellcheck -x quickstart.sh test.sh \
 check "formatting" sh -c 'git ls-files "*.c" "*.h" ":!tests/guests" |
   xargs clang-format --dry-run --Werror'
 
-build release
+build release -DSPORE_TESTS=ON
 guest_artefacts
 run release
 
 if [ $quick -eq 0 ]; then
-  build dev
+  build dev -DSPORE_TESTS=ON
   run dev -L 'unit|fuzz'
-  build asan
+  build asan -DSPORE_TESTS=ON
   run asan -L 'unit|fuzz|kvm'
-  build tsan
+  build tsan -DSPORE_TESTS=ON
   run tsan -L 'unit|kvm'
 fi
 

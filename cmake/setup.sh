@@ -89,12 +89,14 @@ check_kvm() {
   fi
 }
 
-# build PRESET
+# build PRESET CMAKE-ARGUMENT...
 build() {
-  [ -f "build/$1/build.ninja" ] || step "configuring $1" cmake --preset "$1" ||
-    die "the $1 preset could not be configured"
-  step "building $1" cmake --build --preset "$1" -j "$JOBS" ||
-    die "the $1 preset does not build"
+  local preset=$1
+  shift
+  step "configuring $preset" cmake --preset "$preset" "$@" ||
+    die "the $preset preset could not be configured"
+  step "building $preset" cmake --build --preset "$preset" -j "$JOBS" ||
+    die "the $preset preset does not build"
 }
 
 # Points $CACHE/$1/$2 at a built artefact.

@@ -184,7 +184,9 @@ on_terminal() {
     [ -z "$output" ]
     jq -e '
         .unit == "ns" and .main == 0 and .process_start <= 0
-        and (keys | length) == 12
+        and (keys | length) == 13
+        and (.emulated_instructions | type == "object"
+             and all(.[]; type == "number" and . > 0))
         and .agent_ready == null and .command == null
         and ([.main, .kvm_ready, .kernel_loaded, .first_guest_instruction,
               .exit] | . == sort and all(type == "number"))

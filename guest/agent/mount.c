@@ -184,6 +184,9 @@ void mount_rest(bool root_is_writable)
     const unsigned long safe = MS_NOSUID | MS_NODEV;
 
     (void)mount("sysfs", "/sys", "sysfs", safe | MS_NOEXEC, NULL);
+    /* A fresh devtmpfs has neither. */
+    (void)mkdir("/dev/pts", 0755);
+    (void)mkdir("/dev/shm", 01777);
     (void)mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
         "mode=0620,gid=5,ptmxmode=0666");
     (void)mount("tmpfs", "/dev/shm", "tmpfs", safe, "mode=1777");

@@ -59,6 +59,14 @@ void config_fini(struct config *config)
     *config = (struct config){0};
 }
 
+static void move_to_front(struct config_drive *drives, uint32_t index)
+{
+    struct config_drive moved = drives[index];
+
+    memmove(&drives[1], &drives[0], index * sizeof(drives[0]));
+    drives[0] = moved;
+}
+
 int config_add_drive(
     struct config *config, const struct config_drive *drive, struct err *err)
 {
@@ -75,7 +83,10 @@ int config_add_drive(
         drive_fini(added);
         return err_sys(err, ENOMEM, "drive");
     }
+    if (drive->is_root)
+        move_to_front(config->drives, config->drive_count);
     config->drive_count++;
+    return 0;
     return 0;
 }
 

@@ -73,7 +73,11 @@ CC_MUST_CHECK int config_load_file(
 CC_MUST_CHECK int config_load_json(struct config *config, const char *json,
     size_t len, const char *name, struct err *err);
 
-/* Appends a drive; the strings are copied. Fails if it is one too many. */
+/*
+ * Adds a drive: a root drive in front of all others, so that it is the guest's
+ * first, any other behind them. The strings are copied. Fails if it is one
+ * too many.
+ */
 CC_MUST_CHECK int config_add_drive(
     struct config *config, const struct config_drive *drive, struct err *err);
 

@@ -4,8 +4,9 @@
  *
  * Starts COMMAND, waits for the first byte on its standard output, and says
  * what memory the process has to itself then (proc(5), smaps): in all, and
- * without the guest's RAM, which is any mapping of at least GUEST_MIB. Ends
- * COMMAND and prints JSON.
+ * without the guest's RAM, which is any mapping of at least GUEST_MIB. Clean
+ * pages of the program's file count as its own only while it runs alone.
+ * Ends COMMAND and prints JSON.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 
 struct memory {
     unsigned long private_kib; /* all mappings */
+    unsigned long dirty_kib;   /* of these: written, without the guest's RAM */
     unsigned long guest_kib;   /* of these: the guest's RAM */
     unsigned long pss_kib;
 };
@@ -33,6 +35,8 @@ static void add_field(struct memory *m, const char *line, bool is_guest_ram)
         m->private_kib += kib;
         if (is_guest_ram)
             m->guest_kib += kib;
+        else if (line[8] == 'D')
+            m->dirty_kib += kib;
     } else if (sscanf(line, "Pss: %lu kB", &kib) == 1 && !is_guest_ram) {
         m->pss_kib += kib;
     }
@@ -100,8 +104,10 @@ int main(int argc, char **argv)
     }
     (void)printf("{\"bench\": \"memory\", \"command\": \"%s\", "
                  "\"private_kib\": %lu, \"guest_ram_kib\": %lu, "
-                 "\"monitor_private_kib\": %lu, \"monitor_pss_kib\": %lu}\n",
+                 "\"monitor_private_kib\": %lu, "
+                 "\"monitor_private_dirty_kib\": %lu, "
+                 "\"monitor_pss_kib\": %lu}\n",
         argv[optind], m.private_kib, m.guest_kib, m.private_kib - m.guest_kib,
-        m.pss_kib);
+        m.dirty_kib, m.pss_kib);
     return 0;
 }

@@ -165,10 +165,8 @@ static int build_vcpus(
     struct machine *m, const struct boot_entry *entry, struct err *err)
 {
     uint32_t count = m->config->vcpus;
-    int rc = cpuid_init(&m->cpuid, m->host.kvm, err);
+    int rc;
 
-    if (rc < 0)
-        return rc;
     m->vcpus = calloc(count, sizeof(m->vcpus[0]));
     if (m->vcpus == NULL)
         return err_sys(err, ENOMEM, "%u vCPUs", count);
@@ -188,6 +186,23 @@ static int build_vcpus(
     return vcpu_set_boot_state(&m->vcpus[0], entry, err);
 }
 
+/* All but the vCPUs. */
+static int build_machine(struct machine *m, const struct machine_events *events,
+    struct boot_entry *ret_entry, struct err *err)
+{
+    int rc = build_vm(m, err);
+
+    if (rc < 0)
+        return rc;
+    timings_mark(m->host.timings, TIMINGS_KVM);
+    rc = machine_devices_init(m, events, err);
+    if (rc == 0)
+        rc = load_guest(m, ret_entry, err);
+    if (rc == 0)
+        timings_mark(m->host.timings, TIMINGS_KERNEL);
+    return rc;
+}
+
 int machine_init(struct machine *m, const struct config *config,
     const struct machine_host *host, struct err *err)
 {
@@ -196,7 +211,9 @@ int machine_init(struct machine *m, const struct config *config,
         .panic = on_panic,
         .exit = on_exit_port,
         .opaque = m};
+    struct cpuid_job cpuid_job;
     struct boot_entry entry;
+    int joined;
     int rc;
 
     *m = (struct machine){.host = *host,
@@ -208,18 +225,15 @@ int machine_init(struct machine *m, const struct config *config,
         .end_call = {.run = do_end, .opaque = m}};
     bus_init(&m->pio);
     bus_init(&m->mmio);
-    rc = build_vm(m, err);
+    rc = cpuid_begin(&cpuid_job, host->kvm, err);
     if (rc < 0)
         goto fail;
-    timings_mark(host->timings, TIMINGS_KVM);
-    rc = machine_devices_init(m, &events, err);
-    if (rc < 0)
-        goto fail;
-    rc = load_guest(m, &entry, err);
-    if (rc < 0)
-        goto fail;
-    timings_mark(host->timings, TIMINGS_KERNEL);
-    rc = build_vcpus(m, &entry, err);
+    rc = build_machine(m, &events, &entry, err);
+    joined = cpuid_finish(&cpuid_job, &m->cpuid, rc < 0 ? NULL : err);
+    if (rc == 0)
+        rc = joined;
+    if (rc == 0)
+        rc = build_vcpus(m, &entry, err);
     if (rc < 0)
         goto fail;
     return 0;

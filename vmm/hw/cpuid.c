@@ -100,6 +100,36 @@ void cpuid_fini(struct cpuid *cpuid)
     cpuid->table = NULL;
 }
 
+static void *run_job(void *opaque)
+{
+    struct cpuid_job *job = opaque;
+
+    job->rc = cpuid_init(&job->cpuid, job->kvm, &job->err);
+    return NULL;
+}
+
+int cpuid_begin(struct cpuid_job *job, const struct kvm *kvm, struct err *err)
+{
+    int rc;
+
+    *job = (struct cpuid_job){.kvm = kvm};
+    rc = pthread_create(&job->thread, NULL, run_job, job);
+    return rc == 0 ? 0 : err_sys(err, rc, "cannot start a thread");
+}
+
+int cpuid_finish(
+    struct cpuid_job *job, struct cpuid *ret_cpuid, struct err *err)
+{
+    (void)pthread_join(job->thread, NULL);
+    if (job->rc < 0) {
+        if (err != NULL)
+            *err = job->err;
+        return job->rc;
+    }
+    *ret_cpuid = job->cpuid;
+    return 0;
+}
+
 static uint32_t bits_for(uint32_t count)
 {
     return count <= 1 ? 0 : 32u - (uint32_t)__builtin_clz(count - 1);

@@ -10,6 +10,7 @@
 #define VMM_HW_CPUID_H
 
 #include <linux/kvm.h>
+#include <pthread.h>
 #include <stdint.h>
 
 #include "vmm/base/cc.h"
@@ -27,6 +28,24 @@ CC_MUST_CHECK int cpuid_init(
     struct cpuid *cpuid, const struct kvm *kvm, struct err *err);
 
 void cpuid_fini(struct cpuid *cpuid);
+
+/*
+ * cpuid_init on a thread of its own, beside which a machine is built:
+ * cpuid_finish waits for it and gives its result. `kvm` and the job stay in
+ * place until then; cpuid_finish is due exactly once if cpuid_begin succeeded.
+ */
+struct cpuid_job {
+    const struct kvm *kvm;
+    pthread_t thread;
+    struct cpuid cpuid;
+    struct err err;
+    int rc;
+};
+
+CC_MUST_CHECK int cpuid_begin(
+    struct cpuid_job *job, const struct kvm *kvm, struct err *err);
+CC_MUST_CHECK int cpuid_finish(
+    struct cpuid_job *job, struct cpuid *ret_cpuid, struct err *err);
 
 /* What cpuid_init does to the table that KVM gave it. */
 void cpuid_filter(struct cpuid *cpuid, const struct kvm_features *features);

@@ -58,7 +58,7 @@ static json_t *parse(const struct timings *t)
     assert_int_equal(text[strlen(text) - 1], '\n');
     free(text);
     assert_string_equal(json_string_value(json_object_get(root, "unit")), "ns");
-    assert_int_equal(json_object_size(root), TIMINGS_COUNT + 1);
+    assert_int_equal(json_object_size(root), TIMINGS_COUNT + 2);
     return root;
 }
 
@@ -73,6 +73,20 @@ static void test_json(void **state)
     root = parse(&t);
     for (unsigned int i = 0; i < TIMINGS_COUNT; i++)
         assert_int_equal(json_phase(root, keys[i]), 1000 * (int64_t)i - 1000);
+    json_decref(root);
+}
+
+static void test_json_of_emulated_instructions(void **state)
+{
+    struct timings t = {.emulated = {[TIMINGS_INIT] = 7, [TIMINGS_READY] = 9}};
+    json_t *root = parse(&t);
+    json_t *emulated = json_object_get(root, "emulated_instructions");
+
+    (void)state;
+    assert_int_equal(json_object_size(emulated), 2);
+    assert_int_equal(json_integer_value(json_object_get(emulated, "init")), 7);
+    assert_int_equal(
+        json_integer_value(json_object_get(emulated, "agent_ready")), 9);
     json_decref(root);
 }
 
@@ -196,6 +210,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_json),
+        cmocka_unit_test(test_json_of_emulated_instructions),
         cmocka_unit_test(test_json_of_phases_not_reached),
         cmocka_unit_test(test_first_mark_counts),
         cmocka_unit_test(test_mark_is_now),

@@ -13,7 +13,7 @@ spin=$build/tests/guests/spin.elf
 first_byte=$build/bench/bench_first_byte
 memory=$build/bench/bench_memory
 qemu=(qemu-system-x86_64 -M "microvm,acpi=off,pit=off,pic=off,rtc=off"
-  -enable-kvm -cpu host -m 128 -nodefaults -no-user-config -display none
+  -enable-kvm -cpu host,-arch-capabilities -m 128 -nodefaults -no-user-config -display none
   -serial stdio -no-reboot)
 
 with_qemu=1

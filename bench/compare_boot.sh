@@ -12,6 +12,8 @@ hello=$build/tests/guests/hello.elf
 spin=$build/tests/guests/spin.elf
 first_byte=$build/bench/bench_first_byte
 memory=$build/bench/bench_memory
+# The commas belong to the options.
+# shellcheck disable=SC2054
 qemu=(qemu-system-x86_64 -M "microvm,acpi=off,pit=off,pic=off,rtc=off"
   -enable-kvm -cpu host,-arch-capabilities -m 128 -nodefaults -no-user-config -display none
   -serial stdio -no-reboot)

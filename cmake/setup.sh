@@ -14,7 +14,7 @@ GUEST_PACKAGES=(
 )
 TEST_PACKAGES=(
   clang clang-format libclang-rt-14-dev libcmocka-dev bats jq python3
-  shellcheck man-db bsdutils git
+  shellcheck man-db bsdutils git iproute2 passt
 )
 
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/spore

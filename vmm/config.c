@@ -87,7 +87,6 @@ int config_add_drive(
         move_to_front(config->drives, config->drive_count);
     config->drive_count++;
     return 0;
-    return 0;
 }
 
 static bool unit_scale(char unit, uint64_t *ret_scale)

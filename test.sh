@@ -37,11 +37,12 @@ mkdir -p "$logs"
 # count LOG: adds what cmocka and bats report, one by one.
 count() {
   local n
-  n=$(grep -cE '(\[       OK \]|: ok [0-9]+ )' "$1" || true)
+  n=$(grep -cE '^[0-9]+: (\[       OK \]|ok [0-9]+ )' "$1" || true)
   passed=$((passed + n))
-  n=$(grep -cE ': ok [0-9]+ .*# skip|\[  SKIPPED \] [^0-9]' "$1" || true)
+  n=$(grep -cE '^[0-9]+: (ok [0-9]+ .*# skip|\[  SKIPPED \] [^0-9])' "$1" ||
+    true)
   skipped=$((skipped + n))
-  n=$(grep -cE ': ok [0-9]+ .*# skip' "$1" || true)
+  n=$(grep -cE '^[0-9]+: ok [0-9]+ .*# skip' "$1" || true)
   passed=$((passed - n))
 }
 
@@ -88,7 +89,9 @@ if [ $quick -eq 0 ]; then
   build asan -DSPORE_TESTS=ON
   run asan -L 'unit|fuzz|kvm'
   build tsan -DSPORE_TESTS=ON
-  run tsan -L 'unit|kvm'
+  # The agent has one thread, and starts commands by a clone that the
+  # sanitizer's runtime cannot follow.
+  run tsan -L 'unit|kvm' -E '^test_agent_'
 fi
 
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

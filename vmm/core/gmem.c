@@ -31,28 +31,25 @@ static void lay_out_regions(struct gmem *mem, uint64_t size)
     mem->size = size;
 }
 
-int gmem_init(struct gmem *mem, uint64_t size, struct err *err)
+static int check_size(uint64_t size, struct err *err)
 {
-    void *p;
-    int rc;
-
-    *mem = (struct gmem){.fd = -1};
     if (size < GMEM_SIZE_MIN || size > GMEM_SIZE_MAX ||
         size % NUM_PAGE_SIZE != 0)
         return err_set(err, EINVAL,
             "guest memory of %llu bytes: it must be whole pages, 1 MiB to "
             "1 TiB",
             (unsigned long long)size);
-    mem->fd = memfd_create("spore-ram", MFD_CLOEXEC);
-    if (mem->fd < 0)
-        return err_sys(err, errno, "cannot create guest memory");
-    if (ftruncate(mem->fd, (off_t)size) < 0) {
-        rc = err_sys(err, errno, "guest memory of %llu MiB",
-            (unsigned long long)(size / NUM_MIB));
-        goto fail;
-    }
-    p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-        mem->fd, 0);
+    return 0;
+}
+
+/* Maps all of it: `fd` -1 for private memory. Frees what there is on failure.
+ */
+static int map_all(struct gmem *mem, uint64_t size, int flags, struct err *err)
+{
+    void *p = mmap(
+        NULL, size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, mem->fd, 0);
+    int rc;
+
     if (p == MAP_FAILED) {
         rc = err_sys(err, errno, "cannot map %llu MiB of guest memory",
             (unsigned long long)(size / NUM_MIB));
@@ -71,6 +68,94 @@ int gmem_init(struct gmem *mem, uint64_t size, struct err *err)
 fail:
     gmem_fini(mem);
     return rc;
+}
+
+int gmem_init(struct gmem *mem, uint64_t size, struct err *err)
+{
+    int rc;
+
+    *mem = (struct gmem){.fd = -1};
+    rc = check_size(size, err);
+    if (rc < 0)
+        return rc;
+    mem->fd = memfd_create("spore-ram", MFD_CLOEXEC);
+    if (mem->fd < 0)
+        return err_sys(err, errno, "cannot create guest memory");
+    if (ftruncate(mem->fd, (off_t)size) < 0) {
+        rc = err_sys(err, errno, "guest memory of %llu MiB",
+            (unsigned long long)(size / NUM_MIB));
+        gmem_fini(mem);
+        return rc;
+    }
+    return map_all(mem, size, MAP_SHARED, err);
+}
+
+int gmem_init_private(struct gmem *mem, uint64_t size, struct err *err)
+{
+    int rc;
+
+    *mem = (struct gmem){.fd = -1};
+    rc = check_size(size, err);
+    if (rc < 0)
+        return rc;
+    return map_all(mem, size, MAP_PRIVATE | MAP_ANONYMOUS, err);
+}
+
+static bool pages_exist(const struct gmem *mem, uint64_t page, uint64_t count)
+{
+    return num_range_within(page, count, gmem_page_count(mem));
+}
+
+static uint8_t *page_at(const struct gmem *mem, uint64_t page)
+{
+    return mem->host + (page << NUM_PAGE_SHIFT);
+}
+
+int gmem_map_image(
+    struct gmem *mem, uint64_t page, uint64_t count, int fd, uint64_t file_page)
+{
+    void *p;
+
+    assert(mem->fd < 0 && count > 0 && pages_exist(mem, page, count));
+    p = mmap(page_at(mem, page), count << NUM_PAGE_SHIFT,
+        PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+        (off_t)(file_page << NUM_PAGE_SHIFT));
+    if (p == MAP_FAILED)
+        return -errno;
+    (void)madvise(p, count << NUM_PAGE_SHIFT, MADV_DONTDUMP);
+    return 0;
+}
+
+void gmem_prefault(struct gmem *mem, uint64_t page, uint64_t count, bool write)
+{
+    assert(pages_exist(mem, page, count));
+    (void)madvise(page_at(mem, page), count << NUM_PAGE_SHIFT,
+        write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
+
+void gmem_copy_pages(
+    const struct gmem *mem, uint64_t page, uint64_t count, void *dst)
+{
+    assert(pages_exist(mem, page, count));
+    COMPILER_BARRIER();
+    memcpy(dst, page_at(mem, page), count << NUM_PAGE_SHIFT);
+    COMPILER_BARRIER();
+}
+
+void gmem_restore_pages(
+    struct gmem *mem, uint64_t page, uint64_t count, const void *src)
+{
+    assert(pages_exist(mem, page, count));
+    memcpy(page_at(mem, page), src, count << NUM_PAGE_SHIFT);
+    COMPILER_BARRIER();
+}
+
+struct iovec gmem_pages_iovec(
+    const struct gmem *mem, uint64_t page, uint64_t count)
+{
+    assert(pages_exist(mem, page, count));
+    return (struct iovec){
+        .iov_base = page_at(mem, page), .iov_len = count << NUM_PAGE_SHIFT};
 }
 
 void gmem_fini(struct gmem *mem)
@@ -148,6 +233,23 @@ int gmem_zero(struct gmem *mem, gpa_t at, uint64_t len)
     return 0;
 }
 
+/*
+ * Private memory: giving pages back would bring an image's contents forth
+ * again, so the range becomes fresh memory. When the process has no mapping
+ * left for that it is zeroed, and keeps its pages.
+ */
+static int punch_private(struct gmem *mem, uint64_t offset, uint64_t len)
+{
+    void *p = mmap(mem->host + offset, len, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+
+    if (p == MAP_FAILED)
+        memset(mem->host + offset, 0, len);
+    else
+        (void)madvise(p, len, MADV_DONTDUMP);
+    return 0;
+}
+
 /* Makes a hole of whole pages, also where it fails half-way: marked first. */
 static int punch(struct gmem *mem, uint64_t offset, uint64_t len)
 {
@@ -156,6 +258,8 @@ static int punch(struct gmem *mem, uint64_t offset, uint64_t len)
     if (len == 0)
         return 0;
     mark(mem, offset, len);
+    if (mem->fd < 0)
+        return punch_private(mem, offset, len);
     do {
         rc = fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
             (off_t)offset, (off_t)len);
@@ -209,7 +313,9 @@ int gmem_read_file(
 
     if (!locate(mem, to, len, &at))
         return -EFAULT;
-    n = len < BULK_BYTES ? -EINVAL : copy_in_kernel(mem, at, fd, offset, len);
+    n = len < BULK_BYTES || mem->fd < 0
+            ? -EINVAL
+            : copy_in_kernel(mem, at, fd, offset, len);
     /* Sources that the kernel cannot splice from can still be read. */
     if (n < 0)
         n = fd_pread_full(fd, mem->host + at, len, offset);

@@ -4,6 +4,9 @@
  *
  * Owns the host mapping of the guest's RAM, the file behind it, and the set
  * of pages that the monitor itself wrote (KVM's dirty log does not see them).
+ * A booted guest's RAM is a memfd. A restored one's is private: page ranges
+ * of image files mapped copy-on-write, so that guests share every page that
+ * they have not written to.
  * A guest address is a gpa_t, which cannot be dereferenced; the only ways to
  * the bytes are the functions here, each of which checks the whole range and
  * records writes. A struct gslice is a checked range; its host pointer may
@@ -62,7 +65,7 @@ struct gmem_region {
 struct gmem {
     uint8_t *host; /* one mapping of all regions in order; private to gmem.c */
     uint64_t size; /* bytes of RAM in all */
-    int fd;        /* the memfd behind it */
+    int fd;        /* the memfd behind it; -1: private memory */
     unsigned int region_count;
     struct gmem_region regions[GMEM_REGIONS_MAX];
     struct bitmap dirty; /* a bit per page of the file: written by us */
@@ -73,7 +76,25 @@ struct gmem {
  * within [GMEM_SIZE_MIN, GMEM_SIZE_MAX].
  */
 CC_MUST_CHECK int gmem_init(struct gmem *mem, uint64_t size, struct err *err);
+
+/*
+ * The same as private memory that is all zero until gmem_map_image gives it
+ * contents.
+ */
+CC_MUST_CHECK int gmem_init_private(
+    struct gmem *mem, uint64_t size, struct err *err);
 void gmem_fini(struct gmem *mem);
+
+/*
+ * Before anything has run: pages [page, page + count) of private memory, as
+ * the file counts them, become those of `fd` from page `file_page` on,
+ * copy-on-write. 0 or -errno of mmap(2). The file must keep its length.
+ */
+CC_MUST_CHECK int gmem_map_image(struct gmem *mem, uint64_t page,
+    uint64_t count, int fd, uint64_t file_page);
+
+/* Has pages that are about to be written to made private now: a hint. */
+void gmem_prefault(struct gmem *mem, uint64_t page, uint64_t count, bool write);
 
 /* The host address KVM is told for region `i`; for memslots only. */
 uint64_t gmem_region_host(const struct gmem *mem, unsigned int i);
@@ -145,5 +166,23 @@ CC_MUST_CHECK int gslice_discard(
 uint16_t gslice_load_u16_acquire(const struct gslice *s, uint64_t offset);
 void gslice_store_u16_release(
     const struct gslice *s, uint64_t offset, uint16_t value);
+
+/*
+ * For the snapshot engine, which counts pages as the file and the dirty set
+ * do: page `page` is asserted to exist. gmem_restore_pages does not count as
+ * a write: it puts back what tracking starts from.
+ */
+static inline uint64_t gmem_page_count(const struct gmem *mem)
+{
+    return mem->size >> NUM_PAGE_SHIFT;
+}
+void gmem_copy_pages(
+    const struct gmem *mem, uint64_t page, uint64_t count, void *dst);
+void gmem_restore_pages(
+    struct gmem *mem, uint64_t page, uint64_t count, const void *src);
+
+/* The pages as iovecs of system calls may have them; as gslice_iovec. */
+struct iovec gmem_pages_iovec(
+    const struct gmem *mem, uint64_t page, uint64_t count);
 
 #endif

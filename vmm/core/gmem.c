@@ -150,6 +150,36 @@ void gmem_restore_pages(
     COMPILER_BARRIER();
 }
 
+bool gmem_next_data(const struct gmem *mem, uint64_t from, uint64_t *ret_first,
+    uint64_t *ret_count)
+{
+    uint64_t end = mem->size;
+    off_t at = (off_t)(from << NUM_PAGE_SHIFT);
+    off_t to;
+
+    if (from >= gmem_page_count(mem))
+        return false;
+    if (mem->fd >= 0) {
+        at = lseek(mem->fd, at, SEEK_DATA);
+        if (at < 0)
+            return false;
+        to = lseek(mem->fd, at, SEEK_HOLE);
+        if (to >= 0)
+            end = (uint64_t)to;
+    }
+    *ret_first = (uint64_t)at >> NUM_PAGE_SHIFT;
+    *ret_count = num_div_up(end, NUM_PAGE_SIZE) - *ret_first;
+    return true;
+}
+
+bool gmem_page_is_zero(const struct gmem *mem, uint64_t page)
+{
+    const uint8_t *p = page_at(mem, page);
+
+    assert(pages_exist(mem, page, 1));
+    return p[0] == 0 && memcmp(p, p + 1, NUM_PAGE_SIZE - 1) == 0;
+}
+
 struct iovec gmem_pages_iovec(
     const struct gmem *mem, uint64_t page, uint64_t count)
 {

@@ -181,6 +181,15 @@ void gmem_copy_pages(
 void gmem_restore_pages(
     struct gmem *mem, uint64_t page, uint64_t count, const void *src);
 
+/*
+ * The first run of pages at or after `from` that may hold anything but
+ * zeroes; false if there is none. A memfd's holes are passed over.
+ */
+CC_MUST_CHECK bool gmem_next_data(const struct gmem *mem, uint64_t from,
+    uint64_t *ret_first, uint64_t *ret_count);
+
+bool gmem_page_is_zero(const struct gmem *mem, uint64_t page);
+
 /* The pages as iovecs of system calls may have them; as gslice_iovec. */
 struct iovec gmem_pages_iovec(
     const struct gmem *mem, uint64_t page, uint64_t count);

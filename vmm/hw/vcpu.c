@@ -184,6 +184,25 @@ static void end_phase(struct vcpu *vcpu)
     (void)pthread_mutex_unlock(&vcpu->lock);
 }
 
+enum vcpu_step vcpu_step(struct vcpu *vcpu, struct vcpu_stop *ret_stop)
+{
+    int rc = ioctl(vcpu->fd, KVM_RUN, 0L);
+
+    __atomic_store_n(&vcpu->exits, vcpu->exits + 1, __ATOMIC_RELAXED);
+    if (rc == 0)
+        return handle_exit(vcpu, ret_stop) ? VCPU_STEP_EXIT : VCPU_STEP_STOPPED;
+    switch (errno) {
+    case EINTR:
+        return VCPU_STEP_INTERRUPTED;
+    case EAGAIN:
+        /* An application processor that was woken by an INIT or SIPI. */
+        return VCPU_STEP_EXIT;
+    default:
+        vcpu_report_host_error(vcpu, errno, ret_stop);
+        return VCPU_STEP_STOPPED;
+    }
+}
+
 /*
  * A request is looked at only when KVM_RUN says EINTR: by then KVM has
  * completed the access that the previous exit was about, so a paused vCPU
@@ -193,33 +212,19 @@ static void *vcpu_thread(void *opaque)
 {
     struct vcpu *vcpu = opaque;
     struct vcpu_stop stop = {.vcpu = vcpu->id};
+    enum vcpu_step step;
     char name[16];
 
     (void)snprintf(name, sizeof(name), "vcpu %u", vcpu->id);
     (void)prctl(PR_SET_NAME, name);
     __atomic_store_n(&vcpu->first_run_ns, clock_now_ns(), __ATOMIC_RELEASE);
-    for (;;) {
-        int rc = ioctl(vcpu->fd, KVM_RUN, 0L);
-
-        __atomic_store_n(&vcpu->exits, vcpu->exits + 1, __ATOMIC_RELAXED);
-        if (rc == 0) {
-            if (handle_exit(vcpu, &stop))
-                continue;
-        } else if (errno == EINTR) {
-            if (obey(vcpu))
-                continue;
-            end_phase(vcpu);
-            return NULL;
-        } else if (errno == EAGAIN) {
-            /* An application processor that was woken by an INIT or SIPI. */
-            continue;
-        } else {
-            vcpu_report_host_error(vcpu, errno, &stop);
-        }
-        break;
-    }
+    do {
+        step = vcpu_step(vcpu, &stop);
+    } while (step == VCPU_STEP_EXIT ||
+             (step == VCPU_STEP_INTERRUPTED && obey(vcpu)));
     end_phase(vcpu);
-    vcpu->on_stop(vcpu->opaque, &stop);
+    if (step == VCPU_STEP_STOPPED)
+        vcpu->on_stop(vcpu->opaque, &stop);
     return NULL;
 }
 
@@ -252,6 +257,20 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
     (void)pthread_attr_destroy(&attr);
     if (rc != 0)
         return err_sys(err, rc, "cannot start vCPU %u", vcpu->id);
+    return 0;
+}
+
+int vcpu_complete_exit(struct vcpu *vcpu, struct err *err)
+{
+    int rc;
+
+    assert(!vcpu->has_thread);
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
+    rc = ioctl(vcpu->fd, KVM_RUN, 0L);
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
+    if (rc == 0 || errno != EINTR)
+        return err_sys(err, rc == 0 ? EIO : errno,
+            "vCPU %u does not complete its last exit", vcpu->id);
     return 0;
 }
 

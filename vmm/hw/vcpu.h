@@ -6,10 +6,11 @@
  * run loop carries out port and MMIO accesses on the two buses and hands
  * everything that ends the guest to its owner, once.
  *
- * Thread rule: vcpu_init, vcpu_start, vcpu_fini from the owner's thread;
- * vcpu_request from any thread; vcpu_wait from any thread but the vCPU's own;
- * `on_stop` is called on the vCPU's thread. Register access (vcpu_get_regs
- * and the like) only before vcpu_start or while paused or stopped.
+ * Thread rule: vcpu_init, vcpu_start, vcpu_step, vcpu_fini from the owner's
+ * thread; vcpu_request from any thread; vcpu_wait from any thread but the
+ * vCPU's own; `on_stop` is called on the vCPU's thread. Register access
+ * (vcpu_get_rip and the like) only before vcpu_start or while paused or
+ * stopped.
  * Guest-controlled: all of struct kvm_run's exit data.
  */
 #ifndef VMM_HW_VCPU_H
@@ -86,6 +87,24 @@ void vcpu_fini(struct vcpu *vcpu);
 /* Sets the boot vCPU's registers as the loader asks. */
 CC_MUST_CHECK int vcpu_set_boot_state(
     struct vcpu *vcpu, const struct boot_entry *entry, struct err *err);
+
+/*
+ * One KVM_RUN on the calling thread, instead of a thread of the vCPU's own:
+ * runs the guest to its next exit and carries that out.
+ */
+enum vcpu_step {
+    VCPU_STEP_EXIT,        /* carried out; the guest may go on */
+    VCPU_STEP_INTERRUPTED, /* by a signal or immediate_exit */
+    VCPU_STEP_STOPPED,     /* it can run no further: *ret_stop says why */
+};
+enum vcpu_step vcpu_step(struct vcpu *vcpu, struct vcpu_stop *ret_stop);
+
+/*
+ * After vcpu_step: has KVM finish the instruction that the last exit was
+ * about, so that the registers are those behind it. Runs no further guest
+ * instruction.
+ */
+CC_MUST_CHECK int vcpu_complete_exit(struct vcpu *vcpu, struct err *err);
 
 /* Starts the thread, which runs the guest at once. */
 CC_MUST_CHECK int vcpu_start(struct vcpu *vcpu, struct err *err);

@@ -132,7 +132,7 @@ static void machine_init(struct machine *m)
     pvpanic_init(&m->pvpanic, on_panic, m);
     acpi_pm_init(&m->acpi_pm, NULL, NULL);
     vmgenid_init(&m->vmgenid, &m->mem, none);
-    ioapic_init(&m->ioapic, on_route, m);
+    ioapic_init(&m->ioapic, on_route, NULL, m);
     exitport_init(&m->exitport, NULL, NULL);
     m->devices[0] = &m->serial.dev;
     m->devices[1] = &m->i8042.dev;

@@ -42,7 +42,7 @@ static int setup(void **state)
 
     if (f == NULL)
         return -1;
-    ioapic_init(&f->ioapic, on_route, f);
+    ioapic_init(&f->ioapic, on_route, NULL, f);
     for (uint32_t pin = 0; pin < IOAPIC_PINS; pin++)
         f->routes[pin].masked = true;
     bus_init(&f->bus);
@@ -287,7 +287,7 @@ static void test_load_announces_every_pin(void **state)
     put_low(f, 63, 0x141);
     put(f, 0, 0x05000000);
     pio_out(&f->bus, SELECT, 4, 0x33);
-    ioapic_init(&other.ioapic, on_route, &other);
+    ioapic_init(&other.ioapic, on_route, NULL, &other);
     assert_int_equal(pio_transfer(&f->ioapic.dev, &other.ioapic.dev), 0);
     assert_int_equal(other.calls, IOAPIC_PINS);
     for (uint32_t pin = 0; pin < IOAPIC_PINS; pin++) {

@@ -97,6 +97,12 @@ static void announce(struct ioapic *ioapic, uint32_t pin)
         ioapic->route(ioapic->opaque, pin, r->masked, r->address, r->data);
 }
 
+static void commit(struct ioapic *ioapic)
+{
+    if (ioapic->commit != NULL)
+        ioapic->commit(ioapic->opaque);
+}
+
 static void update(struct ioapic *ioapic, uint32_t pin)
 {
     struct ioapic_route route = translate(ioapic->state.redirection[pin]);
@@ -139,6 +145,7 @@ static void write_window(struct ioapic *ioapic, uint32_t value)
     entry |= (uint64_t)value << shift;
     st->redirection[at / 2] = entry & ENTRY_BITS;
     update(ioapic, at / 2);
+    commit(ioapic);
 }
 
 /* Registers are 32 bits wide (3.1); an access of another width misses. */
@@ -183,6 +190,7 @@ static void ioapic_reset(struct device *dev)
     set_power_on(&ioapic->state);
     for (uint32_t pin = 0; pin < IOAPIC_PINS; pin++)
         update(ioapic, pin);
+    commit(ioapic);
 }
 
 static bool is_valid(const struct ioapic_state *st)
@@ -207,6 +215,7 @@ static int ioapic_post_load(struct device *dev, struct err *err)
         ioapic->routes[pin] = translate(ioapic->state.redirection[pin]);
         announce(ioapic, pin);
     }
+    commit(ioapic);
     return rc;
 }
 
@@ -220,9 +229,10 @@ static const struct device_ops ioapic_ops = {
 void ioapic_init(struct ioapic *ioapic,
     void (*route)(void *opaque, uint32_t pin, bool masked, uint64_t address,
         uint32_t data),
-    void *opaque)
+    void (*commit_routes)(void *opaque), void *opaque)
 {
-    *ioapic = (struct ioapic){.route = route, .opaque = opaque};
+    *ioapic = (struct ioapic){
+        .route = route, .commit = commit_routes, .opaque = opaque};
     device_init(&ioapic->dev, &ioapic_ops, "ioapic", &ioapic->state);
     set_power_on(&ioapic->state);
     for (uint32_t pin = 0; pin < IOAPIC_PINS; pin++)

@@ -11,9 +11,9 @@
  * zero. An entry that no local APIC could accept (a reserved delivery mode,
  * SMI or ExtINT, a fixed vector below 16) counts as masked.
  *
- * Thread rule: that of the device contract; `route` is called with the lock
- * held and must not come back into the device. Guest-controlled: every
- * register, hence address bits 19-12 and 2 and data bits 10-0 of a route.
+ * Thread rule: that of the device contract; `route` and `commit` are called
+ * with the lock held and must not come back into the device. Guest-controlled:
+ * every register, hence address bits 19-12 and 2 and data bits 10-0 of a route.
  */
 #ifndef VMM_HW_IOAPIC_H
 #define VMM_HW_IOAPIC_H
@@ -48,6 +48,8 @@ struct ioapic {
     /* The effective route of a pin changed. Masked: it has no message. */
     void (*route)(void *opaque, uint32_t pin, bool masked, uint64_t address,
         uint32_t data);
+    /* After the last of some calls of `route`; or after none. */
+    void (*commit)(void *opaque);
     void *opaque;
     struct ioapic_route routes[IOAPIC_PINS]; /* as last announced */
 };
@@ -59,6 +61,6 @@ struct ioapic {
 void ioapic_init(struct ioapic *ioapic,
     void (*route)(void *opaque, uint32_t pin, bool masked, uint64_t address,
         uint32_t data),
-    void *opaque);
+    void (*commit_routes)(void *opaque), void *opaque);
 
 #endif

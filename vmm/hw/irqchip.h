@@ -13,6 +13,7 @@
 #ifndef VMM_HW_IRQCHIP_H
 #define VMM_HW_IRQCHIP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/base/cc.h"
@@ -25,6 +26,7 @@ struct irqchip {
     struct ioapic ioapic;
     struct kvm_vm *vm; /* borrowed */
     struct kvm_route routes[LAYOUT_GSI_COUNT];
+    bool routes_changed;       /* not told to KVM yet */
     int fds[LAYOUT_GSI_COUNT]; /* -1: the line is not in use */
     uint32_t route_errors;     /* KVM_SET_GSI_ROUTING that failed */
 };

@@ -219,6 +219,16 @@ static bool locate(
     return false;
 }
 
+bool gmem_page_of(const struct gmem *mem, gpa_t at, uint64_t *ret_page)
+{
+    uint64_t offset;
+
+    if (!locate(mem, at, 1, &offset))
+        return false;
+    *ret_page = offset >> NUM_PAGE_SHIFT;
+    return true;
+}
+
 static void mark(struct gmem *mem, uint64_t offset, uint64_t len)
 {
     uint64_t first = offset >> NUM_PAGE_SHIFT;

@@ -176,6 +176,11 @@ static inline uint64_t gmem_page_count(const struct gmem *mem)
 {
     return mem->size >> NUM_PAGE_SHIFT;
 }
+
+/* The page that holds a guest address; false if that is not RAM. */
+CC_MUST_CHECK bool gmem_page_of(
+    const struct gmem *mem, gpa_t at, uint64_t *ret_page);
+
 void gmem_copy_pages(
     const struct gmem *mem, uint64_t page, uint64_t count, void *dst);
 void gmem_restore_pages(

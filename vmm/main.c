@@ -11,6 +11,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/doctor.h"
 #include "vmm/run.h"
+#include "vmm/switch.h"
 
 #define STATUS_FAILED 125
 
@@ -24,6 +25,7 @@ static const struct command {
 } commands[] = {
     {"run", cmd_run, "boot Linux in a microVM and run a command in it"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
+    {"switch", cmd_switch, "a network between VMs, without any privilege"},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "print this text"},
 };

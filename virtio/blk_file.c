@@ -73,22 +73,15 @@ static int probe_device(struct blk_file *f)
     return 0;
 }
 
-/*
- * An open-file-description lock: it goes with the descriptor to a process
- * that inherits it, and goes away with the last copy.
- */
 static int take_lock(
     const struct blk_file *f, const char *path, struct err *err)
 {
-    struct flock whole = {.l_type = f->backend.read_only ? F_RDLCK : F_WRLCK,
-        .l_whence = SEEK_SET};
+    int rc = fd_lock(f->fd, !f->backend.read_only);
 
-    if (fcntl(f->fd, F_OFD_SETLK, &whole) == 0)
-        return 0;
-    if (errno == EAGAIN || errno == EACCES)
+    if (rc == -EAGAIN)
         return err_set(err, EBUSY, "%s: in use by another process%s", path,
             f->backend.read_only ? " that writes to it" : "");
-    return err_sys(err, errno, "%s: cannot lock", path);
+    return rc < 0 ? err_sys(err, rc, "%s: cannot lock", path) : 0;
 }
 
 /*
@@ -172,8 +165,6 @@ int blk_file_open(struct blk_file *f, const struct blk_file_config *config,
 
 void blk_file_close(struct blk_file *f)
 {
-    struct flock whole = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
-
     if (f->slot >= 0)
         uring_remove_file(f->uring, f->slot);
     if (f->direct_slot >= 0)
@@ -183,7 +174,7 @@ void blk_file_close(struct blk_file *f)
     f->direct_slot = -1;
     /* The ring lets go of a removed file when it pleases; the lock must not. */
     if (f->fd >= 0)
-        (void)fcntl(f->fd, F_OFD_SETLK, &whole);
+        fd_unlock(f->fd);
     fd_closep(&f->direct_fd);
     fd_closep(&f->fd);
 }

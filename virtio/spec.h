@@ -32,6 +32,7 @@
 #define VIRTIO_ID_RNG     4u
 #define VIRTIO_ID_BALLOON 5u
 #define VIRTIO_ID_VSOCK   19u
+#define VIRTIO_ID_PMEM    27u
 
 /* 2.7.5 The virtqueue descriptor table. */
 #define VIRTQ_DESC_F_NEXT     0x1u

@@ -360,10 +360,33 @@ static void test_read_file_errors(void **state)
     assert_int_equal(size, 99);
 }
 
+static void test_lock(void **state)
+{
+    int a = memory_file("x", 1);
+    char path[64];
+    int b;
+
+    (void)state;
+    path_of(a, path, sizeof(path));
+    b = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(b >= 0);
+    assert_int_equal(fd_lock(a, false), 0);
+    assert_int_equal(fd_lock(b, false), 0);
+    assert_int_equal(fd_lock(b, true), -EAGAIN);
+    fd_unlock(a);
+    assert_int_equal(fd_lock(b, true), 0);
+    assert_int_equal(fd_lock(a, false), -EAGAIN);
+    fd_closep(&b);
+    assert_int_equal(fd_lock(a, true), 0);
+    fd_closep(&a);
+    assert_int_equal(fd_lock(-1, true), -EBADF);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_closep),
+        cmocka_unit_test(test_lock),
         cmocka_unit_test(test_steal),
         cmocka_unit_test(test_cleanup_attribute_closes),
         cmocka_unit_test(test_read_full_stops_at_the_end),

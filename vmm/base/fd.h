@@ -41,6 +41,14 @@ CC_MUST_CHECK int fd_write_full(int fd, const void *buf, size_t len);
 
 CC_MUST_CHECK int fd_set_nonblocking(int fd, bool on);
 
+/*
+ * Locks a whole file until the last copy of this descriptor is closed, here or
+ * in a process that inherited it: an exclusive lock shuts out every other, a
+ * shared one only those. 0, -EAGAIN if another has it locked, or -errno.
+ */
+CC_MUST_CHECK int fd_lock(int fd, bool exclusive);
+void fd_unlock(int fd);
+
 /* An eventfd, non-blocking and close-on-exec, or -errno. */
 CC_MUST_CHECK int fd_eventfd(void);
 

@@ -152,7 +152,7 @@ int kvm_vm_add_memory(
 {
     assert(!vm->has_irqchip);
     for (unsigned int i = 0; i < mem->region_count; i++) {
-        struct kvm_userspace_memory_region region = {.slot = i,
+        struct kvm_userspace_memory_region region = {.slot = vm->slot_count,
             .guest_phys_addr = mem->regions[i].start.v,
             .memory_size = mem->regions[i].size,
             .userspace_addr = gmem_region_host(mem, i)};
@@ -161,8 +161,46 @@ int kvm_vm_add_memory(
             return err_sys(err, errno,
                 "KVM does not take %llu MiB of guest memory",
                 (unsigned long long)(region.memory_size / NUM_MIB));
+        vm->slot_count++;
     }
     vm->has_memory = true;
+    return 0;
+}
+
+/* AMD APM vol. 3 Fn8000_0008 EAX[7:0], which Intel processors have too. */
+static unsigned int physical_address_bits(void)
+{
+    unsigned int a, b, c, d;
+
+    return __get_cpuid(0x80000008, &a, &b, &c, &d) == 0 ? 36 : a & 0xff;
+}
+
+int kvm_vm_add_region(struct kvm_vm *vm, uint64_t start, uint64_t size,
+    uint64_t host, bool read_only, struct err *err)
+{
+    struct kvm_userspace_memory_region region = {.slot = vm->slot_count,
+        .flags = read_only ? KVM_MEM_READONLY : 0,
+        .guest_phys_addr = start,
+        .memory_size = size,
+        .userspace_addr = host};
+    unsigned int bits = physical_address_bits();
+    uint64_t end;
+
+    assert(vm->has_memory && !vm->has_irqchip);
+    if (!num_add(start, size, &end) || (bits < 64 && end >> bits != 0))
+        return err_set(err, EFBIG,
+            "%llu MiB of persistent memory: beyond the %u-bit addresses of "
+            "this processor",
+            (unsigned long long)(size / NUM_MIB), bits);
+    if (read_only && kvm_extension(vm->kvm, KVM_CAP_READONLY_MEM) == 0)
+        return err_set(err, ENOTSUP,
+            "this host's KVM has no read-only memory: use Linux 3.7 or later, "
+            "or give the guest a copy that it may write to");
+    if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+        return err_sys(err, errno,
+            "KVM does not take %llu MiB of persistent memory at 0x%llx",
+            (unsigned long long)(size / NUM_MIB), (unsigned long long)start);
+    vm->slot_count++;
     return 0;
 }
 

@@ -52,6 +52,7 @@ int kvm_extension(const struct kvm *kvm, int extension);
 struct kvm_vm {
     int fd;
     const struct kvm *kvm; /* borrowed */
+    uint32_t slot_count;   /* memslots so far */
     bool has_memory;
     bool has_irqchip;
 };
@@ -63,6 +64,19 @@ void kvm_vm_fini(struct kvm_vm *vm);
 /* One memslot per region of `mem`, which must outlive the VM. */
 CC_MUST_CHECK int kvm_vm_add_memory(
     struct kvm_vm *vm, const struct gmem *mem, struct err *err);
+
+/*
+ * Memory that is not RAM: `size` bytes at the host address `host`, which must
+ * stay mapped as long as the VM exists, at guest address `start`; all whole
+ * pages, the range apart from all others. A write to a read-only region exits
+ * as MMIO. An access that the host cannot carry out (to a mapped file that was
+ * cut) makes KVM_RUN fail with EFAULT or, where KVM interprets the guest,
+ * exits as MMIO too. Before the interrupt controller, like all memory: 0.2 ms
+ * for 256 MiB and 0.8 ms for 1 GiB where measured, where KVM keeps a word for
+ * each page.
+ */
+CC_MUST_CHECK int kvm_vm_add_region(struct kvm_vm *vm, uint64_t start,
+    uint64_t size, uint64_t host, bool read_only, struct err *err);
 
 /*
  * Local APICs in the kernel, the I/O APIC in user space, no PIC, no PIT

@@ -16,6 +16,7 @@
  *   0xfee0_0000  local APICs
  *   0xfffb_c000  identity map and TSS that VMX without unrestricted guest needs
  *   0x1_0000_0000 RAM again
+ *   above both    persistent memory, each region on LAYOUT_PMEM_ALIGN
  */
 #ifndef VMM_HW_LAYOUT_H
 #define VMM_HW_LAYOUT_H
@@ -45,6 +46,12 @@
 #define LAYOUT_LAPIC         UINT64_C(0xfee00000)
 #define LAYOUT_IDENTITY_MAP  UINT64_C(0xfffbc000)
 #define LAYOUT_TSS           UINT64_C(0xfffbd000)
+
+/*
+ * A section of Linux's memory map on x86-64: device memory that has one to
+ * itself never shares it with RAM or with other device memory.
+ */
+#define LAYOUT_PMEM_ALIGN (128 * NUM_MIB)
 
 _Static_assert(LAYOUT_VIRTIO == GMEM_GAP_START, "devices start the gap");
 _Static_assert(

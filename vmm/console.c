@@ -20,8 +20,8 @@ static void keep_tail(struct console *console, const uint8_t *data, size_t len)
 }
 
 /*
- * On a vCPU's thread. A sink that would block is left alone and watched on
- * the loop; meanwhile the port tells the guest that it is not empty.
+ * Perhaps on a vCPU's thread. A sink that would block is left alone and watched
+ * on the loop; meanwhile the port tells the guest that it is not empty.
  */
 static size_t on_output(void *opaque, const uint8_t *data, size_t len)
 {
@@ -58,9 +58,9 @@ static void do_watch_out(void *opaque)
     /* What cannot be watched is never full: try again at once. */
     if (!console->out_source.added &&
         loop_add(console->loop, &console->out_source, EPOLLOUT) < 0) {
-        device_lock(&console->serial->dev);
-        serial_sink_ready(console->serial);
-        device_unlock(&console->serial->dev);
+        device_lock(console->port.dev);
+        console->port.sink_ready(console->port.opaque);
+        device_unlock(console->port.dev);
     }
 }
 
@@ -70,7 +70,7 @@ static void on_out_ready(void *opaque, uint32_t events)
 
     (void)events;
     loop_remove(console->loop, &console->out_source);
-    serial_sink_ready(console->serial);
+    console->port.sink_ready(console->port.opaque);
 }
 
 /* The guest has taken input and there is room for more. */
@@ -83,9 +83,9 @@ static void on_room(void *opaque)
 
 static void give_input(struct console *console)
 {
-    size_t n =
-        serial_receive(console->serial, console->input + console->input_at,
-            console->input_end - console->input_at);
+    size_t n = console->port.receive(console->port.opaque,
+        console->input + console->input_at,
+        console->input_end - console->input_at);
 
     console->input_at += n;
 }
@@ -94,9 +94,9 @@ static void do_watch_in(void *opaque)
 {
     struct console *console = opaque;
 
-    device_lock(&console->serial->dev);
+    device_lock(console->port.dev);
     give_input(console);
-    device_unlock(&console->serial->dev);
+    device_unlock(console->port.dev);
     if (console->input_at == console->input_end && !console->input_ended &&
         !console->in_source.added &&
         loop_add(console->loop, &console->in_source, EPOLLIN) < 0)
@@ -167,14 +167,20 @@ struct serial_host console_host(struct console *console)
         .write = on_output, .room = on_room, .opaque = console};
 }
 
-int console_attach(
-    struct console *console, struct serial *serial, struct err *err)
+struct vconsole_host console_end(struct console *console)
+{
+    return (struct vconsole_host){
+        .write = on_output, .room = on_room, .opaque = console};
+}
+
+static int attach(
+    struct console *console, const struct console_port *port, struct err *err)
 {
     int rc;
 
-    console->serial = serial;
-    console->out_source.dev = &serial->dev;
-    console->in_source.dev = &serial->dev;
+    console->port = *port;
+    console->out_source.dev = port->dev;
+    console->in_source.dev = port->dev;
     if (console->in_source.fd < 0)
         return 0;
     rc = loop_add(console->loop, &console->in_source, EPOLLIN);
@@ -182,6 +188,48 @@ int console_attach(
     if (rc < 0 && rc != -EPERM)
         return err_sys(err, rc, "cannot watch standard input");
     return 0;
+}
+
+static void serial_ready(void *opaque)
+{
+    serial_sink_ready(opaque);
+}
+
+static size_t serial_take(void *opaque, const uint8_t *data, size_t len)
+{
+    return serial_receive(opaque, data, len);
+}
+
+int console_attach(
+    struct console *console, struct serial *serial, struct err *err)
+{
+    const struct console_port port = {.dev = &serial->dev,
+        .sink_ready = serial_ready,
+        .receive = serial_take,
+        .opaque = serial};
+
+    return attach(console, &port, err);
+}
+
+static void vconsole_ready(void *opaque)
+{
+    vconsole_sink_ready(opaque);
+}
+
+static size_t vconsole_take(void *opaque, const uint8_t *data, size_t len)
+{
+    return vconsole_receive(opaque, data, len);
+}
+
+int console_attach_virtio(
+    struct console *console, struct vconsole *vconsole, struct err *err)
+{
+    const struct console_port port = {.dev = &vconsole->virtio.base,
+        .sink_ready = vconsole_ready,
+        .receive = vconsole_take,
+        .opaque = vconsole};
+
+    return attach(console, &port, err);
 }
 
 size_t console_tail(const struct console *console, char *buf, size_t size)

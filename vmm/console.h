@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Where the guest's serial port leads: to a descriptor, and always into a
- * memory of the last lines, from which a failed boot is explained.
+ * Where a serial port or a virtio console of the guest leads: to a descriptor,
+ * and always into a memory of the last lines, from which a failed boot is
+ * explained.
  *
- * Thread rule: console_host's callbacks come with the serial device's lock
- * held, on vCPU threads; everything else on the loop's thread.
+ * Thread rule: the callbacks of console_host and console_end come with the
+ * device's lock held, on vCPU threads too; everything else on the loop's
+ * thread.
  * Guest-controlled: all bytes; they are kept in bounded memory and passed on
  * as they are.
  */
@@ -15,15 +17,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "virtio/vconsole.h"
 #include "vmm/core/loop.h"
 #include "vmm/hw/serial.h"
 
 #define CONSOLE_TAIL_MAX 8192u
 
+/* The guest's device; its functions are called with its lock held. */
+struct console_port {
+    struct device *dev;
+    void (*sink_ready)(void *opaque);
+    size_t (*receive)(void *opaque, const uint8_t *data, size_t len);
+    void *opaque;
+};
+
 struct console {
     struct loop *loop;
-    struct serial *serial; /* set by console_attach */
-    int out_fd;            /* borrowed; -1: the tail only */
+    struct console_port port; /* set by console_attach */
+    int out_fd;               /* borrowed; -1: the tail only */
     struct loop_source out_source;
     struct loop_source in_source; /* standard input, or fd -1 */
     struct loop_call watch_out;   /* from a vCPU thread to the loop */
@@ -54,6 +65,11 @@ struct serial_host console_host(struct console *console);
 /* Connects the port that was made with console_host; input may flow now. */
 CC_MUST_CHECK int console_attach(
     struct console *console, struct serial *serial, struct err *err);
+
+/* The same for a virtio console: what vconsole_init is given, and the rest. */
+struct vconsole_host console_end(struct console *console);
+CC_MUST_CHECK int console_attach_virtio(
+    struct console *console, struct vconsole *vconsole, struct err *err);
 
 /*
  * Copies the last lines written, at most `size` bytes, whole lines where

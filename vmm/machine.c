@@ -93,6 +93,27 @@ static int build_vm(struct machine *m, struct err *err)
     return rc;
 }
 
+static int append_root(
+    const struct config *config, struct cmdline *line, struct err *err)
+{
+    for (uint32_t i = 0; i < config->drive_count; i++) {
+        const struct config_drive *drive = &config->drives[i];
+        const char *mode = drive->is_read_only ? "ro" : "rw";
+        char words[CONFIG_PARTUUID_MAX + 32];
+
+        if (!drive->is_root)
+            continue;
+        if (drive->partuuid != NULL)
+            (void)snprintf(words, sizeof(words), "root=PARTUUID=%s %s",
+                drive->partuuid, mode);
+        else
+            (void)snprintf(words, sizeof(words), "root=/dev/vd%c %s",
+                (char)('a' + (int)i), mode);
+        return cmdline_append(line, words, err);
+    }
+    return 0;
+}
+
 /*
  * The user's words come last, so that they win over ours, and so that what
  * follows a "--" in them is init's.
@@ -106,16 +127,8 @@ static int build_cmdline(
     cmdline_init(line);
     if (m->host.kvm->features.ring0_emulated)
         rc = cmdline_append(line, BOOT_ARGS_RING0_EMULATED, err);
-    for (uint32_t i = 0; rc == 0 && i < m->config->drive_count; i++) {
-        const struct config_drive *drive = &m->config->drives[i];
-        char words[32];
-
-        if (!drive->is_root)
-            continue;
-        (void)snprintf(words, sizeof(words), "root=/dev/vd%c %s",
-            (char)('a' + (int)i), drive->is_read_only ? "ro" : "rw");
-        rc = cmdline_append(line, words, err);
-    }
+    if (rc == 0)
+        rc = append_root(m->config, line, err);
     if (rc == 0 && m->config->has_agent) {
         char words[32];
 

@@ -18,6 +18,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "virtio/balloon.h"
+#include "virtio/rng.h"
+#include "virtio/vconsole.h"
 #include "virtio/vsock.h"
 #include "virtio/vsock_uds.h"
 #include "vmm/base/cc.h"
@@ -40,9 +43,10 @@
 #include "vmm/hw/vcpu.h"
 #include "vmm/hw/vmgenid.h"
 #include "vmm/machine_drive.h"
+#include "vmm/machine_net.h"
 #include "vmm/timings.h"
 
-#define MACHINE_DEVICES_MAX (12u + CONFIG_DRIVES_MAX)
+#define MACHINE_DEVICES_MAX (16u + CONFIG_DRIVES_MAX + CONFIG_NETS_MAX)
 
 enum machine_end_kind {
     MACHINE_POWERED_OFF, /* ACPI S5 */
@@ -63,6 +67,7 @@ struct machine_host {
     const struct kvm *kvm;
     struct loop *loop;
     struct console *console;
+    struct console *vconsole; /* of the virtio console, or NULL: dropped */
     struct timings *timings;
     const char *kernel_path; /* where config.kernel is NULL */
     void (*on_end)(void *opaque, const struct machine_end *end);
@@ -91,7 +96,11 @@ struct machine {
     struct machine_drive *drives[CONFIG_DRIVES_MAX];
     struct vsock *vsock;
     struct vsock_uds *vsock_uds; /* NULL: no socket on the host */
-    struct uring *uring;         /* of all drives; NULL until one wants it */
+    struct machine_net *nets[CONFIG_NETS_MAX];
+    struct rng *rng; /* NULL, as the next two, if not asked for */
+    struct balloon *balloon;
+    struct vconsole *vconsole;
+    struct uring *uring; /* of all drives; NULL until one wants it */
     uint32_t virtio_count;
     struct irq_line power_button;
 

@@ -3,13 +3,11 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdlib.h>
 
-#include "vmm/base/log.h"
 #include "vmm/hw/acpi.h"
 #include "vmm/hw/mptable.h"
 #include "vmm/hw/vcpu_stats.h"
-#include "vmm/machine_drive.h"
+#include "vmm/machine_virtio.h"
 
 /* By the byte that the agent writes to the timeline port. */
 static void on_timeline(void *opaque, uint8_t phase)
@@ -29,24 +27,6 @@ static void on_timeline(void *opaque, uint8_t phase)
         t->emulated[phases[phase - 1]] = count;
 }
 
-static int bind_kick(
-    void *opaque, uint64_t address, uint32_t queue, int eventfd)
-{
-    struct machine *m = opaque;
-
-    return kvm_vm_ioeventfd(&m->vm, address, queue, eventfd, true);
-}
-
-static void unbind_kick(
-    void *opaque, uint64_t address, uint32_t queue, int eventfd)
-{
-    struct machine *m = opaque;
-    int rc = kvm_vm_ioeventfd(&m->vm, address, queue, eventfd, false);
-
-    if (rc < 0)
-        log_debug("machine", "KVM keeps an ioeventfd: %d", rc);
-}
-
 static void enlist(struct machine *m, struct device *dev)
 {
     assert(m->device_count < MACHINE_DEVICES_MAX);
@@ -64,7 +44,7 @@ static void map_pio(
     enlist(m, dev);
 }
 
-static void map_mmio(
+void machine_devices_map_mmio(
     struct machine *m, uint64_t address, uint64_t len, struct device *dev)
 {
     int rc = bus_add(&m->mmio, address, len, dev);
@@ -94,7 +74,8 @@ static int add_platform(
     int rc;
 
     irqchip_init(&m->irqchip, &m->vm);
-    map_mmio(m, LAYOUT_IOAPIC, IOAPIC_MMIO_SIZE, &m->irqchip.ioapic.dev);
+    machine_devices_map_mmio(
+        m, LAYOUT_IOAPIC, IOAPIC_MMIO_SIZE, &m->irqchip.ioapic.dev);
     rc = add_serial(m, err);
     if (rc < 0)
         return rc;
@@ -126,97 +107,6 @@ static void add_ports(struct machine *m, const struct machine_events *events)
     map_pio(m, LAYOUT_PORT_TIMELINE, EXITPORT_PORTS, &m->timeline.dev);
 }
 
-/* The window, line and doorbells of the next virtio device. */
-static int next_virtio(
-    struct machine *m, struct virtio_host *ret_host, struct err *err)
-{
-    uint32_t n = m->virtio_count;
-    struct virtio_host host = {.mem = &m->mem,
-        .loop = m->host.loop,
-        .base = LAYOUT_VIRTIO + n * LAYOUT_VIRTIO_STRIDE,
-        .bind_kick = bind_kick,
-        .unbind_kick = unbind_kick,
-        .opaque = m};
-    int rc = irqchip_line(&m->irqchip, LAYOUT_GSI_VIRTIO + n, &host.irq, err);
-
-    if (rc == 0)
-        *ret_host = host;
-    return rc;
-}
-
-static void map_virtio(struct machine *m, struct virtio_device *v)
-{
-    map_mmio(m, v->host.base, LAYOUT_VIRTIO_STRIDE, &v->base);
-    m->virtio_count++;
-}
-
-static int add_drives(struct machine *m, struct err *err)
-{
-    if (m->config->drive_count == 0)
-        return 0;
-    m->uring = calloc(1, sizeof(*m->uring));
-    if (m->uring == NULL)
-        return err_sys(err, ENOMEM, "drives");
-    uring_init(m->uring, m->host.loop);
-    for (uint32_t i = 0; i < m->config->drive_count; i++) {
-        struct virtio_host host;
-        int rc = next_virtio(m, &host, err);
-
-        if (rc == 0)
-            rc = machine_drive_new(
-                &m->config->drives[i], m->uring, &host, &m->drives[i], err);
-        if (rc < 0)
-            return rc;
-        map_virtio(m, &m->drives[i]->blk.virtio);
-    }
-    return 0;
-}
-
-static int add_vsock_uds(struct machine *m, struct err *err)
-{
-    int rc;
-
-    if (m->config->vsock_path == NULL)
-        return 0;
-    m->vsock_uds = calloc(1, sizeof(*m->vsock_uds));
-    if (m->vsock_uds == NULL)
-        return err_sys(err, ENOMEM, "%s", m->config->vsock_path);
-    rc = vsock_uds_open(m->vsock_uds, m->vsock, m->config->vsock_path, -1, err);
-    if (rc < 0) {
-        free(m->vsock_uds);
-        m->vsock_uds = NULL;
-    }
-    return rc;
-}
-
-static int add_vsock(struct machine *m, struct err *err)
-{
-    struct vsock_config config = {
-        .id = "vsock", .guest_cid = m->config->guest_cid};
-    struct virtio_host host;
-    int rc;
-
-    if (!m->config->has_agent && m->config->vsock_path == NULL)
-        return 0;
-    rc = next_virtio(m, &host, err);
-    if (rc < 0)
-        return rc;
-    m->vsock = calloc(1, sizeof(*m->vsock));
-    if (m->vsock == NULL)
-        return err_sys(err, ENOMEM, "vsock device");
-    rc = vsock_init(m->vsock, &config, &host, err);
-    if (rc < 0) {
-        free(m->vsock);
-        m->vsock = NULL;
-        return rc;
-    }
-    if (m->host.accept != NULL)
-        vsock_set_accept(
-            m->vsock, VSOCK_ACCEPT_MONITOR, m->host.accept, m->host.opaque);
-    map_virtio(m, &m->vsock->virtio);
-    return add_vsock_uds(m, err);
-}
-
 int machine_devices_init(
     struct machine *m, const struct machine_events *events, struct err *err)
 {
@@ -225,25 +115,12 @@ int machine_devices_init(
     if (rc < 0)
         return rc;
     add_ports(m, events);
-    rc = add_drives(m, err);
-    if (rc < 0)
-        return rc;
-    return add_vsock(m, err);
+    return machine_virtio_init(m, err);
 }
 
 void machine_devices_fini(struct machine *m)
 {
-    if (m->vsock_uds != NULL)
-        vsock_uds_close(m->vsock_uds);
-    free(m->vsock_uds);
-    if (m->vsock != NULL)
-        vsock_fini(m->vsock);
-    free(m->vsock);
-    for (uint32_t i = 0; i < CONFIG_DRIVES_MAX; i++)
-        machine_drive_free(m->drives[i]);
-    if (m->uring != NULL)
-        uring_fini(m->uring);
-    free(m->uring);
+    machine_virtio_fini(m);
     if (m->host.console != NULL)
         console_fini(m->host.console);
     m->device_count = 0;

@@ -26,6 +26,10 @@ CC_MUST_CHECK int machine_devices_init(
     struct machine *m, const struct machine_events *events, struct err *err);
 void machine_devices_fini(struct machine *m);
 
+/* For machine_virtio.c: a window that is free by the layout. */
+void machine_devices_map_mmio(
+    struct machine *m, uint64_t address, uint64_t len, struct device *dev);
+
 /*
  * Describes the devices to the guest: ACPI tables, or an MP table and words
  * on the command line. *ret_rsdp is 0 without ACPI.

@@ -8,11 +8,16 @@
 
 #define QUEUE_SIZE 256u
 
+static bool rate_is_set(const struct rate_config *limits)
+{
+    return limits->bytes.size != 0 || limits->ops.size != 0;
+}
+
 int machine_drive_new(const struct config_drive *config, struct uring *uring,
     const struct virtio_host *host, struct machine_drive **ret_drive,
     struct err *err)
 {
-    struct machine_drive *drive = calloc(1, sizeof(*drive));
+    struct machine_drive *drive;
     struct blk_file_config file = {.path = config->path,
         .fd = -1,
         .uring = config->engine == CONFIG_IO_SYNC ? NULL : uring,
@@ -24,6 +29,12 @@ int machine_drive_new(const struct config_drive *config, struct uring *uring,
     const char *warning = NULL;
     int rc;
 
+    if (config->overlay != CONFIG_OVERLAY_NONE || config->queues > 1 ||
+        rate_is_set(&config->limits))
+        return err_set(err, ENOTSUP,
+            "%s: overlays, queues and rate limits are not supported yet",
+            config->path);
+    drive = calloc(1, sizeof(*drive));
     if (drive == NULL)
         return err_sys(err, ENOMEM, "%s", config->path);
     rc = blk_file_open(&drive->file, &file, &warning, err);

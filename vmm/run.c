@@ -340,8 +340,8 @@ static int find_artifacts(struct run *run, struct err *err)
 {
     struct run_options *o = &run->options;
     bool has_root = o->no_root;
-    struct config_drive drive = {
-        .id = (char[]){"rootfs"}, .is_root = true, .is_read_only = true};
+    struct config_drive drive = config_drive_default();
+    char id[] = "rootfs";
     int rc;
 
     if (o->config.kernel == NULL) {
@@ -356,6 +356,9 @@ static int find_artifacts(struct run *run, struct err *err)
     rc = artifacts_find(ARTIFACT_ROOTFS, &drive.path, err);
     if (rc < 0)
         return rc;
+    drive.id = id;
+    drive.is_root = true;
+    drive.is_read_only = true;
     rc = config_add_drive(&o->config, &drive, err);
     free(drive.path);
     return rc;

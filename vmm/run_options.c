@@ -9,6 +9,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
+#include "vmm/config_text.h"
 
 #define TIMEOUT_MIN_S 0.001
 #define TIMEOUT_MAX_S 31536000.0
@@ -128,15 +129,15 @@ static int add_drive(
     bool read_only = len > cut && strcmp(text + len - cut, suffix) == 0;
     char id[16];
     char *path = strndup(text, read_only ? len - cut : len);
-    struct config_drive drive = {.id = id,
-        .path = path,
-        .is_root = is_root,
-        .is_read_only = read_only,
-        .is_writeback = true};
+    struct config_drive drive = config_drive_default();
     int rc;
 
     if (path == NULL)
         return err_sys(err, ENOMEM, "command line");
+    drive.id = id;
+    drive.path = path;
+    drive.is_root = is_root;
+    drive.is_read_only = read_only;
     if (is_root)
         (void)snprintf(id, sizeof(id), "rootfs");
     else

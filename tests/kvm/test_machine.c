@@ -186,8 +186,9 @@ static void test_bad_initrd_leaves_nothing(void **state)
 
 static void test_bad_drive_leaves_nothing(void **state)
 {
-    struct config_drive drive = {
-        .id = (char[]){"data"}, .path = (char[]){"/nonexistent/disk"}};
+    struct config_drive drive = {.id = (char[]){"data"},
+        .path = (char[]){"/nonexistent/disk"},
+        .queues = 1};
     unsigned int fds = bare_count_fds();
     struct bare *b;
     struct err err;
@@ -254,7 +255,8 @@ static void test_each_descriptor_that_fails_leaves_nothing(void **state)
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", image);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &saved), 0);
     for (rlim_t more = 0; more < LIMITS; more++) {
-        struct config_drive drive = {.id = (char[]){"data"}, .path = path};
+        struct config_drive drive = {
+            .id = (char[]){"data"}, .path = path, .queues = 1};
         struct err err = {.text = ""};
         struct rlimit limit = saved;
         struct bare *b;

@@ -16,6 +16,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 #include "vmm/config.h"
+#include "vmm/config_text.h"
 
 static const char full[] =
     "{\"boot-source\": {\"kernel_image_path\": \"/k/vmlinux\","
@@ -23,22 +24,43 @@ static const char full[] =
     " \"initrd_path\": \"/k/initrd\"},"
     " \"drives\": ["
     "{\"drive_id\": \"rootfs\", \"path_on_host\": \"/d/\\u00e9.ext4\","
-    " \"is_root_device\": true, \"is_read_only\": true, \"partuuid\": null,"
+    " \"is_root_device\": true, \"is_read_only\": true,"
+    " \"partuuid\": \"0eaa91a0-01\","
     " \"cache_type\": \"Writeback\", \"io_engine\": \"Async\","
-    " \"rate_limiter\": {}, \"socket\": null},"
+    " \"rate_limiter\": {\"bandwidth\": {\"size\": 1000, \"refill_time\": 100,"
+    " \"one_time_burst\": 7}, \"ops\": null}, \"socket\": null},"
     "{\"drive_id\": \"data_2\", \"path_on_host\": \"d.img\","
     " \"is_root_device\": false, \"cache_type\": \"Unsafe\","
-    " \"io_engine\": \"Sync\"}],"
+    " \"io_engine\": \"Sync\", \"rate_limiter\": {},"
+    " \"spore\": {\"overlay\": \"/o/data\", \"num_queues\": 3}}],"
     " \"machine-config\": {\"vcpu_count\": 4, \"mem_size_mib\": 257,"
     " \"smt\": false, \"cpu_template\": \"None\","
     " \"track_dirty_pages\": false, \"huge_pages\": \"None\"},"
     " \"vsock\": {\"guest_cid\": 42, \"vsock_id\": \"v\"},"
-    " \"network-interfaces\": [], \"pmem\": [], \"logger\": {},"
-    " \"metrics\": null, \"balloon\": null, \"entropy\": null,"
+    " \"network-interfaces\": ["
+    "{\"iface_id\": \"eth0\", \"host_dev_name\": \"tap0\","
+    " \"guest_mac\": \"02:00:5E:10:00:01\", \"mtu\": 9000,"
+    " \"rx_rate_limiter\": {\"ops\": {\"size\": 5, \"refill_time\": 6}},"
+    " \"tx_rate_limiter\": {\"bandwidth\": {\"size\": 8, \"refill_time\": 9}},"
+    " \"spore\": {\"address\": \"10.1.2.3/16\", \"gateway\": \"10.1.0.1\"}},"
+    "{\"iface_id\": \"user\", \"spore\": {\"backend\": \"user\","
+    " \"tcp\": [\"8080:80\", \"0.0.0.0/22\"], \"udp\": [\"53\"]}},"
+    "{\"iface_id\": \"s\", \"spore\": {\"backend\": \"stream\","
+    " \"path\": \"/run/s\"}},"
+    "{\"iface_id\": \"w\", \"spore\": {\"backend\": \"switch\","
+    " \"switch\": \"lab\"}},"
+    "{\"iface_id\": \"f\", \"spore\": {\"backend\": \"fd\", \"fd\": 7}}],"
+    " \"pmem\": [], \"logger\": {}, \"metrics\": null,"
+    " \"balloon\": {\"amount_mib\": 32, \"deflate_on_oom\": true,"
+    " \"stats_polling_interval_s\": 5, \"free_page_hinting\": true,"
+    " \"free_page_reporting\": false},"
+    " \"entropy\": {\"rate_limiter\": {\"bandwidth\": {\"size\": 64,"
+    " \"refill_time\": 10}}},"
     " \"mmds-config\": {}, \"cpu-config\": {}, \"serial\": {},"
     " \"memory-hotplug\": null,"
     " \"spore\": {\"agent\": false, \"exit_port\": true,"
-    " \"discovery\": \"cmdline\", \"mem_bytes\": 268439552}}";
+    " \"discovery\": \"cmdline\", \"mem_bytes\": 268439552,"
+    " \"virtio_console\": true}}";
 
 static int load(struct config *config, const char *json, struct err *err)
 {
@@ -51,6 +73,41 @@ static void expect_text_equal(const char *a, const char *b)
         assert_true(a == b);
     else
         assert_string_equal(a, b);
+}
+
+static void expect_equal_limits(
+    const struct rate_config *a, const struct rate_config *b)
+{
+    assert_int_equal(a->bytes.size, b->bytes.size);
+    assert_int_equal(a->bytes.refill_ms, b->bytes.refill_ms);
+    assert_int_equal(a->bytes.burst, b->bytes.burst);
+    assert_int_equal(a->ops.size, b->ops.size);
+    assert_int_equal(a->ops.refill_ms, b->ops.refill_ms);
+    assert_int_equal(a->ops.burst, b->ops.burst);
+}
+
+static void expect_equal_nets(
+    const struct config_net *a, const struct config_net *b)
+{
+    assert_string_equal(a->id, b->id);
+    assert_int_equal(a->backend, b->backend);
+    expect_text_equal(a->target, b->target);
+    assert_int_equal(a->fd, b->fd);
+    assert_int_equal(a->has_mac, b->has_mac);
+    assert_memory_equal(a->mac, b->mac, sizeof(a->mac));
+    assert_int_equal(a->mtu, b->mtu);
+    expect_equal_limits(&a->rx, &b->rx);
+    expect_equal_limits(&a->tx, &b->tx);
+    assert_int_equal(a->prefix, b->prefix);
+    assert_int_equal(a->address, b->address);
+    assert_int_equal(a->gateway, b->gateway);
+    assert_int_equal(a->forward_count, b->forward_count);
+    for (uint32_t i = 0; i < a->forward_count; i++) {
+        assert_int_equal(a->forwards[i].address, b->forwards[i].address);
+        assert_int_equal(a->forwards[i].host_port, b->forwards[i].host_port);
+        assert_int_equal(a->forwards[i].guest_port, b->forwards[i].guest_port);
+        assert_int_equal(a->forwards[i].is_udp, b->forwards[i].is_udp);
+    }
 }
 
 static void expect_equal(const struct config *a, const struct config *b)
@@ -75,7 +132,24 @@ static void expect_equal(const struct config *a, const struct config *b)
         assert_int_equal(x->is_read_only, y->is_read_only);
         assert_int_equal(x->is_writeback, y->is_writeback);
         assert_int_equal(x->engine, y->engine);
+        expect_text_equal(x->partuuid, y->partuuid);
+        assert_int_equal(x->overlay, y->overlay);
+        expect_text_equal(x->overlay_path, y->overlay_path);
+        assert_int_equal(x->queues, y->queues);
+        expect_equal_limits(&x->limits, &y->limits);
     }
+    assert_int_equal(a->net_count, b->net_count);
+    for (uint32_t i = 0; i < a->net_count; i++)
+        expect_equal_nets(&a->nets[i], &b->nets[i]);
+    assert_int_equal(a->has_entropy, b->has_entropy);
+    expect_equal_limits(&a->entropy, &b->entropy);
+    assert_int_equal(a->has_balloon, b->has_balloon);
+    assert_int_equal(a->balloon.target_mib, b->balloon.target_mib);
+    assert_int_equal(a->balloon.stats_interval_s, b->balloon.stats_interval_s);
+    assert_int_equal(a->balloon.deflate_on_oom, b->balloon.deflate_on_oom);
+    assert_int_equal(a->balloon.page_hinting, b->balloon.page_hinting);
+    assert_int_equal(a->balloon.page_reporting, b->balloon.page_reporting);
+    assert_int_equal(a->has_vconsole, b->has_vconsole);
 }
 
 static void expect_round_trip(const struct config *config)
@@ -110,12 +184,59 @@ static void test_defaults(void **state)
     assert_true(config.has_agent);
     assert_false(config.has_exit_port);
     assert_int_equal(config.guest_cid, 3);
+    assert_int_equal(config.net_count, 0);
+    assert_false(config.has_entropy);
+    assert_false(config.has_balloon);
+    assert_false(config.has_vconsole);
     assert_int_equal(config_check(&config, &err), 0);
     assert_int_equal(load(&config, "{}", &err), 0);
     assert_int_equal(config.mem_bytes, 128 * NUM_MIB);
     expect_round_trip(&config);
     config_fini(&config);
     config_fini(&config);
+}
+
+/* The interfaces of `full`. */
+static void expect_nets(const struct config *config)
+{
+    static const uint8_t mac[CONFIG_MAC_BYTES] = {
+        0x02, 0x00, 0x5e, 0x10, 0x00, 0x01};
+    const struct config_net *n = config->nets;
+
+    assert_int_equal(config->net_count, 5);
+    assert_string_equal(n[0].id, "eth0");
+    assert_int_equal(n[0].backend, CONFIG_NET_TAP);
+    assert_string_equal(n[0].target, "tap0");
+    assert_true(n[0].has_mac);
+    assert_memory_equal(n[0].mac, mac, sizeof(mac));
+    assert_int_equal(n[0].mtu, 9000);
+    assert_int_equal(n[0].rx.ops.size, 5);
+    assert_int_equal(n[0].rx.ops.refill_ms, 6);
+    assert_int_equal(n[0].rx.bytes.size, 0);
+    assert_int_equal(n[0].tx.bytes.size, 8);
+    assert_int_equal(n[0].address, 0x0a010203);
+    assert_int_equal(n[0].prefix, 16);
+    assert_int_equal(n[0].gateway, 0x0a010001);
+    assert_ptr_equal(config_addressed_net(config), &n[0]);
+    assert_int_equal(n[1].backend, CONFIG_NET_USER);
+    assert_false(n[1].has_mac);
+    assert_int_equal(n[1].mtu, 0);
+    assert_int_equal(n[1].forward_count, 3);
+    assert_int_equal(n[1].forwards[0].address, 0x7f000001);
+    assert_int_equal(n[1].forwards[0].host_port, 8080);
+    assert_int_equal(n[1].forwards[0].guest_port, 80);
+    assert_false(n[1].forwards[0].is_udp);
+    assert_int_equal(n[1].forwards[1].address, 0);
+    assert_int_equal(n[1].forwards[1].host_port, 22);
+    assert_int_equal(n[1].forwards[1].guest_port, 22);
+    assert_int_equal(n[1].forwards[2].guest_port, 53);
+    assert_true(n[1].forwards[2].is_udp);
+    assert_int_equal(n[2].backend, CONFIG_NET_STREAM);
+    assert_string_equal(n[2].target, "/run/s");
+    assert_int_equal(n[3].backend, CONFIG_NET_SWITCH);
+    assert_string_equal(n[3].target, "lab");
+    assert_int_equal(n[4].backend, CONFIG_NET_FD);
+    assert_int_equal(n[4].fd, 7);
 }
 
 static void test_reads_every_key(void **state)
@@ -149,6 +270,26 @@ static void test_reads_every_key(void **state)
     assert_false(config.has_agent);
     assert_true(config.has_exit_port);
     assert_int_equal(config.guest_cid, 42);
+    assert_string_equal(config.drives[0].partuuid, "0eaa91a0-01");
+    assert_int_equal(config.drives[0].limits.bytes.size, 1000);
+    assert_int_equal(config.drives[0].limits.bytes.refill_ms, 100);
+    assert_int_equal(config.drives[0].limits.bytes.burst, 7);
+    assert_int_equal(config.drives[0].limits.ops.size, 0);
+    assert_int_equal(config.drives[0].overlay, CONFIG_OVERLAY_NONE);
+    assert_int_equal(config.drives[0].queues, 1);
+    assert_int_equal(config.drives[1].overlay, CONFIG_OVERLAY_FILE);
+    assert_string_equal(config.drives[1].overlay_path, "/o/data");
+    assert_int_equal(config.drives[1].queues, 3);
+    expect_nets(&config);
+    assert_true(config.has_entropy);
+    assert_int_equal(config.entropy.bytes.size, 64);
+    assert_true(config.has_balloon);
+    assert_int_equal(config.balloon.target_mib, 32);
+    assert_int_equal(config.balloon.stats_interval_s, 5);
+    assert_true(config.balloon.deflate_on_oom);
+    assert_true(config.balloon.page_hinting);
+    assert_false(config.balloon.page_reporting);
+    assert_true(config.has_vconsole);
     expect_round_trip(&config);
     config_fini(&config);
 }
@@ -164,7 +305,9 @@ static void test_load_goes_over_what_is_there(void **state)
     assert_int_equal(
         load(&config,
             "{\"boot-source\": {\"boot_args\": \"\", \"initrd_path\": null},"
-            " \"drives\": null, \"machine-config\": {\"mem_size_mib\": 64}}",
+            " \"drives\": null, \"network-interfaces\": null,"
+            " \"balloon\": null, \"entropy\": null,"
+            " \"machine-config\": {\"mem_size_mib\": 64}}",
             &err),
         0);
     assert_string_equal(config.kernel, "/k/vmlinux");
@@ -173,6 +316,12 @@ static void test_load_goes_over_what_is_there(void **state)
     assert_int_equal(config.mem_bytes, 64 * NUM_MIB);
     assert_int_equal(config.vcpus, 4);
     assert_int_equal(config.drive_count, 2);
+    expect_nets(&config);
+    assert_true(config.has_balloon);
+    assert_int_equal(load(&config, "{\"entropy\": {}}", &err), 0);
+    assert_int_equal(config.entropy.bytes.size, 0);
+    assert_int_equal(load(&config, "{\"network-interfaces\": []}", &err), 0);
+    assert_int_equal(config.net_count, 0);
     assert_int_equal(
         load(&config,
             "{\"drives\": [{\"drive_id\": \"d\", \"path_on_host\": \"p\","
@@ -264,7 +413,9 @@ static void test_bounds_strings(void **state)
     memset(id, 'i', sizeof(id));
     id[CONFIG_ID_MAX] = '\0';
     text[4095] = '\0';
-    drive = (struct config_drive){.id = id, .path = text};
+    drive = config_drive_default();
+    drive.id = id;
+    drive.path = text;
     assert_int_equal(config_add_drive(&config, &drive, &err), 0);
     assert_int_equal(config_check(&config, &err), 0);
     expect_round_trip(&config);
@@ -281,7 +432,7 @@ static void test_add_drive_is_bounded(void **state)
     char id[] = "a";
     char path[] = "/p";
     const struct config_drive drive = {
-        .id = id, .path = path, .is_read_only = true};
+        .id = id, .path = path, .is_read_only = true, .queues = 1};
     struct config config;
     struct err err;
 

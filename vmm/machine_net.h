@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A network interface of a machine: a virtio network device, its limits, and
+ * what it is connected to.
+ *
+ * Thread rule: made before and freed after the vCPUs run.
+ */
+#ifndef VMM_MACHINE_NET_H
+#define VMM_MACHINE_NET_H
+
+#include "virtio/net.h"
+#include "virtio/net_limit.h"
+#include "virtio/net_stream.h"
+#include "virtio/net_tap.h"
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+#include "vmm/config.h"
+
+struct machine_net {
+    const struct config_net *config; /* borrowed */
+    char id[CONFIG_ID_MAX + 8];      /* of the device */
+    struct net net;
+    struct net_limit rx;
+    struct net_limit tx;
+    struct net_backend *backend; /* of one of these, or NULL */
+    struct net_tap tap;
+    struct net_stream stream;
+};
+
+/*
+ * Connects the interface that `config` describes and makes its device;
+ * `config` outlives it. An inherited descriptor belongs to it afterwards, and
+ * stays the caller's on failure.
+ */
+CC_MUST_CHECK int machine_net_new(const struct config_net *config,
+    const struct virtio_host *host, struct machine_net **ret_net,
+    struct err *err);
+
+/* NULL is fine. */
+void machine_net_free(struct machine_net *net);
+
+#endif

@@ -17,7 +17,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
-#include "vmm/config.h"
+#include "vmm/config_text.h"
 #include "vmm/core/loop.h"
 #include "vmm/netswitch.h"
 #include "vmm/netswitch_place.h"

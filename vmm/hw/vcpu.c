@@ -260,20 +260,6 @@ int vcpu_start(struct vcpu *vcpu, struct err *err)
     return 0;
 }
 
-int vcpu_complete_exit(struct vcpu *vcpu, struct err *err)
-{
-    int rc;
-
-    assert(!vcpu->has_thread);
-    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
-    rc = ioctl(vcpu->fd, KVM_RUN, 0L);
-    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
-    if (rc == 0 || errno != EINTR)
-        return err_sys(err, rc == 0 ? EIO : errno,
-            "vCPU %u does not complete its last exit", vcpu->id);
-    return 0;
-}
-
 void vcpu_request(struct vcpu *vcpu, enum vcpu_request request)
 {
     (void)pthread_mutex_lock(&vcpu->lock);

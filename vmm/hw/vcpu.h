@@ -99,13 +99,6 @@ enum vcpu_step {
 };
 enum vcpu_step vcpu_step(struct vcpu *vcpu, struct vcpu_stop *ret_stop);
 
-/*
- * After vcpu_step: has KVM finish the instruction that the last exit was
- * about, so that the registers are those behind it. Runs no further guest
- * instruction.
- */
-CC_MUST_CHECK int vcpu_complete_exit(struct vcpu *vcpu, struct err *err);
-
 /* Starts the thread, which runs the guest at once. */
 CC_MUST_CHECK int vcpu_start(struct vcpu *vcpu, struct err *err);
 

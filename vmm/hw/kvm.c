@@ -73,7 +73,8 @@ static int open_error(struct err *err, int code)
 
 int kvm_open(struct kvm *kvm, struct err *err)
 {
-    const unsigned long wanted = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+    const unsigned long wanted =
+        KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
     int rc;
 
     *kvm = (struct kvm){.fd = -1};
@@ -147,12 +148,12 @@ void kvm_vm_fini(struct kvm_vm *vm)
     fd_closep(&vm->fd);
 }
 
-int kvm_vm_add_memory(
-    struct kvm_vm *vm, const struct gmem *mem, struct err *err)
+static int set_memslots(
+    struct kvm_vm *vm, const struct gmem *mem, bool log_dirty, struct err *err)
 {
-    assert(!vm->has_irqchip);
     for (unsigned int i = 0; i < mem->region_count; i++) {
         struct kvm_userspace_memory_region region = {.slot = i,
+            .flags = log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
             .guest_phys_addr = mem->regions[i].start.v,
             .memory_size = mem->regions[i].size,
             .userspace_addr = gmem_region_host(mem, i)};
@@ -162,8 +163,28 @@ int kvm_vm_add_memory(
                 "KVM does not take %llu MiB of guest memory",
                 (unsigned long long)(region.memory_size / NUM_MIB));
     }
+    vm->log_dirty = log_dirty;
+    return 0;
+}
+
+int kvm_vm_add_memory(
+    struct kvm_vm *vm, const struct gmem *mem, struct err *err)
+{
+    int rc;
+
+    assert(!vm->has_irqchip);
+    rc = set_memslots(vm, mem, vm->log_dirty, err);
+    if (rc < 0)
+        return rc;
     vm->has_memory = true;
     return 0;
+}
+
+int kvm_vm_log_memory(
+    struct kvm_vm *vm, const struct gmem *mem, bool log_dirty, struct err *err)
+{
+    assert(vm->has_memory);
+    return set_memslots(vm, mem, log_dirty, err);
 }
 
 int kvm_vm_add_irqchip(struct kvm_vm *vm, struct err *err)

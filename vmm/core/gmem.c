@@ -180,6 +180,12 @@ bool gmem_page_is_zero(const struct gmem *mem, uint64_t page)
     return p[0] == 0 && memcmp(p, p + 1, NUM_PAGE_SIZE - 1) == 0;
 }
 
+bool gmem_page_equals(const struct gmem *mem, uint64_t page, const void *bytes)
+{
+    assert(pages_exist(mem, page, 1));
+    return memcmp(page_at(mem, page), bytes, NUM_PAGE_SIZE) == 0;
+}
+
 struct iovec gmem_pages_iovec(
     const struct gmem *mem, uint64_t page, uint64_t count)
 {

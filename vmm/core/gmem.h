@@ -194,6 +194,7 @@ CC_MUST_CHECK bool gmem_next_data(const struct gmem *mem, uint64_t from,
     uint64_t *ret_first, uint64_t *ret_count);
 
 bool gmem_page_is_zero(const struct gmem *mem, uint64_t page);
+bool gmem_page_equals(const struct gmem *mem, uint64_t page, const void *bytes);
 
 /* The pages as iovecs of system calls may have them; as gslice_iovec. */
 struct iovec gmem_pages_iovec(

@@ -73,7 +73,8 @@ static int open_error(struct err *err, int code)
 
 int kvm_open(struct kvm *kvm, struct err *err)
 {
-    const unsigned long wanted = KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS;
+    const unsigned long wanted =
+        KVM_SYNC_X86_REGS | KVM_SYNC_X86_SREGS | KVM_SYNC_X86_EVENTS;
     int rc;
 
     *kvm = (struct kvm){.fd = -1};
@@ -147,24 +148,63 @@ void kvm_vm_fini(struct kvm_vm *vm)
     fd_closep(&vm->fd);
 }
 
+/* RAM has the first memslots, one for each region. */
+static int set_memslot(struct kvm_vm *vm, const struct gmem *mem,
+    unsigned int i, uint64_t size, struct err *err)
+{
+    struct kvm_userspace_memory_region region = {.slot = i,
+        .flags = vm->log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0,
+        .guest_phys_addr = mem->regions[i].start.v,
+        .memory_size = size,
+        .userspace_addr = gmem_region_host(mem, i)};
+
+    if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+        return err_sys(err, errno, "KVM does not take %llu MiB of guest memory",
+            (unsigned long long)(mem->regions[i].size / NUM_MIB));
+    return 0;
+}
+
+static int set_memslots(
+    struct kvm_vm *vm, const struct gmem *mem, struct err *err)
+{
+    int rc = 0;
+
+    for (unsigned int i = 0; i < mem->region_count && rc == 0; i++)
+        rc = set_memslot(vm, mem, i, mem->regions[i].size, err);
+    return rc;
+}
+
 int kvm_vm_add_memory(
     struct kvm_vm *vm, const struct gmem *mem, struct err *err)
 {
-    assert(!vm->has_irqchip);
-    for (unsigned int i = 0; i < mem->region_count; i++) {
-        struct kvm_userspace_memory_region region = {.slot = vm->slot_count,
-            .guest_phys_addr = mem->regions[i].start.v,
-            .memory_size = mem->regions[i].size,
-            .userspace_addr = gmem_region_host(mem, i)};
+    int rc;
 
-        if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
-            return err_sys(err, errno,
-                "KVM does not take %llu MiB of guest memory",
-                (unsigned long long)(region.memory_size / NUM_MIB));
-        vm->slot_count++;
-    }
+    assert(!vm->has_irqchip && vm->slot_count == 0);
+    rc = set_memslots(vm, mem, err);
+    if (rc < 0)
+        return rc;
+    vm->slot_count = mem->region_count;
     vm->has_memory = true;
     return 0;
+}
+
+int kvm_vm_log_memory(
+    struct kvm_vm *vm, const struct gmem *mem, bool log_dirty, struct err *err)
+{
+    assert(vm->has_memory);
+    vm->log_dirty = log_dirty;
+    return set_memslots(vm, mem, err);
+}
+
+int kvm_vm_renew_memory(
+    struct kvm_vm *vm, const struct gmem *mem, struct err *err)
+{
+    int rc = 0;
+
+    assert(vm->has_memory);
+    for (unsigned int i = 0; i < mem->region_count && rc == 0; i++)
+        rc = set_memslot(vm, mem, i, 0, err);
+    return rc == 0 ? set_memslots(vm, mem, err) : rc;
 }
 
 /* AMD APM vol. 3 Fn8000_0008 EAX[7:0], which Intel processors have too. */

@@ -27,6 +27,8 @@
 #include "vmm/hw/cpuid.h"
 #include "vmm/hw/kvm.h"
 
+struct dirty;
+
 /* Why a vCPU can run no further. */
 enum vcpu_stop_kind {
     VCPU_STOP_TRIPLE_FAULT, /* KVM_EXIT_SHUTDOWN */
@@ -53,6 +55,7 @@ struct vcpu {
     const struct kvm *kvm; /* borrowed, as are the buses */
     struct bus *pio;
     struct bus *mmio;
+    struct dirty *dirty; /* borrowed; NULL: no ring can be full */
     void (*on_stop)(void *opaque, const struct vcpu_stop *stop);
     void *opaque;
     uint64_t exits; /* the vCPU's thread writes, others may read; relaxed */
@@ -70,6 +73,7 @@ struct vcpu_config {
     uint32_t vcpus; /* in the machine */
     struct bus *pio;
     struct bus *mmio;
+    struct dirty *dirty; /* initialised before; may be NULL */
     void (*on_stop)(void *opaque, const struct vcpu_stop *stop);
     void *opaque;
 };
@@ -111,6 +115,15 @@ void vcpu_request(struct vcpu *vcpu, enum vcpu_request request);
  * ended vCPU satisfies every request.
  */
 void vcpu_wait(struct vcpu *vcpu);
+
+/*
+ * Completes the last exit without entering the guest, on the vCPU's own
+ * thread outside of KVM_RUN (or on one that has none yet): the registers are
+ * then as the guest sees them, as in a pause. An access of several parts is
+ * carried out to its end. One KVM_RUN of 8 us where measured. 0, or -errno of
+ * KVM_RUN; -EPROTO if the guest can run no further.
+ */
+CC_MUST_CHECK int vcpu_settle(struct vcpu *vcpu);
 
 /* RIP while not running, 0 if KVM does not say. */
 uint64_t vcpu_get_rip(const struct vcpu *vcpu);

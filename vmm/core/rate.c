@@ -133,6 +133,29 @@ uint64_t rate_take(
     return wait_ns;
 }
 
+uint64_t rate_wait(struct rate *r, uint64_t now_ns)
+{
+    struct bucket b = bytes_of(r);
+    struct bucket o = ops_of(r);
+
+    return num_max(wait_for(&b, now_ns, 1), wait_for(&o, now_ns, 1));
+}
+
+void rate_charge(struct rate *r, uint64_t bytes, uint64_t ops)
+{
+    struct bucket b = bytes_of(r);
+    struct bucket o = ops_of(r);
+
+    take(&b, bytes);
+    take(&o, ops);
+}
+
+bool rate_is_limited(const struct rate *r)
+{
+    return (r->config.bytes.size != 0 && r->config.bytes.refill_ms != 0) ||
+           (r->config.ops.size != 0 && r->config.ops.refill_ms != 0);
+}
+
 static int check_bucket(
     const struct rate_bucket_config *config, const char *name, struct err *err)
 {
@@ -168,6 +191,26 @@ void rate_init(struct rate *r, const struct rate_config *config,
         .ops_ns = now_ns};
     *state = (struct rate_state){
         .bytes = full(&config->bytes), .ops = full(&config->ops)};
+}
+
+int rate_update(struct rate *r, const struct rate_change *change,
+    uint64_t now_ns, struct err *err)
+{
+    int rc = rate_check(&change->limits, err);
+
+    if (rc < 0)
+        return rc;
+    if (change->has_bytes) {
+        r->config.bytes = change->limits.bytes;
+        r->state->bytes = full(&r->config.bytes);
+        r->bytes_ns = now_ns;
+    }
+    if (change->has_ops) {
+        r->config.ops = change->limits.ops;
+        r->state->ops = full(&r->config.ops);
+        r->ops_ns = now_ns;
+    }
+    return 0;
 }
 
 static void cut(const struct bucket *b)

@@ -15,6 +15,7 @@
 #ifndef VMM_CORE_RATE_H
 #define VMM_CORE_RATE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/base/cc.h"
@@ -85,5 +86,28 @@ void rate_resume(struct rate *r, uint64_t now_ns);
  */
 CC_MUST_CHECK uint64_t rate_take(
     struct rate *r, uint64_t now_ns, uint64_t bytes, uint64_t ops);
+
+/*
+ * For those who learn what something costs only when it is done: rate_wait
+ * says how long nothing may be begun (0: it may now), and rate_charge takes
+ * what it was, on credit where there is less. Between a 0 of the one and the
+ * other nothing else is taken.
+ */
+CC_MUST_CHECK uint64_t rate_wait(struct rate *r, uint64_t now_ns);
+void rate_charge(struct rate *r, uint64_t bytes, uint64_t ops);
+
+/* New limits for some buckets, full; the others keep limits and tokens. */
+struct rate_change {
+    bool has_bytes;
+    bool has_ops;
+    struct rate_config limits;
+};
+
+/* -EINVAL, with nothing changed, for limits that rate_check refuses. */
+CC_MUST_CHECK int rate_update(struct rate *r, const struct rate_change *change,
+    uint64_t now_ns, struct err *err);
+
+/* False if it lets everything through and counts nothing. */
+bool rate_is_limited(const struct rate *r);
 
 #endif

@@ -235,7 +235,8 @@ static void set_up(struct rig *g)
     struct blk_config config = {.id = "vda",
         .serial = "bench",
         .backend = &g->file.backend,
-        .queue_size = QUEUE};
+        .queue_size = QUEUE,
+        .queue_count = 1};
     struct virtio_host host = {
         .mem = &g->mem, .loop = &g->loop, .irq = {.fd = fd_eventfd()}};
     const char *warning;

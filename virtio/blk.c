@@ -6,9 +6,8 @@
 #include <string.h>
 
 #include "virtio/iov.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/num.h"
-
-#define REQUEST_QUEUE 0u
 
 /*
  * A request. `data` is what lies between header and status: readable for a
@@ -20,6 +19,7 @@ struct blk_request {
     struct blk *blk;
     struct iov_cursor data;
     uint64_t data_len;
+    uint8_t queue;
     bool fetches; /* `data` is writable */
 };
 
@@ -44,7 +44,7 @@ static void answer(struct blk_request *req, uint8_t status, uint64_t filled)
     (void)ok;
     if (status != BLK_S_OK)
         blk->virtio.stats.errors++;
-    virtio_push(&blk->virtio, REQUEST_QUEUE, &req->chain,
+    virtio_push(&blk->virtio, req->queue, &req->chain,
         (uint32_t)(filled == data ? data + sizeof(status) : filled));
 }
 
@@ -227,7 +227,8 @@ static void dispatch(struct blk_request *req, const struct blk_header *header)
  * Takes a chain apart: header, data, and the status in the last writable
  * byte. False if it has not even those.
  */
-static bool start_request(struct blk *blk, struct queue_chain *chain)
+static bool start_request(
+    struct blk *blk, unsigned int queue, struct queue_chain *chain)
 {
     struct blk_request *req = container_of(chain, struct blk_request, chain);
     struct iov_cursor in = iov_readable(chain);
@@ -236,6 +237,7 @@ static bool start_request(struct blk *blk, struct queue_chain *chain)
     if (chain->writable_bytes == 0 || !iov_read(&in, &header, sizeof(header)))
         return false;
     req->blk = blk;
+    req->queue = (uint8_t)queue;
     /* An IN of nothing but a status fetches no bytes, which is legal. */
     req->fetches = in.left == 0 && le32_get(header.type) != BLK_T_OUT;
     req->data = req->fetches ? iov_writable(chain) : in;
@@ -247,19 +249,59 @@ static bool start_request(struct blk *blk, struct queue_chain *chain)
 /* The I/O thread has others to serve: so much, and then they have a turn. */
 #define BATCH_BYTES (UINT64_C(64) << 20)
 
+/* Header and status are not data. */
+#define FRAME_BYTES (sizeof(struct blk_header) + 1u)
+
+/* Nanoseconds that a request has to wait for the limit; 0: it is charged. */
+static uint64_t charge(
+    struct blk *blk, const struct queue_chain *chain, uint64_t now_ns)
+{
+    uint64_t bytes = (uint64_t)chain->readable_bytes + chain->writable_bytes;
+
+    if (blk->virtio.host.loop == NULL || !rate_is_limited(&blk->rate))
+        return 0;
+    bytes = bytes > FRAME_BYTES ? bytes - FRAME_BYTES : 0;
+    return rate_take(&blk->rate, now_ns, bytes, 1);
+}
+
+/* The queue stands still, with kicks off, until the timer fires. */
+static void throttle(struct blk *blk, unsigned int queue, uint64_t until_ns)
+{
+    bool first = blk->waiting == 0;
+
+    blk->waiting |= UINT32_C(1) << queue;
+    blk->throttled++;
+    if (first || until_ns < blk->timer.deadline_ns)
+        loop_timer_arm(blk->virtio.host.loop, &blk->timer, until_ns);
+}
+
+/* Completions in one queue may have let requests of another one go on. */
+static void notify_all(struct blk *blk)
+{
+    for (unsigned int i = 0; i < blk->ops.queue_count; i++)
+        virtio_notify(&blk->virtio, i);
+}
+
 static void blk_kick(struct virtio_device *v, unsigned int queue)
 {
     struct blk *blk = from_virtio(v);
+    uint64_t now_ns = rate_is_limited(&blk->rate) ? clock_now_ns() : 0;
     unsigned int count = 0;
+    uint64_t wait_ns = 0;
     uint64_t bytes = 0;
     struct queue_chain *chain = NULL;
     bool more = false;
 
-    assert(queue == REQUEST_QUEUE);
+    blk->waiting &= ~(UINT32_C(1) << queue);
     virtio_begin_batch(v, queue);
     while (!more && (chain = virtio_pop(v, queue)) != NULL) {
+        wait_ns = charge(blk, chain, now_ns);
+        if (wait_ns != 0) {
+            virtio_unpop(v, queue, chain);
+            break;
+        }
         bytes += (uint64_t)chain->readable_bytes + chain->writable_bytes;
-        if (!start_request(blk, chain)) {
+        if (!start_request(blk, queue, chain)) {
             virtio_unpop(v, queue, chain);
             virtio_fail(v, "block request without header or status");
             break;
@@ -267,15 +309,37 @@ static void blk_kick(struct virtio_device *v, unsigned int queue)
         more = ++count == blk->queue_size || bytes >= BATCH_BYTES;
     }
     blk->backend->ops->commit(blk->backend);
-    virtio_notify(v, queue);
-    virtio_end_batch(v, queue, more);
+    notify_all(blk);
+    if (wait_ns != 0)
+        throttle(blk, queue, now_ns + wait_ns);
+    else
+        virtio_end_batch(v, queue, more);
+}
+
+/* Queues that stand still have their turn, each from another one on. */
+static void serve_waiting(struct blk *blk)
+{
+    uint32_t waiting = blk->waiting;
+    unsigned int n = blk->ops.queue_count;
+    unsigned int first = (unsigned int)(blk->throttled % n);
+
+    blk->waiting = 0;
+    for (unsigned int k = 0; k < n; k++) {
+        unsigned int i = (first + k) % n;
+
+        if ((waiting >> i & 1) != 0)
+            blk_kick(&blk->virtio, i);
+    }
+}
+
+static void on_timer(void *opaque)
+{
+    serve_waiting(opaque);
 }
 
 static void blk_batch_done(void *opaque)
 {
-    struct blk *blk = opaque;
-
-    virtio_notify(&blk->virtio, REQUEST_QUEUE);
+    notify_all(opaque);
 }
 
 static void blk_read_config(const struct virtio_device *v, uint64_t offset,
@@ -293,7 +357,7 @@ static void blk_read_config(const struct virtio_device *v, uint64_t offset,
         .physical_block_exp = (uint8_t)(__builtin_ctz(b->physical_size) -
                                         __builtin_ctz(b->block_size)),
         .min_io_size = le16_put(1),
-        .num_queues = le16_put(1),
+        .num_queues = le16_put((uint16_t)blk->ops.queue_count),
         .max_discard_sectors = le32_put(BLK_RANGE_SECTORS),
         .max_discard_seg = le32_put(BLK_RANGES_MAX),
         .discard_sector_alignment = le32_put(b->physical_size / BLK_SECTOR),
@@ -317,12 +381,16 @@ static void blk_reset(struct virtio_device *v)
     struct blk *blk = from_virtio(v);
 
     blk->state.capacity = blk->backend->capacity;
+    /* The driver that is gone has spent what it has spent. */
+    blk->waiting = 0;
 }
 
 static int blk_post_load(struct virtio_device *v, struct err *err)
 {
-    const struct blk *blk = from_virtio(v);
+    struct blk *blk = from_virtio(v);
 
+    rate_resume(&blk->rate, clock_now_ns());
+    blk->waiting = 0;
     if (blk->state.capacity == blk->backend->capacity)
         return 0;
     return err_set(err, EINVAL,
@@ -346,6 +414,7 @@ static const struct virtio_ops blk_ops = {
 static const struct state_field blk_fields[] = {
     VIRTIO_STATE_FIELDS(struct blk_state, virtio),
     STATE_SCALAR(struct blk_state, capacity, 1),
+    RATE_STATE_FIELDS(struct blk_state, rate),
 };
 
 static const struct state_desc blk_desc =
@@ -356,41 +425,115 @@ static const struct device_ops blk_device_ops = {
     VIRTIO_DEVICE_OPS,
 };
 
-int blk_init(struct blk *blk, const struct blk_config *config,
-    const struct virtio_host *host, struct err *err)
+static void attach(struct blk *blk, struct blk_backend *b)
 {
-    struct blk_backend *b = config->backend;
-    struct virtio_config virtio = {.ops = &blk_ops,
-        .device_ops = &blk_device_ops,
-        .id = config->id,
-        .state = &blk->state.virtio,
-        .features =
-            BLK_F_SIZE_MAX | BLK_F_SEG_MAX | BLK_F_BLK_SIZE | BLK_F_TOPOLOGY,
-        .queue_sizes = &config->queue_size};
-
-    assert(config->queue_size >= 4 && config->queue_size <= BLK_QUEUE_SIZE_MAX);
     assert(num_is_pow2(b->block_size) && num_is_pow2(b->physical_size));
     assert(b->physical_size >= b->block_size && b->block_size >= BLK_SECTOR);
-    *blk = (struct blk){.backend = b,
-        .queue_size = config->queue_size,
-        .unsafe = config->unsafe};
-    memcpy(blk->serial, config->serial, strnlen(config->serial, BLK_ID_BYTES));
-    if (!config->unsafe)
-        virtio.features |= BLK_F_FLUSH;
-    if (b->read_only)
-        virtio.features |= BLK_F_RO;
-    if (!b->read_only && b->can_discard)
-        virtio.features |= BLK_F_DISCARD;
-    if (!b->read_only && b->can_zero)
-        virtio.features |= BLK_F_WRITE_ZEROES;
+    blk->backend = b;
     blk->state.capacity = b->capacity;
     b->dev = &blk->virtio.base;
     b->batch_done = blk_batch_done;
     b->opaque = blk;
+}
+
+static uint64_t features_of(
+    const struct blk_config *config, const struct blk_backend *b)
+{
+    uint64_t features =
+        BLK_F_SIZE_MAX | BLK_F_SEG_MAX | BLK_F_BLK_SIZE | BLK_F_TOPOLOGY;
+
+    if (config->queue_count > 1)
+        features |= BLK_F_MQ;
+    if (!config->unsafe)
+        features |= BLK_F_FLUSH;
+    if (b->read_only)
+        features |= BLK_F_RO;
+    if (!b->read_only && b->can_discard)
+        features |= BLK_F_DISCARD;
+    if (!b->read_only && b->can_zero)
+        features |= BLK_F_WRITE_ZEROES;
+    return features;
+}
+
+int blk_init(struct blk *blk, const struct blk_config *config,
+    const struct virtio_host *host, struct err *err)
+{
+    uint16_t sizes[VIRTIO_QUEUES_MAX];
+    struct virtio_config virtio = {.ops = &blk->ops,
+        .device_ops = &blk_device_ops,
+        .id = config->id,
+        .state = &blk->state.virtio,
+        .features = features_of(config, config->backend),
+        .queue_sizes = sizes};
+    int rc = rate_check(&config->rate, err);
+
+    assert(config->queue_size >= 4 && config->queue_size <= BLK_QUEUE_SIZE_MAX);
+    assert(
+        config->queue_count >= 1 && config->queue_count <= VIRTIO_QUEUES_MAX);
+    *blk = (struct blk){.ops = blk_ops,
+        .queue_size = config->queue_size,
+        .unsafe = config->unsafe,
+        .timer = {.fire = on_timer, .opaque = blk, .dev = &blk->virtio.base}};
+    if (rc < 0)
+        return err_wrap(err, rc, "device %s", config->id);
+    blk->ops.queue_count = config->queue_count;
+    for (unsigned int i = 0; i < VIRTIO_QUEUES_MAX; i++)
+        sizes[i] = config->queue_size;
+    memcpy(blk->serial, config->serial, strnlen(config->serial, BLK_ID_BYTES));
+    attach(blk, config->backend);
+    rate_init(&blk->rate, &config->rate, &blk->state.rate, clock_now_ns());
     return virtio_init(&blk->virtio, &virtio, host, err);
 }
 
 void blk_fini(struct blk *blk)
 {
+    if (blk->virtio.host.loop != NULL)
+        loop_timer_disarm(blk->virtio.host.loop, &blk->timer);
     virtio_fini(&blk->virtio);
+}
+
+int blk_set_rate(
+    struct blk *blk, const struct rate_change *change, struct err *err)
+{
+    int rc = rate_update(&blk->rate, change, clock_now_ns(), err);
+
+    if (rc < 0)
+        return err_wrap(err, rc, "device %s", blk->virtio.base.id);
+    serve_waiting(blk);
+    return 0;
+}
+
+/* What the driver was told at its start and does not ask for again. */
+static int check_replacement(
+    const struct blk *blk, const struct blk_backend *b, struct err *err)
+{
+    const struct blk_backend *old = blk->backend;
+    const char *id = blk->virtio.base.id;
+
+    if (b->read_only != old->read_only)
+        return err_set(err, EINVAL,
+            "device %s: the disk it has is %s, so must be the new one", id,
+            old->read_only ? "read-only" : "writable");
+    if (b->block_size != old->block_size)
+        return err_set(err, EINVAL,
+            "device %s: blocks of %u bytes cannot take the place of blocks of "
+            "%u; use a disk with the same block size",
+            id, b->block_size, old->block_size);
+    return 0;
+}
+
+int blk_set_backend(struct blk *blk, struct blk_backend *backend,
+    struct blk_backend **ret_old, struct err *err)
+{
+    struct blk_backend *old = blk->backend;
+    int rc = check_replacement(blk, backend, err);
+
+    if (rc < 0)
+        return rc;
+    old->ops->drain(old);
+    notify_all(blk);
+    attach(blk, backend);
+    virtio_config_changed(&blk->virtio);
+    *ret_old = old;
+    return 0;
 }

@@ -3,14 +3,16 @@
  * The virtio block device (virtio 1.2, 5.2) and the contract of what stands
  * behind it.
  *
- * The device decodes and checks requests; a backend moves the bytes. One
- * request queue. Every write is on stable storage once a FLUSH behind it has
- * completed, or once it has itself completed when the driver did not accept
- * VIRTIO_BLK_F_FLUSH (5.2.6.2).
+ * The device decodes and checks requests; a backend moves the bytes. Up to
+ * VIRTIO_QUEUES_MAX request queues. Every write is on stable storage once a
+ * FLUSH behind it has completed, or once it has itself completed when the
+ * driver did not accept VIRTIO_BLK_F_FLUSH (5.2.6.2). A request beyond a rate
+ * limit stays in its queue until a timer of the loop comes back to it.
  *
  * Thread rule: as virtio/device.h has it; a backend is called with the
- * device's lock held. Guest-controlled: the requests, in whole. A backend
- * sees ranges that are checked against its capacity.
+ * device's lock held. What names the loop's thread below arms timers.
+ * Guest-controlled: the requests, in whole. A backend sees ranges that are
+ * checked against its capacity.
  */
 #ifndef VIRTIO_BLK_H
 #define VIRTIO_BLK_H
@@ -23,6 +25,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/base/le.h"
+#include "vmm/core/rate.h"
 #include "vmm/core/uring.h"
 
 #define BLK_SECTOR         512u
@@ -39,6 +42,7 @@
 #define BLK_F_BLK_SIZE     (UINT64_C(1) << 6)
 #define BLK_F_FLUSH        (UINT64_C(1) << 9)
 #define BLK_F_TOPOLOGY     (UINT64_C(1) << 10)
+#define BLK_F_MQ           (UINT64_C(1) << 12)
 #define BLK_F_DISCARD      (UINT64_C(1) << 13)
 #define BLK_F_WRITE_ZEROES (UINT64_C(1) << 14)
 
@@ -125,8 +129,9 @@ struct blk_io {
      */
     void (*done)(struct blk_io *io, int rc);
 
-    struct uring_op op; /* the backend's own, as is `left` */
+    struct uring_op op; /* the backend's own, as is the rest */
     uint64_t left;
+    struct blk_io *next;
 };
 
 struct blk_backend;
@@ -151,7 +156,7 @@ struct blk_backend {
     bool can_discard;
     bool can_zero;
 
-    /* The device's, set by blk_init before the first submit. */
+    /* The device's, set before the first submit. */
     struct device *dev;
     void (*batch_done)(void *opaque); /* after done()s outside of submit */
     void *opaque;
@@ -161,15 +166,25 @@ struct blk_backend {
 struct blk_state {
     struct virtio_state virtio;
     uint64_t capacity; /* sectors, as the guest was told */
+    struct rate_state rate;
 };
+_Static_assert(sizeof(struct blk_state) == sizeof(struct virtio_state) +
+                                               sizeof(uint64_t) +
+                                               sizeof(struct rate_state),
+    "no padding");
 
 struct blk {
     struct virtio_device virtio;
     struct blk_state state;
+    struct virtio_ops ops;       /* blk.c's, with the number of queues */
     struct blk_backend *backend; /* borrowed */
     char serial[BLK_ID_BYTES + 1];
     uint16_t queue_size;
     bool unsafe;
+    struct rate rate;
+    struct loop_timer timer;
+    uint32_t waiting;   /* bit per queue that stands still for the limit */
+    uint64_t throttled; /* times that one began to */
 };
 
 struct blk_config {
@@ -177,13 +192,38 @@ struct blk_config {
     const char *serial;          /* up to BLK_ID_BYTES bytes count */
     struct blk_backend *backend; /* borrowed */
     uint16_t queue_size;         /* a power of two, 4 to BLK_QUEUE_SIZE_MAX */
+    uint16_t queue_count;        /* 1 to VIRTIO_QUEUES_MAX */
     bool unsafe; /* no FLUSH is offered, and writes are not made durable */
+    struct rate_config rate; /* data bytes, and requests; all zero: no limit */
 };
 
+/*
+ * Makes a device in its power-on state. -EINVAL for limits that rate_check
+ * refuses. Without a loop in `host` nothing is limited: nothing could come
+ * back to a request later.
+ */
 CC_MUST_CHECK int blk_init(struct blk *blk, const struct blk_config *config,
     const struct virtio_host *host, struct err *err);
 
-/* As virtio_fini. The backend is the caller's to close afterwards. */
+/* As virtio_fini, on the loop's thread. The caller closes the backend. */
 void blk_fini(struct blk *blk);
+
+/*
+ * New limits, in force at once also for what waits; a bucket that `change`
+ * leaves out keeps its limit and its tokens. On the loop's thread, with the
+ * lock held. -EINVAL, and nothing changed, for limits that are refused.
+ */
+CC_MUST_CHECK int blk_set_rate(
+    struct blk *blk, const struct rate_change *change, struct err *err);
+
+/*
+ * Puts another disk behind the device: completes what is in flight on the one
+ * it has, hands that back in *ret_old for the caller to close, and tells the
+ * guest of the new capacity (5.2.5). With the lock held. -EINVAL, nothing
+ * changed, for a disk that the driver could not be told of: one that differs
+ * in being read-only or in its logical block size.
+ */
+CC_MUST_CHECK int blk_set_backend(struct blk *blk, struct blk_backend *backend,
+    struct blk_backend **ret_old, struct err *err);
 
 #endif

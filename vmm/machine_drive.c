@@ -25,6 +25,7 @@ int machine_drive_new(const struct config_drive *config, struct uring *uring,
     struct blk_config blk = {.id = config->id,
         .serial = config->id,
         .queue_size = QUEUE_SIZE,
+        .queue_count = 1,
         .unsafe = !config->is_writeback};
     const char *warning = NULL;
     int rc;

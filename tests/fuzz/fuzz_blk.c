@@ -98,7 +98,8 @@ static void set_up(struct rig *g, bool read_only)
     const struct blk_config config = {.id = "vda",
         .serial = "fuzz",
         .backend = &g->disk.backend,
-        .queue_size = SIZE};
+        .queue_size = SIZE,
+        .queue_count = 1};
     const struct virtio_host host = {.mem = &g->mem, .irq = {.fd = -1}};
 
     if (g->mem.host == NULL && gmem_init(&g->mem, RAM, NULL) < 0)

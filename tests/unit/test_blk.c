@@ -108,7 +108,8 @@ static void make_blk(struct fixture *f, struct blk *blk)
     const struct blk_config config = {.id = "vda",
         .serial = "serial-0123456789-too-long",
         .backend = &f->disk.backend,
-        .queue_size = SIZE};
+        .queue_size = SIZE,
+        .queue_count = 1};
     const struct virtio_host host = {.mem = &f->mem, .irq = {.fd = f->irq}};
 
     assert_int_equal(blk_init(blk, &config, &host, NULL), 0);

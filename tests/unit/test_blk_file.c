@@ -94,7 +94,8 @@ static void make_blk(struct fixture *f, struct loop *loop)
     const struct blk_config config = {.id = "vda",
         .serial = "",
         .backend = &f->file.backend,
-        .queue_size = SIZE};
+        .queue_size = SIZE,
+        .queue_count = 1};
     const struct virtio_host host = {
         .mem = &f->mem, .loop = loop, .irq = {.fd = f->irq}};
 

@@ -55,7 +55,7 @@ if(SPORE_ANALYZE)
 endif()
 
 if(SPORE_FUZZ)
-  target_compile_options(spore_flags INTERFACE -fsanitize=fuzzer-no-link)
+  target_compile_options(spore_flags INTERFACE ${SPORE_FUZZ_FLAGS})
 endif()
 
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)

@@ -403,22 +403,28 @@ static void balloon_drain(struct virtio_device *v)
         memset(b->state.done, 0, sizeof(b->state.done));
 }
 
-/* The target is the host's and stays. */
+static uint64_t ram_pages(const struct balloon *b)
+{
+    return b->virtio.host.mem->size >> BALLOON_PFN_SHIFT;
+}
+
+/*
+ * The target is the host's and stays, unless it came with a state that was
+ * refused and can be none.
+ */
 static void balloon_reset(struct virtio_device *v)
 {
     struct balloon *b = from_virtio(v);
 
+    if (b->state.target > ram_pages(b))
+        b->state.target = 0;
+    b->state.reserved = 0;
     memset(b->state.done, 0, sizeof(b->state.done));
     b->state.actual = 0;
     b->state.host_cmd = BALLOON_CMD_STOP;
     b->state.guest_cmd = BALLOON_CMD_STOP;
     b->state.ack_stop = 0;
     b->guest = (struct balloon_guest_stats){.updates = b->guest.updates};
-}
-
-static uint64_t ram_pages(const struct balloon *b)
-{
-    return b->virtio.host.mem->size >> BALLOON_PFN_SHIFT;
 }
 
 /* guest_cmd, actual and `done` may be anything a driver can make them. */
@@ -437,9 +443,6 @@ static int balloon_post_load(struct virtio_device *v, struct err *err)
     b->guest = (struct balloon_guest_stats){0};
     if (fault == NULL)
         return 0;
-    b->state.target = 0;
-    b->state.last_cmd = 0;
-    b->state.reserved = 0;
     return err_set(err, EINVAL, "device %s: %s", v->base.id, fault);
 }
 

@@ -134,6 +134,15 @@ static void rng_read_config(const struct virtio_device *v, uint64_t offset,
     virtio_config_copy(NULL, 0, offset, ret_data, len);
 }
 
+/*
+ * What was taken stays taken, or a driver could help itself; but after a load
+ * that was refused there may be more than there can be.
+ */
+static void rng_reset(struct virtio_device *v)
+{
+    rate_resume(&from_virtio(v)->rate, clock_now_ns());
+}
+
 static int rng_post_load(struct virtio_device *v, struct err *err)
 {
     (void)err;
@@ -147,6 +156,7 @@ static const struct virtio_ops rng_ops = {
     .request_size = sizeof(struct queue_chain),
     .kick = serve,
     .read_config = rng_read_config,
+    .reset = rng_reset,
     .post_load = rng_post_load,
 };
 

@@ -706,9 +706,14 @@ static void test_hostile_state(void **state)
     assert_int_equal(f->dev->ops->quiesce(f->dev, NULL), 0);
     good = *st;
     assert_int_equal(f->dev->ops->post_load(f->dev, NULL), 0);
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         *st = good;
-        if (i == 0)
+        if (i == 6) {
+            /* Refused before the balloon has a look at what is its own. */
+            st->virtio.status = UINT32_MAX;
+            st->target = PAGES + 1;
+            st->reserved = 1;
+        } else if (i == 0)
             st->target = PAGES + 1;
         else if (i == 1)
             st->ack_stop = 2;
@@ -724,6 +729,7 @@ static void test_hostile_state(void **state)
         assert_non_null(strstr(err.text, "balloon"));
         assert_int_equal(st->host_cmd, BALLOON_CMD_STOP);
         assert_int_equal(st->virtio.status, 0);
+        assert_true(st->target <= PAGES && st->reserved == 0);
     }
     /* Progress in chains that are not as long is none. */
     *st = good;

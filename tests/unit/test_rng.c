@@ -340,9 +340,16 @@ static void test_save_and_load(void **state)
     other.state.rate.bytes.budget = UINT64_MAX;
     assert_int_equal(dev->ops->post_load(dev, NULL), 0);
     assert_int_equal(other.state.rate.bytes.budget, 100);
-    /* A queue that lies nowhere. */
+    /* A queue that lies nowhere; and nothing else of that state stays. */
     other.state.virtio.queues[0].used = RAM;
+    other.state.rate.bytes.budget = UINT64_MAX;
+    other.state.rate.ops.debt = UINT64_MAX;
     assert_int_equal(dev->ops->post_load(dev, NULL), -EINVAL);
+    assert_int_equal(other.state.rate.bytes.budget, 100);
+    /* A driver that resets the device gets nothing for it. */
+    other.state.rate.bytes.budget = 5;
+    drive_write(dev, VIRTIO_MMIO_STATUS, 0);
+    assert_int_equal(other.state.rate.bytes.budget, 5);
     rng_fini(&other);
 }
 

@@ -18,13 +18,15 @@
 
 #include "snapshot/hash.h"
 #include "snapshot/page_index.h"
+#include "snapshot/page_index_builder.h"
 #include "snapshot/save.h"
 #include "snapshot/store.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 
-#define DEDUPE_BYTES_DEFAULT ((size_t)64 << 20) /* of table: 16 GiB of pages   \
-                                                 */
+#define DEDUPE_BYTES_DEFAULT                                                   \
+    ((size_t)64 << 20) /* of table: 16 GiB of pages                            \
+                        */
 #define DEDUPE_FILES_MAX 128u
 /*
  * Every run of shared pages is a mapping of its own at the restore; below
@@ -48,8 +50,11 @@ struct dedupe {
     size_t used;
     struct dedupe_file files[DEDUPE_FILES_MAX];
     uint32_t file_count;
-    uint32_t run_min; /* pages; shorter finds are not used */
-    uint8_t *buffer;  /* for the comparison */
+    uint32_t run_min;      /* pages; shorter finds are not used */
+    uint8_t *buffer;       /* for the comparison */
+    const void *next_data; /* what follows the last find, */
+    uint32_t next_file;    /* and where that would go on */
+    uint64_t next_page;
 };
 
 /*

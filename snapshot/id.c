@@ -6,7 +6,7 @@
 
 int snapshot_id_random(struct snapshot_id *ret_id, struct err *err)
 {
-    struct snapshot_id id;
+    struct snapshot_id id = {0};
 
     /* Up to 256 bytes come whole, and never before the pool is seeded. */
     do {
@@ -45,7 +45,7 @@ static int digit_value(char c)
 
 bool snapshot_id_from_text(const char *text, struct snapshot_id *ret_id)
 {
-    struct snapshot_id id;
+    struct snapshot_id id = {0};
 
     for (size_t i = 0; i < sizeof(id.b); i++) {
         int high = digit_value(text[2 * i]);

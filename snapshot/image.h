@@ -19,6 +19,7 @@
 #include "snapshot/dedupe.h"
 #include "snapshot/page_hashes.h"
 #include "snapshot/page_index.h"
+#include "snapshot/page_index_builder.h"
 #include "snapshot/save.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"

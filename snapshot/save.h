@@ -38,7 +38,8 @@ struct save {
     bool sync;
     bool has_name;
     char name[SNAPSHOT_NAME_MAX + 1];
-    int dir_fd; /* -1: not begun, or over */
+    int dir_fd;      /* -1: not begun, or over */
+    bool is_trusted; /* nothing unverified was linked in */
     struct state_record records[SAVE_FILES_MAX];
     size_t record_count;
     int image_fds[SAVE_FILES_MAX]; /* duplicates, for the fsync */
@@ -68,7 +69,10 @@ CC_MUST_CHECK int save_create_image(struct save *save,
 CC_MUST_CHECK int save_write(struct save *save, const char *name,
     const void *data, size_t size, struct err *err);
 
-/* index and hashes, as save_write. */
+/*
+ * index and hashes, as save_write. To be called when all image files are
+ * there and written: it records them as verified, unless a parent was not.
+ */
 CC_MUST_CHECK int save_write_memory(struct save *save,
     const struct page_index *index, const struct page_hashes *hashes,
     struct err *err);

@@ -7,8 +7,8 @@
  * small file against its record in `state`, and that each image file is there
  * with the size that the index says. The pages are for verify.h, the hashes
  * are read when asked for. Removing the snapshot does not disturb one that is
- * open. Everything that is read is hostile until checked. Thread rule: one
- * thread, but snap_open_image from any.
+ * open: its images are open too. Everything that is read is hostile until
+ * checked. Thread rule: constant once open, but for the sections taken.
  */
 #ifndef SNAPSHOT_SNAP_H
 #define SNAPSHOT_SNAP_H
@@ -34,9 +34,15 @@ struct snap {
     struct snapshot_id id;
     struct state_file state;
     struct page_index index;
+    int *image_fds; /* of the index's files, read-only */
 };
 
-/* 0, or -errno with a line that names the file and what is wrong with it. */
+/*
+ * 0, or -errno with a line that names the file and what is wrong with it:
+ * -ENOENT (no such snapshot, or a file is missing), -EBADMSG (damaged),
+ * -ENOTSUP (of the future), -EMFILE (more image files than this process may
+ * open).
+ */
 CC_MUST_CHECK int snap_open(const struct store *store,
     const struct snapshot_id *id, struct snap *ret_snap, struct err *err);
 void snap_close(struct snap *snap);
@@ -52,13 +58,6 @@ CC_MUST_CHECK int snap_read_manifest(
     const struct snap *snap, struct manifest *ret_manifest, struct err *err);
 CC_MUST_CHECK int snap_read_hashes(
     const struct snap *snap, struct page_hashes *ret_hashes, struct err *err);
-
-/*
- * Image file `file` of the index, read-only, its size checked. The caller
- * closes *ret_fd.
- */
-CC_MUST_CHECK int snap_open_image(
-    const struct snap *snap, uint32_t file, int *ret_fd, struct err *err);
 
 /*
  * The working set; -ENOENT if none was recorded. A bad one is logged and is

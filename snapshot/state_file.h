@@ -69,7 +69,7 @@ CC_MUST_CHECK int state_writer_add(struct state_writer *w, const char *name,
     uint32_t version, uint32_t flags, const void *data, size_t size,
     struct err *err);
 
-/* A required section "PREFIX.NAME" with what the table says of `state`. */
+/* A required section with what the table says of `state`, of its version. */
 CC_MUST_CHECK int state_writer_add_table(struct state_writer *w,
     const char *name, const struct state_desc *desc, const void *state,
     struct err *err);

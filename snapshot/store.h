@@ -92,26 +92,15 @@ CC_MUST_CHECK int store_open_dir(const struct store *store,
 void store_dir_name(
     const struct snapshot_id *id, bool tmp, char ret_name[STORE_DIR_NAME_SIZE]);
 
+/*
+ * Removes `.tmp-<id>` and what is in it, whose lock the caller holds through
+ * dir_fd. 0 or -errno: then it is a left-over once the lock is gone.
+ */
+int store_remove_tmp(
+    const struct store *store, const struct snapshot_id *id, int dir_fd);
+
 /* Gives `name` to `id`, which is about to appear; under the lock. -EEXIST. */
 CC_MUST_CHECK int store_set_name(const struct store *store, const char *name,
     const struct snapshot_id *id, struct err *err);
-
-/*
- * A regular file in a directory, opened without following links. -ENOENT,
- * -ELOOP, -EINVAL (not a regular file), or -errno; no text.
- */
-CC_MUST_CHECK int store_open_file(
-    int dir_fd, const char *name, uint64_t *ret_size, int *ret_fd);
-
-/*
- * All of such a file in fresh memory (from malloc, not NULL when empty), as
- * large as it was when opened. -EFBIG above `max`, -ENODATA if it shrank.
- */
-CC_MUST_CHECK int store_read_file(int dir_fd, const char *name, size_t max,
-    uint8_t **ret_data, size_t *ret_size, struct err *err);
-
-/* Replaces a hint whole: a temporary file, renamed; no fsync. */
-CC_MUST_CHECK int store_replace_file(int dir_fd, const char *name,
-    const void *data, size_t size, struct err *err);
 
 #endif

@@ -30,10 +30,11 @@ struct verify_progress {
 
 /*
  * 0; -EBADMSG names the first page that is not what it was, its file and its
- * offset there; or -errno. `progress` may be NULL.
+ * offset there; or -errno. `progress` may be NULL; image_fds are those of the
+ * index's files.
  */
-CC_MUST_CHECK int verify_pages(const struct snap *snap,
-    const struct page_index *index, const struct page_hashes *hashes,
+CC_MUST_CHECK int verify_pages(const struct page_index *index,
+    const int *image_fds, const struct page_hashes *hashes,
     const struct verify_progress *progress, struct err *err);
 
 /* One page against its hash or zero: for the lazy verification. */
@@ -50,7 +51,10 @@ CC_MUST_CHECK bool verify_is_trusted(const struct snap *snap);
 /* Writes the record for the image files as they are now. */
 CC_MUST_CHECK int verify_record(const struct snap *snap, struct err *err);
 
-/* The same in a directory of image files that is being saved. */
+/*
+ * The same in the directory of a snapshot that is being saved, all of whose
+ * image files `index` names.
+ */
 CC_MUST_CHECK int verify_record_in(
     int dir_fd, const struct page_index *index, struct err *err);
 

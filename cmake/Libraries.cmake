@@ -29,3 +29,11 @@ spore_library(dep_zstd libzstd)
 spore_library(dep_lz4 liblz4)
 spore_library(dep_lzma liblzma)
 spore_library(dep_xxhash libxxhash)
+
+# It comes without a pkg-config file.
+find_path(HTTP_PARSER_INCLUDE http_parser.h REQUIRED)
+find_library(HTTP_PARSER_LIBRARY NAMES libhttp_parser.a http_parser REQUIRED)
+add_library(dep_http_parser INTERFACE)
+target_include_directories(
+  dep_http_parser SYSTEM INTERFACE ${HTTP_PARSER_INCLUDE})
+target_link_libraries(dep_http_parser INTERFACE ${HTTP_PARSER_LIBRARY})

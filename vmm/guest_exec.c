@@ -14,6 +14,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
+#include "vmm/guest_exec_request.h"
 
 /* The request, or one STDIN frame and some control frames, at a time. */
 #define TX_ROOM (AGENT_FRAME_MAX + 4096)
@@ -439,54 +440,20 @@ static void on_out_drained(void *opaque)
     }
 }
 
-static uint16_t count_strings(const char *const *strings)
-{
-    uint16_t n = 0;
-
-    while (strings != NULL && strings[n] != NULL && n < UINT16_MAX)
-        n++;
-    return n;
-}
-
-static void put_strings(struct bytes_writer *w, const char *const *strings)
-{
-    for (size_t i = 0; strings != NULL && strings[i] != NULL; i++)
-        bytes_put(w, strings[i], strlen(strings[i]) + 1);
-}
-
 static int queue_request(struct guest_exec *exec,
     const struct guest_exec_config *config, struct err *err)
 {
-    uint16_t argc = count_strings(config->argv);
-    uint16_t envc = count_strings(config->env);
-    struct agent_exec request = {
-        .flags = agent_le32_put((config->tty ? AGENT_EXEC_TTY : 0) |
-                                (config->stdin_fd >= 0 ? AGENT_EXEC_STDIN : 0)),
-        .rows = agent_le16_put(config->rows),
-        .cols = agent_le16_put(config->cols),
-        .argc = agent_le16_put(argc),
-        .envc = agent_le16_put(envc),
-    };
     uint8_t *payload = malloc(AGENT_PAYLOAD_MAX);
-    struct bytes_writer w;
-    bool fits;
+    size_t len;
+    int rc;
 
     if (payload == NULL)
         return err_sys(err, ENOMEM, "command line");
-    bytes_writer_init(&w, payload, AGENT_PAYLOAD_MAX);
-    bytes_put(&w, &request, sizeof(request));
-    bytes_put_zero(&w, 2); /* user and directory: the agent's defaults */
-    put_strings(&w, config->argv);
-    put_strings(&w, config->env);
-    fits = !w.failed && (uint32_t)argc + envc <= AGENT_EXEC_STRINGS_MAX;
-    if (fits)
-        queue_frame(exec, AGENT_EXEC, payload, w.pos);
+    rc = guest_exec_request_build(config, payload, &len, err);
+    if (rc == 0)
+        queue_frame(exec, AGENT_EXEC, payload, len);
     free(payload);
-    if (!fits)
-        return err_set(err, E2BIG,
-            "command line and environment exceed %u bytes or %u words",
-            AGENT_PAYLOAD_MAX, AGENT_EXEC_STRINGS_MAX);
-    return 0;
+    return rc;
 }
 
 int guest_exec_start(struct guest_exec *exec, struct loop *loop, int socket_fd,

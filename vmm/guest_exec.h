@@ -36,6 +36,8 @@ struct guest_exec_result {
 struct guest_exec_config {
     const char *const *argv; /* borrowed until guest_exec_start returns */
     const char *const *env;  /* "NAME=value", NULL-terminated; may be NULL */
+    const char *cwd;         /* NULL: the user's home */
+    const char *user;        /* a name, or "UID" or "UID:GID"; NULL: root */
     bool tty;
     uint16_t rows; /* of the terminal; 0: unknown */
     uint16_t cols;
@@ -79,7 +81,8 @@ struct guest_exec {
 /*
  * Takes over `socket_fd`, sends the request and returns; the rest happens on
  * the loop. `on_done` is called exactly once unless guest_exec_fini comes
- * first. -E2BIG if arguments and environment exceed one frame.
+ * first. -E2BIG if arguments and environment exceed one frame, -EINVAL for a
+ * user that is neither a name nor numbers.
  */
 CC_MUST_CHECK int guest_exec_start(struct guest_exec *exec, struct loop *loop,
     int socket_fd, const struct guest_exec_config *config, struct err *err);

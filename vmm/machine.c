@@ -54,6 +54,11 @@ static void end_machine(struct machine *m, enum machine_end_kind kind,
     loop_post(m->host.loop, &m->end_call);
 }
 
+void machine_kill(struct machine *m)
+{
+    end_machine(m, MACHINE_KILLED, 0, "the machine was killed");
+}
+
 static void on_power_off(void *opaque)
 {
     end_machine(opaque, MACHINE_POWERED_OFF, 0, "the guest powered off");
@@ -293,20 +298,25 @@ int machine_start(struct machine *m, struct err *err)
     return 0;
 }
 
-void machine_pause(struct machine *m)
+/* A vCPU that was told to quit must not be told otherwise. */
+static void request_all(struct machine *m, enum vcpu_request request)
 {
-    for (uint32_t i = 0; i < m->vcpu_count; i++)
-        vcpu_request(&m->vcpus[i], VCPU_PAUSE);
+    (void)pthread_mutex_lock(&m->end_lock);
+    for (uint32_t i = 0; !m->has_ended && i < m->vcpu_count; i++)
+        vcpu_request(&m->vcpus[i], request);
+    (void)pthread_mutex_unlock(&m->end_lock);
     for (uint32_t i = 0; i < m->vcpu_count; i++)
         vcpu_wait(&m->vcpus[i]);
 }
 
+void machine_pause(struct machine *m)
+{
+    request_all(m, VCPU_PAUSE);
+}
+
 void machine_resume(struct machine *m)
 {
-    for (uint32_t i = 0; i < m->vcpu_count; i++)
-        vcpu_request(&m->vcpus[i], VCPU_RUN);
-    for (uint32_t i = 0; i < m->vcpu_count; i++)
-        vcpu_wait(&m->vcpus[i]);
+    request_all(m, VCPU_RUN);
 }
 
 void machine_power_button(struct machine *m)

@@ -54,6 +54,7 @@ enum machine_end_kind {
     MACHINE_PANICKED,    /* the guest's kernel said so through pvpanic */
     MACHINE_EXITED,      /* exit port: see status */
     MACHINE_FAULTED,     /* a vCPU can run no further: see text */
+    MACHINE_KILLED,      /* machine_kill */
 };
 
 struct machine_end {
@@ -129,9 +130,15 @@ void machine_fini(struct machine *m);
 
 CC_MUST_CHECK int machine_start(struct machine *m, struct err *err);
 
-/* Returns when no vCPU is in the guest, its I/O instructions completed. */
+/*
+ * Returns when no vCPU is in the guest, its I/O instructions completed. A
+ * machine that has ended stays so.
+ */
 void machine_pause(struct machine *m);
 void machine_resume(struct machine *m);
+
+/* Ends the machine at once, whatever the guest is doing. */
+void machine_kill(struct machine *m);
 
 /* Presses the power button: an orderly end, if the guest listens. */
 void machine_power_button(struct machine *m);

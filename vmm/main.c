@@ -10,6 +10,9 @@
 
 #include "vmm/base/cc.h"
 #include "vmm/doctor.h"
+#include "vmm/exec.h"
+#include "vmm/lifecycle.h"
+#include "vmm/ps.h"
 #include "vmm/run.h"
 #include "vmm/switch.h"
 
@@ -24,6 +27,12 @@ static const struct command {
     const char *text;
 } commands[] = {
     {"run", cmd_run, "boot Linux in a microVM and run a command in it"},
+    {"exec", cmd_exec, "run a command in a machine that runs"},
+    {"ps", cmd_ps, "list the machines that run"},
+    {"pause", cmd_pause, "hold a machine's processors"},
+    {"resume", cmd_resume, "let them run on"},
+    {"stop", cmd_stop, "end a machine in order"},
+    {"kill", cmd_kill, "end a machine at once"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
     {"switch", cmd_switch, "a network between VMs, without any privilege"},
     {"version", cmd_version, "print the version"},

@@ -1,32 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/run.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "guest/agent/proto.h"
 #include "vmm/artifacts.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
-#include "vmm/guest_exec.h"
-#include "vmm/machine.h"
+#include "vmm/control.h"
+#include "vmm/detach.h"
+#include "vmm/instance.h"
 #include "vmm/run_options.h"
+#include "vmm/session.h"
 #include "vmm/tty.h"
 
 #define STATUS_TIMEOUT 124
 #define STATUS_MONITOR 125
-
-/* The same signal so often ends the machine, whatever the command does. */
-#define SIGNALS_TO_KILL 3
 
 /* What an orderly power-off may take before the machine is just dropped. */
 #define POWER_OFF_NS (10 * CLOCK_NS_PER_S)
@@ -34,26 +29,15 @@
 struct run {
     struct run_options options;
     struct timings timings;
-    struct loop loop;
-    struct console console;
-    struct kvm kvm;
-    struct machine machine;
-    struct guest_exec exec;
-    struct tty tty;
+    struct instance inst;
+    struct session session;
+    struct control control;
+    struct detach detach;
+    struct tty console_tty; /* the serial console's keyboard */
     char *kernel_path;
-    int console_fd;             /* owned; -1: none of our own */
-    struct loop_source signals; /* owns its fd */
-    sigset_t signals_before;
-    bool signals_blocked;
-    int last_signal;
-    int signal_count;
+    int console_fd; /* owned; -1: none of our own */
     struct loop_timer timeout;
-    struct loop_timer power_off;
-    int power_off_fd; /* our end of the agent's connection; -1 */
-    bool wants_tty;
-    char term[64]; /* TERM=..., for the command */
-    bool has_exec; /* the agent has connected */
-    bool is_done;  /* `status` stands */
+    bool is_done; /* `status` stands */
     int status;
 };
 
@@ -70,7 +54,8 @@ static void complain(struct run *run, const char *text)
 {
     if (run->is_done)
         return;
-    tty_restore(&run->tty);
+    session_restore_tty(&run->session);
+    tty_restore(&run->console_tty);
     (void)fprintf(stderr, "spore: run: %s\n", text);
 }
 
@@ -82,7 +67,7 @@ static void show_console_tail(struct run *run)
     if (run->options.console == RUN_CONSOLE_STDIO ||
         run->options.console == RUN_CONSOLE_STDERR)
         return;
-    len = console_tail(&run->console, tail, sizeof(tail));
+    len = console_tail(&run->inst.console, tail, sizeof(tail));
     if (len == 0)
         return;
     (void)fputs("spore: run: last lines of the guest's console:\n", stderr);
@@ -102,48 +87,6 @@ static bool has_writable_drive(const struct run *run)
     return false;
 }
 
-static void on_power_off_late(void *opaque)
-{
-    struct run *run = opaque;
-
-    log_warn("run", "the guest did not power off: what it had not synced to "
-                    "its drives is lost");
-    loop_stop(&run->loop);
-}
-
-/*
- * Asks the agent to sync, unmount and power off. The machine's end stops the
- * loop then; a guest that does not answer is dropped after a while.
- */
-static int ask_power_off(struct run *run)
-{
-    struct {
-        struct agent_frame head;
-        struct agent_power body;
-    } frame = {.head = {.length = agent_le32_put(sizeof(struct agent_power)),
-                   .type = agent_le16_put(AGENT_POWEROFF)}};
-    struct device *dev = &run->machine.vsock->virtio.base;
-    int fds[2];
-    int rc;
-
-    if (socketpair(
-            AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
-        return -errno;
-    run->power_off_fd = fds[0];
-    rc = fd_write_full(fds[0], &frame, sizeof(frame));
-    if (rc == 0) {
-        device_lock(dev);
-        rc = vsock_connect(run->machine.vsock, AGENT_PORT, fds[1], NULL);
-        device_unlock(dev);
-    }
-    if (rc < 0) {
-        (void)close(fds[1]);
-        return rc;
-    }
-    loop_timer_arm(&run->loop, &run->power_off, clock_now_ns() + POWER_OFF_NS);
-    return 0;
-}
-
 static void on_exec_started(void *opaque)
 {
     struct run *run = opaque;
@@ -159,68 +102,31 @@ static void on_exec_done(void *opaque, const struct guest_exec_result *result)
     if (result->is_error && result->text[0] != '\0')
         complain(run, result->text);
     finish(run, result->status);
-    tty_restore(&run->tty);
-    if (!has_writable_drive(run) || ask_power_off(run) < 0)
-        loop_stop(&run->loop);
+    if (!has_writable_drive(run) ||
+        instance_stop(&run->inst, POWER_OFF_NS, 0, NULL) < 0)
+        loop_stop(&run->inst.loop);
 }
 
-static int start_exec(struct run *run, int fd, struct err *err)
-{
-    static const char *const shell[] = {"/bin/sh", NULL};
-    struct run_options *o = &run->options;
-    struct guest_exec_config config = {
-        .argv = o->command != NULL ? o->command : shell,
-        .env = o->env,
-        .tty = run->wants_tty,
-        .stdin_fd = STDIN_FILENO,
-        .stdout_fd = STDOUT_FILENO,
-        .stderr_fd = STDERR_FILENO,
-        .on_started = on_exec_started,
-        .on_done = on_exec_done,
-        .opaque = run};
-    const char *term = getenv("TERM");
-    int rc;
-
-    if (run->wants_tty) {
-        (void)tty_size(STDOUT_FILENO, &config.rows, &config.cols);
-        if (term != NULL && o->env_count < RUN_ENV_MAX) {
-            (void)snprintf(run->term, sizeof(run->term), "TERM=%s", term);
-            o->env[o->env_count++] = run->term;
-        }
-        if (isatty(STDIN_FILENO)) {
-            rc = tty_raw(&run->tty, STDIN_FILENO, err);
-            if (rc < 0)
-                return rc;
-        }
-    }
-    return guest_exec_start(&run->exec, &run->loop, fd, &config, err);
-}
-
-/* The guest connects to one of our ports: the agent says that it is ready. */
-static int on_accept(void *opaque, uint32_t guest_port, uint32_t host_port)
+/* The agent is up: a command starts over the connection that says so. */
+static void on_agent(void *opaque, int fd)
 {
     struct run *run = opaque;
     struct err err;
-    int fds[2];
-    int rc;
+    int rc = detach_release(&run->detach, run->control.id, &err);
 
-    if (host_port != AGENT_PORT_READY || guest_port != AGENT_PORT_READY ||
-        run->has_exec)
-        return VSOCK_NOT_MINE;
-    if (socketpair(
-            AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
-        return -errno;
-    timings_mark(&run->timings, TIMINGS_READY);
-    run->has_exec = true;
-    rc = start_exec(run, fds[0], &err);
+    if (rc == 0 && run->options.detach && run->options.command.argv == NULL) {
+        (void)close(fd);
+        return;
+    }
+    if (rc < 0)
+        (void)close(fd);
+    else
+        rc = session_start(&run->session, fd, &run->options.command, &err);
     if (rc < 0) {
         complain(run, err.text);
         finish(run, STATUS_MONITOR);
-        loop_stop(&run->loop);
-        (void)close(fds[1]);
-        return rc;
+        loop_stop(&run->inst.loop);
     }
-    return fds[1];
 }
 
 /* What a machine's end means without an agent's word for it. */
@@ -240,10 +146,17 @@ static void on_machine_end(void *opaque, const struct machine_end *end)
                 finish(run, 0);
                 break;
             }
-            complain(run, run->has_exec
+            if (run->inst.is_stopping) {
+                finish(run, 128 + SIGTERM);
+                break;
+            }
+            complain(run, run->inst.has_agent
                               ? "the guest ended before the command did"
                               : "the guest ended before its agent was ready");
             show_console_tail(run);
+            break;
+        case MACHINE_KILLED:
+            finish(run, 128 + SIGKILL);
             break;
         case MACHINE_PANICKED:
         case MACHINE_FAULTED:
@@ -254,7 +167,7 @@ static void on_machine_end(void *opaque, const struct machine_end *end)
         }
         finish(run, STATUS_MONITOR);
     }
-    loop_stop(&run->loop);
+    loop_stop(&run->inst.loop);
 }
 
 static void on_timeout(void *opaque)
@@ -265,15 +178,16 @@ static void on_timeout(void *opaque)
     (void)snprintf(text, sizeof(text), "timed out after %.3g s",
         (double)run->options.timeout_ns / (double)CLOCK_NS_PER_S);
     complain(run, text);
-    machine_pause(&run->machine);
-    if (!run->has_exec) {
-        for (uint32_t i = 0; i < run->machine.vcpu_count; i++)
+    if (!run->inst.has_agent && instance_pause(&run->inst, NULL) == 0) {
+        const struct machine *m = &run->inst.machine;
+
+        for (uint32_t i = 0; i < m->vcpu_count; i++)
             (void)fprintf(stderr, "spore: run: vCPU %u was at rip 0x%llx\n", i,
-                (unsigned long long)vcpu_get_rip(&run->machine.vcpus[i]));
+                (unsigned long long)vcpu_get_rip(&m->vcpus[i]));
         show_console_tail(run);
     }
     finish(run, STATUS_TIMEOUT);
-    loop_stop(&run->loop);
+    loop_stop(&run->inst.loop);
 }
 
 static void on_escape(void *opaque)
@@ -281,58 +195,15 @@ static void on_escape(void *opaque)
     struct run *run = opaque;
 
     finish(run, 128 + SIGINT);
-    loop_stop(&run->loop);
+    loop_stop(&run->inst.loop);
 }
 
-static void on_end_signal(struct run *run, int signal)
-{
-    run->signal_count = signal == run->last_signal ? run->signal_count + 1 : 1;
-    run->last_signal = signal;
-    if (run->has_exec && run->exec.phase == GUEST_EXEC_RUNNING &&
-        run->signal_count < SIGNALS_TO_KILL) {
-        guest_exec_signal(&run->exec, signal);
-        return;
-    }
-    finish(run, 128 + signal);
-    loop_stop(&run->loop);
-}
-
-static void on_signal(void *opaque, uint32_t events)
+static void on_signal(void *opaque, int signal)
 {
     struct run *run = opaque;
-    struct signalfd_siginfo info;
-    uint16_t rows;
-    uint16_t cols;
 
-    (void)events;
-    if (read(run->signals.fd, &info, sizeof(info)) != sizeof(info))
-        return;
-    if (info.ssi_signo != SIGWINCH)
-        on_end_signal(run, (int)info.ssi_signo);
-    else if (run->wants_tty && run->has_exec &&
-             tty_size(STDOUT_FILENO, &rows, &cols))
-        guest_exec_resize(&run->exec, rows, cols);
-}
-
-static int watch_signals(struct run *run, struct err *err)
-{
-    sigset_t set;
-    int rc;
-
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigaddset(&set, SIGHUP);
-    (void)sigaddset(&set, SIGQUIT);
-    (void)sigaddset(&set, SIGWINCH);
-    (void)signal(SIGPIPE, SIG_IGN);
-    (void)sigprocmask(SIG_BLOCK, &set, &run->signals_before);
-    run->signals_blocked = true;
-    run->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (run->signals.fd < 0)
-        return err_sys(err, errno, "cannot create a signalfd");
-    rc = loop_add(&run->loop, &run->signals, EPOLLIN);
-    return rc < 0 ? err_sys(err, rc, "cannot watch signals") : 0;
+    finish(run, 128 + signal);
+    loop_stop(&run->inst.loop);
 }
 
 /* Kernel and root file system, where the user named none. */
@@ -389,59 +260,87 @@ static int open_console(struct run *run, struct err *err)
     default:
         break;
     }
-    console_init(&run->console, &run->loop, out, in);
+    console_init(&run->inst.console, &run->inst.loop, out, in);
     if (in >= 0 && isatty(in)) {
-        console_set_escape(&run->console, on_escape, run);
-        return tty_raw(&run->tty, in, err);
+        console_set_escape(&run->inst.console, on_escape, run);
+        return tty_raw(&run->console_tty, in, err);
     }
     return 0;
 }
 
-static int start(struct run *run, struct err *err)
+/*
+ * The control socket comes after the guest's start, which does not wait for
+ * it. That there is no place for one costs only a run that was to have one.
+ */
+static int serve(struct run *run, struct err *err)
 {
-    struct machine_host host = {.kvm = &run->kvm,
-        .loop = &run->loop,
-        .console = &run->console,
-        .timings = &run->timings,
-        .on_end = on_machine_end,
-        .accept = on_accept,
-        .opaque = run};
+    const struct run_options *o = &run->options;
+    int rc = 0;
+
+    if (o->no_api)
+        return 0;
+    if (run->control.dir.fd < 0)
+        rc = control_claim(&run->control, o->id, err);
+    if (rc == 0)
+        rc = control_serve(&run->control, &run->inst, o->api_sock, err);
+    if (rc < 0 && o->id == NULL && o->api_sock == NULL && !o->detach) {
+        log_info("run", "no control socket: %s", err->text);
+        rc = 0;
+    }
+    return rc;
+}
+
+static int prepare(struct run *run, struct err *err)
+{
+    const struct instance_host host = {
+        .on_agent = on_agent, .on_end = on_machine_end, .opaque = run};
     int rc = find_artifacts(run, err);
 
+    /* An id that is taken is to be known before anything is built. */
+    if (rc == 0 && (run->options.id != NULL || run->options.detach))
+        rc = control_claim(&run->control, run->options.id, err);
     if (rc == 0)
-        rc = kvm_open(&run->kvm, err);
+        rc = detach_log(
+            &run->detach, &run->control.dir, run->options.log_file, err);
     if (rc == 0)
-        rc = loop_init(&run->loop, err);
+        rc = instance_init(&run->inst, &host, &run->timings, err);
     if (rc == 0)
-        rc = watch_signals(run, err);
+        rc = session_watch_signals(&run->session, &run->inst.loop, err);
     if (rc == 0)
         rc = open_console(run, err);
+    return rc;
+}
+
+static int start(struct run *run, struct err *err)
+{
+    int rc = prepare(run, err);
+
     if (rc < 0)
         return rc;
-    host.kernel_path = run->kernel_path;
     run->timings.wants_emulated = run->options.timings != RUN_TIMINGS_OFF;
-    rc = machine_init(&run->machine, &run->options.config, &host, err);
+    rc =
+        instance_build(&run->inst, &run->options.config, run->kernel_path, err);
     if (rc < 0)
         return rc;
     if (run->options.timeout_ns != 0)
-        loop_timer_arm(&run->loop, &run->timeout,
+        loop_timer_arm(&run->inst.loop, &run->timeout,
             run->timings.at_ns[TIMINGS_MAIN] + run->options.timeout_ns);
-    return machine_start(&run->machine, err);
+    rc = instance_start(&run->inst, err);
+    if (rc == 0)
+        rc = serve(run, err);
+    if (rc == 0 && !run->options.config.has_agent)
+        rc = detach_release(&run->detach, run->control.id, err);
+    return rc;
 }
 
 static void tear_down(struct run *run)
 {
-    machine_fini(&run->machine);
-    guest_exec_fini(&run->exec);
-    console_fini(&run->console);
-    tty_restore(&run->tty);
-    fd_closep(&run->power_off_fd);
+    instance_close(&run->inst);
+    control_fini(&run->control);
+    session_fini(&run->session);
+    tty_restore(&run->console_tty);
+    instance_fini(&run->inst);
     fd_closep(&run->console_fd);
-    fd_closep(&run->signals.fd);
-    if (run->signals_blocked)
-        (void)sigprocmask(SIG_SETMASK, &run->signals_before, NULL);
-    loop_fini(&run->loop);
-    kvm_close(&run->kvm);
     free(run->kernel_path);
 }
 
@@ -460,7 +359,7 @@ static void run_guest(struct run *run)
     int rc = start(run, &err);
 
     if (rc == 0) {
-        rc = loop_run(&run->loop);
+        rc = loop_run(&run->inst.loop);
         if (rc < 0)
             rc = err_sys(&err, rc, "the event loop failed");
     }
@@ -473,19 +372,36 @@ static void run_guest(struct run *run)
         print_timings(run);
 }
 
+/* Here, or in a process of its own of which ours only tells the id. */
+static void run_somewhere(struct run *run)
+{
+    struct err err;
+    int rc = 0;
+
+    if (run->options.detach)
+        rc = detach_fork(&run->detach, &run->status, &err);
+    if (rc < 0) {
+        complain(run, err.text);
+        finish(run, STATUS_MONITOR);
+    } else if (rc == 0) {
+        run_guest(run);
+    }
+}
+
 static void init(struct run *run)
 {
-    run->loop = (struct loop){
-        .epoll_fd = -1, .wake_source = {.fd = -1}, .timer_source = {.fd = -1}};
-    run->kvm.fd = -1;
-    run->tty.fd = -1;
+    const struct session_host host = {.on_started = on_exec_started,
+        .on_done = on_exec_done,
+        .on_signal = on_signal,
+        .opaque = run};
+
+    run->inst = (struct instance)INSTANCE_NONE;
+    run->console_tty.fd = -1;
     run->console_fd = -1;
-    run->power_off_fd = -1;
-    run->signals =
-        (struct loop_source){.fd = -1, .handle = on_signal, .opaque = run};
     run->timeout = (struct loop_timer){.fire = on_timeout, .opaque = run};
-    run->power_off =
-        (struct loop_timer){.fire = on_power_off_late, .opaque = run};
+    session_init(&run->session, &host);
+    control_init(&run->control);
+    detach_init(&run->detach);
 }
 
 int cmd_run(int argc, char **argv)
@@ -509,10 +425,7 @@ int cmd_run(int argc, char **argv)
         (void)fputs(run_options_help, stdout);
         finish(run, 0);
     } else {
-        run->wants_tty = run->options.tty == RUN_TTY_ON ||
-                         (run->options.tty == RUN_TTY_AUTO &&
-                             isatty(STDIN_FILENO) && isatty(STDOUT_FILENO));
-        run_guest(run);
+        run_somewhere(run);
     }
     status = run->status;
     run_options_fini(&run->options);

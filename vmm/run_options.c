@@ -10,6 +10,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/config_text.h"
+#include "vmm/rundir.h"
 
 #define TIMEOUT_MIN_S 0.001
 #define TIMEOUT_MAX_S 31536000.0
@@ -35,6 +36,19 @@ const char run_options_help[] =
     "  -e, --env NAME=VALUE    environment of COMMAND; may be repeated\n"
     "  -t, --tty               give COMMAND a terminal\n"
     "  -T, --no-tty            do not, even if ours is one\n"
+    "  -u, --user USER         run COMMAND as this user: a name, UID or "
+    "UID:GID\n"
+    "  -w, --workdir DIR       and in this directory\n"
+    "      --id NAME           by which ps, exec, stop and others know the\n"
+    "                          machine; a random one by default\n"
+    "      --detach            print the id and return when the agent is "
+    "ready\n"
+    "                          (a bare guest: is started); without COMMAND "
+    "the\n"
+    "                          machine stays up until it is stopped\n"
+    "      --log FILE          output and errors of what is detached\n"
+    "      --api-sock PATH     control socket at this path too\n"
+    "      --no-api            no control socket\n"
     "      --timeout SECONDS   end with status 124 after this time\n"
     "      --timings[=json]    print the boot timeline on standard error\n"
     "  -v, --verbose           more messages; twice for all\n"
@@ -49,10 +63,15 @@ enum {
     OPT_TIMEOUT,
     OPT_TIMINGS,
     OPT_VSOCK,
+    OPT_ID,
+    OPT_DETACH,
+    OPT_LOG,
+    OPT_API_SOCK,
+    OPT_NO_API,
 };
 
 /* ":" tells a missing value from an unknown option. */
-static const char short_options[] = "+:k:i:r:d:m:c:a:f:e:tTvh";
+static const char short_options[] = "+:k:i:r:d:m:c:a:f:e:u:w:tTvh";
 
 static const struct option long_options[] = {
     {"kernel", required_argument, NULL, 'k'},
@@ -66,6 +85,13 @@ static const struct option long_options[] = {
     {"console", optional_argument, NULL, OPT_CONSOLE},
     {"discovery", required_argument, NULL, OPT_DISCOVERY},
     {"env", required_argument, NULL, 'e'},
+    {"user", required_argument, NULL, 'u'},
+    {"workdir", required_argument, NULL, 'w'},
+    {"id", required_argument, NULL, OPT_ID},
+    {"detach", no_argument, NULL, OPT_DETACH},
+    {"log", required_argument, NULL, OPT_LOG},
+    {"api-sock", required_argument, NULL, OPT_API_SOCK},
+    {"no-api", no_argument, NULL, OPT_NO_API},
     {"tty", no_argument, NULL, 't'},
     {"no-tty", no_argument, NULL, 'T'},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
@@ -191,14 +217,52 @@ static int parse_timings(
     return 0;
 }
 
-static int add_env(struct run_options *o, const char *text, struct err *err)
+/* What the machine is to others; 1 if `opt` is not one of these. */
+static int parse_control_option(struct run_options *o, int opt, struct err *err)
 {
-    if (strchr(text, '=') == NULL || text[0] == '=')
-        return err_set(err, EINVAL, "--env %s: it must be NAME=VALUE", text);
-    if (o->env_count == RUN_ENV_MAX)
-        return err_set(err, E2BIG, "--env: at most %u", RUN_ENV_MAX);
-    o->env[o->env_count++] = text;
-    return 0;
+    switch (opt) {
+    case OPT_ID:
+        if (!rundir_id_is_valid(optarg))
+            return err_set(err, EINVAL,
+                "--id %s: it must be 1 to %u of A-Z a-z 0-9 _ - and not '%s'",
+                optarg, RUNDIR_ID_MAX, RUNDIR_NET);
+        o->id = optarg;
+        return 0;
+    case OPT_DETACH:
+        o->detach = true;
+        return 0;
+    case OPT_LOG:
+        o->log_file = optarg;
+        return 0;
+    case OPT_API_SOCK:
+        o->api_sock = optarg;
+        return 0;
+    case OPT_NO_API:
+        o->no_api = true;
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+/* What is wrong with options that are well by themselves. */
+static int check_together(struct run_options *o, struct err *err)
+{
+    if (o->command.argv != NULL && !o->config.has_agent)
+        return err_set(err, EINVAL,
+            "a command needs the agent: leave --console or the command out");
+    if (o->no_api && (o->id != NULL || o->api_sock != NULL || o->detach))
+        return err_set(err, EINVAL,
+            "--no-api has no place beside --id, --api-sock and --detach");
+    if (o->log_file != NULL && !o->detach)
+        return err_set(err, EINVAL, "--log is for --detach");
+    if (o->detach && o->command.tty == SESSION_TTY_ON)
+        return err_set(err, EINVAL, "--tty has no place beside --detach");
+    if (o->detach) {
+        o->command.tty = SESSION_TTY_OFF;
+        o->command.no_stdin = true;
+    }
+    return config_check(&o->config, err);
 }
 
 /* The machine's own options; 1 if `opt` is not one of them. */
@@ -236,18 +300,26 @@ static int parse_option(
 {
     int rc = parse_machine_option(o, opt, err);
 
+    if (rc > 0)
+        rc = parse_control_option(o, opt, err);
     if (rc <= 0)
         return rc;
     switch (opt) {
     case 'f':
         return 0; /* read before all others */
     case 'e':
-        return add_env(o, optarg, err);
+        return session_add_env(&o->command, optarg, err);
+    case 'u':
+        o->command.user = optarg;
+        return 0;
+    case 'w':
+        o->command.cwd = optarg;
+        return 0;
     case 't':
-        o->tty = RUN_TTY_ON;
+        o->command.tty = SESSION_TTY_ON;
         return 0;
     case 'T':
-        o->tty = RUN_TTY_OFF;
+        o->command.tty = SESSION_TTY_OFF;
         return 0;
     case OPT_TIMEOUT:
         return parse_timeout(optarg, &o->timeout_ns, err);
@@ -326,13 +398,8 @@ int run_options_parse(
     if (verbosity > 0)
         log_set_level(verbosity > 1 ? LOG_DEBUG : LOG_INFO);
     if (optind < argc)
-        options->command = (const char *const *)(void *)(argv + optind);
-    if (options->help)
-        return 0;
-    if (options->command != NULL && !options->config.has_agent)
-        return err_set(err, EINVAL,
-            "a command needs the agent: leave --console or the command out");
-    return config_check(&options->config, err);
+        options->command.argv = (const char *const *)(void *)(argv + optind);
+    return options->help ? 0 : check_together(options, err);
 }
 
 void run_options_fini(struct run_options *options)

@@ -13,6 +13,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/config.h"
+#include "vmm/session.h"
 
 enum run_console {
     RUN_CONSOLE_TAIL,   /* kept for error reports */
@@ -22,21 +23,20 @@ enum run_console {
 };
 
 enum run_timings { RUN_TIMINGS_OFF, RUN_TIMINGS_TEXT, RUN_TIMINGS_JSON };
-enum run_tty { RUN_TTY_AUTO, RUN_TTY_ON, RUN_TTY_OFF };
-
-#define RUN_ENV_MAX 256u
 
 struct run_options {
     struct config config;
     enum run_console console;
     const char *console_file;
     enum run_timings timings;
-    enum run_tty tty;
-    uint64_t timeout_ns;        /* 0: none */
-    bool no_root;               /* --rootfs none: stay in the initrd */
-    const char *const *command; /* NULL: a shell */
-    const char *env[RUN_ENV_MAX + 1];
-    uint32_t env_count;
+    uint64_t timeout_ns; /* 0: none */
+    bool no_root;        /* --rootfs none: stay in the initrd */
+    struct session_command command;
+    const char *id;       /* NULL: a random one; else checked */
+    const char *api_sock; /* NULL: in the machine's folder */
+    bool no_api;
+    bool detach;
+    const char *log_file; /* of what is detached; NULL: in the folder */
     bool help;
 };
 

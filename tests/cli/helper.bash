@@ -21,6 +21,8 @@ common_setup() {
     mkdir "$BATS_TEST_TMPDIR/cwd" "$BATS_TEST_TMPDIR/tmp"
     cd "$BATS_TEST_TMPDIR/cwd" || return 1
     export TMPDIR=$BATS_TEST_TMPDIR/tmp
+    export XDG_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
+    mkdir -m 700 "$XDG_RUNTIME_DIR"
 }
 
 need_kvm() {
@@ -61,6 +63,7 @@ kill_marked() {
 
 assert_nothing_left() {
     [ -z "$(ls -A "$TMPDIR")" ]
+    [ -z "$(ls -A "$XDG_RUNTIME_DIR/spore" 2> /dev/null)" ]
     [ -z "$(marked_processes)" ]
 }
 

@@ -16,9 +16,12 @@ LAYERS = {
     "vmm/hw": ["vmm/base", "vmm/core"],
     "jail": ["vmm/base"],
     "snapshot": ["vmm/base", "vmm/core", "vmm/hw"],
-    "vmm": ["vmm/base", "vmm/core", "virtio", "vmm/hw", "jail", "snapshot",
+    "vmm/api": ["vmm/base", "vmm/core"],
+    "vmm": ["vmm/base", "vmm/core", "virtio", "vmm/hw", "vmm/api", "jail",
+            "snapshot",
             "guest/agent/proto.h", "guest/agent_image.h"],
-    "fuzz": ["vmm/base", "vmm/core", "vmm/hw", "snapshot", "jail", "vmm"],
+    "fuzz": ["vmm/base", "vmm/core", "vmm/hw", "vmm/api", "snapshot", "jail",
+             "vmm"],
     "guest": [],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')

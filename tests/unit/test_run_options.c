@@ -133,12 +133,12 @@ static void test_defaults(void **state)
     assert_int_equal(o->console, RUN_CONSOLE_TAIL);
     assert_null(o->console_file);
     assert_int_equal(o->timings, RUN_TIMINGS_OFF);
-    assert_int_equal(o->tty, RUN_TTY_AUTO);
+    assert_int_equal(o->command.tty, SESSION_TTY_AUTO);
     assert_int_equal(o->timeout_ns, 0);
     assert_false(o->no_root);
-    assert_null(o->command);
-    assert_int_equal(o->env_count, 0);
-    assert_null(o->env[0]);
+    assert_null(o->command.argv);
+    assert_int_equal(o->command.env_count, 0);
+    assert_null(o->command.env[0]);
     assert_false(o->help);
     assert_false(log_enabled(LOG_INFO));
 }
@@ -233,10 +233,10 @@ static void test_the_rest(void **state)
 {
     static const struct {
         const char *line;
-        enum run_tty tty;
-    } ttys[] = {{"run -t", RUN_TTY_ON}, {"run --tty", RUN_TTY_ON},
-        {"run -T", RUN_TTY_OFF}, {"run --no-tty", RUN_TTY_OFF},
-        {"run -tT", RUN_TTY_OFF}, {"run -T --tty", RUN_TTY_ON}};
+        enum session_tty tty;
+    } ttys[] = {{"run -t", SESSION_TTY_ON}, {"run --tty", SESSION_TTY_ON},
+        {"run -T", SESSION_TTY_OFF}, {"run --no-tty", SESSION_TTY_OFF},
+        {"run -tT", SESSION_TTY_OFF}, {"run -T --tty", SESSION_TTY_ON}};
     static const struct {
         const char *line;
         enum run_timings timings;
@@ -252,7 +252,7 @@ static void test_the_rest(void **state)
         {"run --timeout=31536000", UINT64_C(31536000000000000)}};
 
     for (size_t i = 0; i < ARRAY_SIZE(ttys); i++)
-        assert_int_equal(accept_line(*state, ttys[i].line)->tty, ttys[i].tty);
+        assert_int_equal(accept_line(*state, ttys[i].line)->command.tty, ttys[i].tty);
     for (size_t i = 0; i < ARRAY_SIZE(timings); i++)
         assert_int_equal(
             accept_line(*state, timings[i].line)->timings, timings[i].timings);
@@ -280,15 +280,15 @@ static void test_command(void **state)
 
     /* What follows the command is its own. */
     assert_int_equal(o->config.mem_bytes, 64 * NUM_MIB);
-    assert_ptr_equal(o->command, f->words + 3);
-    assert_string_equal(o->command[0], "ls");
-    assert_string_equal(o->command[3], "7");
-    assert_null(o->command[4]);
+    assert_ptr_equal(o->command.argv, f->words + 3);
+    assert_string_equal(o->command.argv[0], "ls");
+    assert_string_equal(o->command.argv[3], "7");
+    assert_null(o->command.argv[4]);
     o = accept_line(f, "run -m 64 -- -x");
-    assert_string_equal(o->command[0], "-x");
-    assert_null(o->command[1]);
+    assert_string_equal(o->command.argv[0], "-x");
+    assert_null(o->command.argv[1]);
     o = accept_line(f, "run --");
-    assert_null(o->command);
+    assert_null(o->command.argv);
 }
 
 static void test_environment(void **state)
@@ -296,18 +296,18 @@ static void test_environment(void **state)
     struct fixture *f = *state;
     const struct run_options *o = accept_line(f, "run -e A=1 --env B= -eC=x=y");
 
-    assert_int_equal(o->env_count, 3);
-    assert_string_equal(o->env[0], "A=1");
-    assert_string_equal(o->env[1], "B=");
-    assert_string_equal(o->env[2], "C=x=y");
-    assert_null(o->env[3]);
+    assert_int_equal(o->command.env_count, 3);
+    assert_string_equal(o->command.env[0], "A=1");
+    assert_string_equal(o->command.env[1], "B=");
+    assert_string_equal(o->command.env[2], "C=x=y");
+    assert_null(o->command.env[3]);
     forget(f);
     add_word(f, "run");
-    for (unsigned int i = 0; i < RUN_ENV_MAX; i++)
+    for (unsigned int i = 0; i < SESSION_ENV_MAX; i++)
         add_word(f, "-eA=1");
     assert_int_equal(parse_words(f), 0);
-    assert_int_equal(f->options.env_count, RUN_ENV_MAX);
-    assert_null(f->options.env[RUN_ENV_MAX]);
+    assert_int_equal(f->options.command.env_count, SESSION_ENV_MAX);
+    assert_null(f->options.command.env[SESSION_ENV_MAX]);
     run_options_fini(&f->options);
     add_word(f, "-eA=1");
     assert_int_equal(parse_words(f), -E2BIG);
@@ -424,7 +424,7 @@ static void test_options_that_are_refused(void **state)
         refuse_line(*state, cases[i].line, -EINVAL, want);
     }
     /* A word that was left half-way does not leak into the next line. */
-    assert_int_equal(accept_line(*state, "run -t")->tty, RUN_TTY_ON);
+    assert_int_equal(accept_line(*state, "run -t")->command.tty, SESSION_TTY_ON);
 }
 
 /* Options go on top of the file, wherever that stands. */
@@ -465,7 +465,7 @@ static void test_configuration_behind_the_command_is_its_own(void **state)
     const struct run_options *o =
         accept_line(*state, "run cat -f /nonexistent.json");
 
-    assert_string_equal(o->command[1], "-f");
+    assert_string_equal(o->command.argv[1], "-f");
 }
 
 static void test_configuration_that_is_refused(void **state)

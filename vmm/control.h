@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The control socket of a machine, and its folder among those that run.
+ *
+ * Owns the folder (rundir.h), the socket "api.sock" in it and the server
+ * behind that. What is served is in control_api.h.
+ *
+ * Thread rule: control_claim before the loop runs, the rest on its thread or
+ * before; control_fini not from within a request.
+ */
+#ifndef VMM_CONTROL_H
+#define VMM_CONTROL_H
+
+#include "vmm/api/http_server.h"
+#include "vmm/api/router.h"
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+#include "vmm/instance.h"
+#include "vmm/rundir.h"
+
+/* The socket's name in the machine's folder. */
+#define CONTROL_SOCKET "api.sock"
+
+struct control {
+    struct instance *inst; /* NULL until it serves */
+    char id[RUNDIR_ID_SIZE];
+    struct rundir dir;
+    char *api_sock; /* a socket elsewhere, to be removed; or NULL */
+    struct router router;
+    struct http_server server;
+};
+
+void control_init(struct control *control);
+void control_fini(struct control *control);
+
+/* Takes a folder under `id`, or under a random one for NULL. */
+CC_MUST_CHECK int control_claim(
+    struct control *control, const char *id, struct err *err);
+
+/*
+ * Listens in the claimed folder; with `api_sock` the socket is at that path,
+ * where nothing may be yet, and a link in the folder leads to it.
+ */
+CC_MUST_CHECK int control_serve(struct control *control, struct instance *inst,
+    const char *api_sock, struct err *err);
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a control socket serves: Firecracker's endpoints, and ours below
+ * /spore (docs/api.md). One table; what it lacks is answered as Firecracker
+ * answers what it does not know.
+ *
+ * Thread rule: the loop's thread. Devices are entered with their lock held.
+ */
+#ifndef VMM_CONTROL_API_H
+#define VMM_CONTROL_API_H
+
+#include "vmm/api/router.h"
+
+struct control;
+
+/* What Firecracker's clients are told it is. */
+#define CONTROL_API_VERSION "1.17.0"
+
+/* A router over the table, for `control`. */
+struct router control_api_router(struct control *control);
+
+/* Handlers below /spore, in control_spore.c; `opaque` is a struct control. */
+int control_spore_get(void *opaque, struct router_call *call);
+int control_spore_stop(void *opaque, struct router_call *call);
+int control_spore_kill(void *opaque, struct router_call *call);
+int control_spore_vsock(void *opaque, struct router_call *call);
+
+/* JSON of a handler's reply; takes `json` over. -ENOMEM. */
+CC_MUST_CHECK int control_api_reply(struct router_call *call, json_t *json);
+
+#endif

@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/instance.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "guest/agent/proto.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/base/num.h"
+
+enum event { EVENT_START, EVENT_PAUSE, EVENT_RESUME, EVENT_END, EVENTS };
+
+/* What an event makes of a phase; the phase itself: nothing is to be done. */
+static const struct {
+    bool allowed;
+    enum instance_phase next;
+} transitions[EVENTS][INSTANCE_PHASES] = {
+    [EVENT_START] = {[INSTANCE_NEW] = {true, INSTANCE_RUNNING}},
+    [EVENT_PAUSE] = {[INSTANCE_RUNNING] = {true, INSTANCE_PAUSED},
+        [INSTANCE_PAUSED] = {true, INSTANCE_PAUSED}},
+    [EVENT_RESUME] = {[INSTANCE_PAUSED] = {true, INSTANCE_RUNNING},
+        [INSTANCE_RUNNING] = {true, INSTANCE_RUNNING}},
+    [EVENT_END] = {[INSTANCE_RUNNING] = {true, INSTANCE_STOPPED},
+        [INSTANCE_PAUSED] = {true, INSTANCE_STOPPED}},
+};
+
+const char *instance_phase_name(enum instance_phase phase)
+{
+    static const char *const names[] = {
+        [INSTANCE_NEW] = "Not started",
+        [INSTANCE_RUNNING] = "Running",
+        [INSTANCE_PAUSED] = "Paused",
+        [INSTANCE_STOPPED] = "Stopped",
+    };
+
+    assert(phase < INSTANCE_PHASES);
+    return names[phase];
+}
+
+/* 1: the phase is to change to *ret_next; 0: it is that already. */
+static int consult(const struct instance *inst, enum event event,
+    enum instance_phase *ret_next, struct err *err)
+{
+    static const char *const verbs[] = {
+        [EVENT_START] = "started",
+        [EVENT_PAUSE] = "paused",
+        [EVENT_RESUME] = "resumed",
+        [EVENT_END] = "ended",
+    };
+
+    if (!transitions[event][inst->phase].allowed)
+        return err_set(err, EBUSY, "a machine that is '%s' cannot be %s",
+            instance_phase_name(inst->phase), verbs[event]);
+    *ret_next = transitions[event][inst->phase].next;
+    return *ret_next != inst->phase;
+}
+
+static void on_machine_end(void *opaque, const struct machine_end *end)
+{
+    struct instance *inst = opaque;
+    enum instance_phase next;
+    int rc = consult(inst, EVENT_END, &next, NULL);
+
+    /* A machine ends once, and only one that was started. */
+    assert(rc == 1);
+    (void)rc;
+    inst->phase = next;
+    loop_timer_disarm(&inst->loop, &inst->stop_timer);
+    inst->host.on_end(inst->host.opaque, end);
+}
+
+/* The guest connects to one of our ports: the agent says that it is ready. */
+static int on_accept(void *opaque, uint32_t guest_port, uint32_t host_port)
+{
+    struct instance *inst = opaque;
+    int fds[2];
+
+    if (host_port != AGENT_PORT_READY || guest_port != AGENT_PORT_READY ||
+        inst->has_agent)
+        return VSOCK_NOT_MINE;
+    if (socketpair(
+            AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+        return -errno;
+    timings_mark(inst->timings, TIMINGS_READY);
+    inst->has_agent = true;
+    if (inst->host.on_agent != NULL)
+        inst->host.on_agent(inst->host.opaque, fds[0]);
+    else
+        (void)close(fds[0]);
+    return fds[1];
+}
+
+static void on_stop_late(void *opaque)
+{
+    struct instance *inst = opaque;
+
+    log_warn("machine", "the guest did not power off in time: what it had not "
+                        "synced to its drives is lost");
+    instance_kill(inst);
+}
+
+int instance_init(struct instance *inst, const struct instance_host *host,
+    struct timings *timings, struct err *err)
+{
+    int rc;
+
+    *inst = (struct instance)INSTANCE_NONE;
+    inst->host = *host;
+    inst->timings = timings;
+    inst->stop_timer =
+        (struct loop_timer){.fire = on_stop_late, .opaque = inst};
+    rc = kvm_open(&inst->kvm, err);
+    if (rc == 0)
+        rc = loop_init(&inst->loop, err);
+    return rc;
+}
+
+void instance_close(struct instance *inst)
+{
+    machine_fini(&inst->machine);
+    console_fini(&inst->console);
+    fd_closep(&inst->power_off_fd);
+    inst->phase = INSTANCE_STOPPED;
+}
+
+void instance_fini(struct instance *inst)
+{
+    instance_close(inst);
+    loop_fini(&inst->loop);
+    kvm_close(&inst->kvm);
+}
+
+int instance_build(struct instance *inst, const struct config *config,
+    const char *kernel_path, struct err *err)
+{
+    struct machine_host host = {.kvm = &inst->kvm,
+        .loop = &inst->loop,
+        .console = &inst->console,
+        .timings = inst->timings,
+        .kernel_path = kernel_path,
+        .on_end = on_machine_end,
+        .accept = on_accept,
+        .opaque = inst};
+
+    assert(inst->config == NULL);
+    inst->config = config;
+    return machine_init(&inst->machine, config, &host, err);
+}
+
+int instance_start(struct instance *inst, struct err *err)
+{
+    enum instance_phase next;
+    int rc = consult(inst, EVENT_START, &next, err);
+
+    if (rc <= 0)
+        return rc;
+    inst->phase = next;
+    inst->started_ns = clock_now_ns();
+    return machine_start(&inst->machine, err);
+}
+
+int instance_pause(struct instance *inst, struct err *err)
+{
+    enum instance_phase next;
+    int rc = consult(inst, EVENT_PAUSE, &next, err);
+
+    if (rc <= 0)
+        return rc;
+    machine_pause(&inst->machine);
+    inst->phase = next;
+    return 0;
+}
+
+int instance_resume(struct instance *inst, struct err *err)
+{
+    enum instance_phase next;
+    int rc = consult(inst, EVENT_RESUME, &next, err);
+
+    if (rc <= 0)
+        return rc;
+    inst->phase = next;
+    machine_resume(&inst->machine);
+    return 0;
+}
+
+void instance_kill(struct instance *inst)
+{
+    enum instance_phase next;
+
+    /* The phase follows when the machine's end comes round. */
+    if (consult(inst, EVENT_END, &next, NULL) > 0)
+        machine_kill(&inst->machine);
+}
+
+int instance_power_button(struct instance *inst, struct err *err)
+{
+    enum instance_phase next;
+    int rc = consult(inst, EVENT_END, &next, err);
+
+    if (rc <= 0)
+        return rc;
+    machine_power_button(&inst->machine);
+    return 0;
+}
+
+int instance_connect(struct instance *inst, uint32_t port, int fd,
+    vsock_established_fn *established, struct err *err)
+{
+    struct vsock *vsock = inst->machine.vsock;
+    int rc;
+
+    if (vsock == NULL)
+        return err_set(err, ENODEV,
+            "the machine has no vsock device, and so no agent: it was started "
+            "with a console of its own");
+    device_lock(&vsock->virtio.base);
+    rc = vsock_connect(vsock, port, fd, established);
+    device_unlock(&vsock->virtio.base);
+    if (rc == -ENOTCONN)
+        return err_set(
+            err, -rc, "the guest's vsock driver is not up: try again later");
+    if (rc < 0)
+        return err_sys(err, rc, "cannot connect to port %u of the guest", port);
+    return 0;
+}
+
+static int ask_agent(struct instance *inst, uint32_t grace_ms, struct err *err)
+{
+    struct {
+        struct agent_frame head;
+        struct agent_power body;
+    } frame = {.head = {.length = agent_le32_put(sizeof(struct agent_power)),
+                   .type = agent_le16_put(AGENT_POWEROFF)},
+        .body = {.grace_ms = agent_le32_put(grace_ms)}};
+    int fds[2];
+    int rc;
+
+    if (socketpair(
+            AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+        return err_sys(err, errno, "cannot connect to the agent");
+    fd_closep(&inst->power_off_fd);
+    inst->power_off_fd = fds[0];
+    rc = fd_write_full(fds[0], &frame, sizeof(frame));
+    if (rc < 0)
+        rc = err_sys(err, rc, "cannot connect to the agent");
+    else
+        rc = instance_connect(inst, AGENT_PORT, fds[1], NULL, err);
+    if (rc < 0)
+        (void)close(fds[1]);
+    return rc;
+}
+
+int instance_stop(struct instance *inst, uint64_t timeout_ns, uint32_t grace_ms,
+    struct err *err)
+{
+    int rc = instance_resume(inst, err);
+
+    if (rc < 0)
+        return rc;
+    inst->is_stopping = true;
+    if (!inst->has_agent || ask_agent(inst, grace_ms, err) < 0)
+        rc = instance_power_button(inst, err);
+    loop_timer_arm(&inst->loop, &inst->stop_timer, clock_now_ns() + timeout_ns);
+    return rc;
+}

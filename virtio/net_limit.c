@@ -24,7 +24,8 @@ static void charge(struct net_gate *gate, uint64_t bytes)
 {
     struct net_limit *limit = container_of(gate, struct net_limit, gate);
 
-    rate_charge(&limit->rate, bytes, 1);
+    if (limit->loop != NULL)
+        rate_charge(&limit->rate, bytes, 1);
 }
 
 static void on_timer(void *opaque)

@@ -224,6 +224,72 @@ static void test_loaded_state_is_cut_to_the_limits(void **state)
     assert_int_equal(rate_take(&r, T0 + 2000 * MS, 1, 1), MS);
 }
 
+static void test_wait_and_charge(void **state)
+{
+    struct rate_state st;
+    struct rate r = make(&st, (struct rate_bucket_config){1000, 100, 0},
+        (struct rate_bucket_config){2, 100, 0});
+
+    (void)state;
+    assert_true(rate_is_limited(&r));
+    assert_int_equal(rate_wait(&r, T0), 0);
+    assert_int_equal(rate_wait(&r, T0), 0);
+    /* More than there is: 200 are owed, at 10 a millisecond, and one more. */
+    rate_charge(&r, 1200, 1);
+    assert_int_equal(rate_wait(&r, T0), 20 * MS + MS / 10);
+    assert_int_equal(rate_wait(&r, T0 + 20 * MS), MS / 10);
+    assert_int_equal(rate_wait(&r, T0 + 21 * MS), 0);
+    rate_charge(&r, 1, 1);
+    /* Two operations in 100 ms, and both are gone. */
+    assert_true(rate_wait(&r, T0 + 21 * MS) > 20 * MS);
+    assert_int_equal(rate_wait(&r, T0 + 71 * MS), 0);
+}
+
+/* No run leaves a burst beside a debt, but a load may. */
+static void test_loaded_burst_beside_a_debt(void **state)
+{
+    struct rate_state st;
+    struct rate r = make(&st, (struct rate_bucket_config){1000, 100, 50}, none);
+
+    (void)state;
+    st.bytes.debt = 100;
+    rate_resume(&r, T0);
+    assert_int_equal(rate_wait(&r, T0), 10 * MS);
+    assert_int_equal(rate_take(&r, T0, 1, 0), 10 * MS);
+    assert_int_equal(rate_wait(&r, T0 + 10 * MS), 0);
+    rate_charge(&r, 5000, 0);
+    assert_int_equal(st.bytes.burst, 0);
+    assert_int_equal(st.bytes.debt, 4950);
+}
+
+static void test_update(void **state)
+{
+    struct rate_state st;
+    struct rate r = make(&st, (struct rate_bucket_config){1000, 100, 0},
+        (struct rate_bucket_config){2, 100, 0});
+    struct rate_change change = {.has_bytes = true,
+        .limits = {.bytes = {500, 100, 9}, .ops = {77, 77, 77}}};
+
+    (void)state;
+    rate_charge(&r, 1000, 2);
+    assert_int_equal(rate_update(&r, &change, T0 + MS, NULL), 0);
+    assert_int_equal(st.bytes.budget, 500);
+    assert_int_equal(st.bytes.burst, 9);
+    assert_int_equal(st.ops.budget, 0);
+    assert_int_equal(r.config.ops.size, 2);
+    change.has_ops = true;
+    change.limits.ops.refill_ms = RATE_REFILL_MS_MAX + 1;
+    change.limits.bytes.size = 1;
+    assert_int_equal(rate_update(&r, &change, T0 + MS, NULL), -EINVAL);
+    assert_int_equal(r.config.bytes.size, 500);
+    change = (struct rate_change){.has_bytes = true, .has_ops = true};
+    assert_int_equal(rate_update(&r, &change, T0 + MS, NULL), 0);
+    assert_false(rate_is_limited(&r));
+    assert_int_equal(rate_wait(&r, T0 + MS), 0);
+    rate_charge(&r, UINT64_MAX, UINT64_MAX);
+    assert_int_equal(rate_wait(&r, T0 + MS), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +303,9 @@ int main(void)
         cmocka_unit_test(test_extremes),
         cmocka_unit_test(test_refill_time_is_checked),
         cmocka_unit_test(test_loaded_state_is_cut_to_the_limits),
+        cmocka_unit_test(test_wait_and_charge),
+        cmocka_unit_test(test_loaded_burst_beside_a_debt),
+        cmocka_unit_test(test_update),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -245,6 +245,23 @@ static void test_wait_and_charge(void **state)
     assert_int_equal(rate_wait(&r, T0 + 71 * MS), 0);
 }
 
+/* No run leaves a burst beside a debt, but a load may. */
+static void test_loaded_burst_beside_a_debt(void **state)
+{
+    struct rate_state st;
+    struct rate r = make(&st, (struct rate_bucket_config){1000, 100, 50}, none);
+
+    (void)state;
+    st.bytes.debt = 100;
+    rate_resume(&r, T0);
+    assert_int_equal(rate_wait(&r, T0), 10 * MS);
+    assert_int_equal(rate_take(&r, T0, 1, 0), 10 * MS);
+    assert_int_equal(rate_wait(&r, T0 + 10 * MS), 0);
+    rate_charge(&r, 5000, 0);
+    assert_int_equal(st.bytes.burst, 0);
+    assert_int_equal(st.bytes.debt, 4950);
+}
+
 static void test_update(void **state)
 {
     struct rate_state st;
@@ -287,6 +304,7 @@ int main(void)
         cmocka_unit_test(test_refill_time_is_checked),
         cmocka_unit_test(test_loaded_state_is_cut_to_the_limits),
         cmocka_unit_test(test_wait_and_charge),
+        cmocka_unit_test(test_loaded_burst_beside_a_debt),
         cmocka_unit_test(test_update),
     };
 

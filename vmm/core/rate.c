@@ -84,10 +84,10 @@ static uint64_t wait_for(const struct bucket *b, uint64_t now_ns, uint64_t n)
     uint64_t missing;
     uint64_t need_ns;
 
-    if (!is_limited(b) || n <= st->burst)
+    if (!is_limited(b) || (n <= st->burst && st->debt == 0))
         return 0;
     refill(b, now_ns);
-    n -= st->burst;
+    n -= num_min(n, st->burst);
     /* More than a bucketful is never there: it is taken on credit. */
     missing = st->debt;
     if (n <= b->config->size && n > st->budget &&

@@ -219,11 +219,8 @@ static void cut(const struct bucket *b)
 
     st->burst = num_min(st->burst, b->config->burst);
     st->budget = num_min(st->budget, b->config->size);
-    /* Nothing is owed before all of it is spent. */
-    if (st->debt != 0) {
+    if (st->debt != 0)
         st->budget = 0;
-        st->burst = 0;
-    }
 }
 
 void rate_resume(struct rate *r, uint64_t now_ns)

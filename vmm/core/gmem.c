@@ -111,21 +111,6 @@ static uint8_t *page_at(const struct gmem *mem, uint64_t page)
     return mem->host + (page << NUM_PAGE_SHIFT);
 }
 
-int gmem_map_image(
-    struct gmem *mem, uint64_t page, uint64_t count, int fd, uint64_t file_page)
-{
-    void *p;
-
-    assert(mem->fd < 0 && count > 0 && pages_exist(mem, page, count));
-    p = mmap(page_at(mem, page), count << NUM_PAGE_SHIFT,
-        PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
-        (off_t)(file_page << NUM_PAGE_SHIFT));
-    if (p == MAP_FAILED)
-        return -errno;
-    (void)madvise(p, count << NUM_PAGE_SHIFT, MADV_DONTDUMP);
-    return 0;
-}
-
 void gmem_prefault(struct gmem *mem, uint64_t page, uint64_t count, bool write)
 {
     assert(pages_exist(mem, page, count));

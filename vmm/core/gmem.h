@@ -78,20 +78,12 @@ struct gmem {
 CC_MUST_CHECK int gmem_init(struct gmem *mem, uint64_t size, struct err *err);
 
 /*
- * The same as private memory that is all zero until gmem_map_image gives it
- * contents.
+ * The same as private memory, all zero until files are mapped over its pages
+ * (snapshot/ram.h).
  */
 CC_MUST_CHECK int gmem_init_private(
     struct gmem *mem, uint64_t size, struct err *err);
 void gmem_fini(struct gmem *mem);
-
-/*
- * Before anything has run: pages [page, page + count) of private memory, as
- * the file counts them, become those of `fd` from page `file_page` on,
- * copy-on-write. 0 or -errno of mmap(2). The file must keep its length.
- */
-CC_MUST_CHECK int gmem_map_image(struct gmem *mem, uint64_t page,
-    uint64_t count, int fd, uint64_t file_page);
 
 /* Has pages that are about to be written to made private now: a hint. */
 void gmem_prefault(struct gmem *mem, uint64_t page, uint64_t count, bool write);

@@ -26,6 +26,9 @@
 /* Firecracker's field has 16 bits. */
 #define STATS_INTERVAL_MAX_S UINT16_MAX
 
+/* The guest, passt's gateway and its resolver. */
+#define USER_PREFIX_MAX 29u
+
 _Static_assert(
     CONFIG_VCPUS_MAX <= LAYOUT_VCPUS_MAX, "the layout has room for every vCPU");
 
@@ -302,6 +305,11 @@ static int check_net_address(
         return err_set(err, ERANGE,
             "network-interfaces[%u].spore.address: a prefix of %u bits", index,
             net->prefix);
+    if (net->prefix > USER_PREFIX_MAX && net->backend == CONFIG_NET_USER)
+        return err_set(err, EINVAL,
+            "network-interfaces[%u].spore.address: a network of %u bits has no "
+            "room for the gateway and the resolver: at most %u",
+            index, net->prefix, USER_PREFIX_MAX);
     if (net->gateway != 0 && net->prefix == 0)
         return err_set(err, EINVAL,
             "network-interfaces[%u].spore.gateway: there is no address", index);

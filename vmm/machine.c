@@ -9,6 +9,7 @@
 
 #include "guest/agent_image.h"
 #include "vmm/base/log.h"
+#include "vmm/config_text.h"
 #include "vmm/hw/boot.h"
 #include "vmm/machine_devices.h"
 
@@ -120,6 +121,42 @@ static int append_root(
 }
 
 /*
+ * The kernel sets up one interface by itself, before init: the one with an
+ * address, or the first that passt has one for. A link that is down must not
+ * hold up the boot for the two minutes that the kernel would wait.
+ */
+static int append_ip(
+    const struct config *config, struct cmdline *line, struct err *err)
+{
+    const struct config_net *given = config_addressed_net(config);
+
+    for (uint32_t i = 0; i < config->net_count; i++) {
+        struct machine_net_address a;
+        char address[CONFIG_TEXT_MAX];
+        char gateway[CONFIG_TEXT_MAX] = "";
+        char mask[CONFIG_TEXT_MAX];
+        char dns[CONFIG_TEXT_MAX] = "";
+        char words[256];
+
+        if ((given != NULL && given != &config->nets[i]) ||
+            !machine_net_address(&config->nets[i], &a))
+            continue;
+        config_format_ipv4(a.address, address);
+        config_format_ipv4(
+            (uint32_t)(UINT64_C(0xffffffff00000000) >> a.prefix), mask);
+        if (a.gateway != 0)
+            config_format_ipv4(a.gateway, gateway);
+        if (a.dns != 0)
+            config_format_ipv4(a.dns, dns);
+        (void)snprintf(words, sizeof(words),
+            "ip=%s::%s:%s::eth%u:off:%s carrier_timeout=2", address, gateway,
+            mask, i, dns);
+        return cmdline_append(line, words, err);
+    }
+    return 0;
+}
+
+/*
  * The user's words come last, so that they win over ours, and so that what
  * follows a "--" in them is init's.
  */
@@ -134,6 +171,8 @@ static int build_cmdline(
         rc = cmdline_append(line, BOOT_ARGS_RING0_EMULATED, err);
     if (rc == 0)
         rc = append_root(m->config, line, err);
+    if (rc == 0)
+        rc = append_ip(m->config, line, err);
     if (rc == 0 && m->config->has_agent) {
         char words[32];
 

@@ -5,19 +5,101 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 
+#include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 
 #define QUEUE_SIZE 256u
+
+/* What others who do the same without privileges give their guests. */
+#define USER_ADDRESS UINT32_C(0x0a00020f)
+#define USER_PREFIX  24u
+
+/* Of a network: stations that passt answers for. */
+#define USER_GATEWAY 2u
+#define USER_DNS     3u
+
+/* The longest that passt sends, so that the guest handles the fewest. */
+#define USER_MTU 65520u
+
+/* A station of the guest's network that is not the guest. */
+static uint32_t station(const struct machine_net_address *a, uint32_t number)
+{
+    uint32_t network = a->address & ~(UINT32_MAX >> a->prefix);
+
+    return network + number == a->address ? network + 1 : network + number;
+}
+
+bool machine_net_address(
+    const struct config_net *config, struct machine_net_address *ret_address)
+{
+    struct machine_net_address a = {.address = config->address,
+        .gateway = config->gateway,
+        .prefix = config->prefix};
+
+    if (a.prefix == 0 && config->backend == CONFIG_NET_USER) {
+        a.address = USER_ADDRESS;
+        a.prefix = USER_PREFIX;
+    }
+    if (a.prefix == 0)
+        return false;
+    if (config->backend == CONFIG_NET_USER) {
+        if (a.gateway == 0)
+            a.gateway = station(&a, USER_GATEWAY);
+        a.dns = station(&a, USER_DNS);
+    }
+    *ret_address = a;
+    return true;
+}
 
 /* Once, on the loop: the guest goes on without this network. */
 static void on_gone(void *opaque, int code)
 {
     struct machine_net *n = opaque;
 
-    log_warn("net", "%s: the other end is gone (%d): the link is down",
-        n->config->id, code);
+    /* passt is about to say why. */
+    if (n->config->backend == CONFIG_NET_USER)
+        return;
+    log_warn("net", "%s: the other end is gone: %s: the link is down",
+        n->config->id, strerror(-code));
+}
+
+static void on_passt_end(void *opaque, const char *why)
+{
+    struct machine_net *n = opaque;
+
+    log_warn("net", "%s: %s: the link is down", n->config->id, why);
+    net_set_link(&n->net, false);
+}
+
+static int start_passt(
+    struct machine_net *n, struct loop *loop, struct err *err)
+{
+    const struct config_net *config = n->config;
+    struct machine_net_address address = {0};
+    struct passt_config passt = {.forwards = config->forwards,
+        .forward_count = config->forward_count,
+        .on_end = on_passt_end,
+        .opaque = n,
+        .dev = &n->net.virtio.base};
+    CC_CLEANUP(fd_closep) int fd = -1;
+    int rc;
+
+    (void)machine_net_address(config, &address);
+    passt.address = address.address;
+    passt.prefix = address.prefix;
+    passt.gateway = address.gateway;
+    passt.dns = address.dns;
+    rc = passt_start(&n->passt, &passt, loop, &fd, err);
+    if (rc < 0)
+        return rc;
+    rc = net_stream_init(&n->stream, fd, err);
+    if (rc == 0)
+        (void)fd_steal(&fd);
+    n->backend = &n->stream.backend;
+    return rc;
 }
 
 /* A descriptor that we were started with: of a tap, or a stream socket. */
@@ -38,7 +120,8 @@ static int take_fd(struct machine_net *n, int fd, struct err *err)
     return rc;
 }
 
-static int connect_backend(struct machine_net *n, struct err *err)
+static int connect_backend(
+    struct machine_net *n, struct loop *loop, struct err *err)
 {
     const struct config_net *config = n->config;
     int rc;
@@ -55,6 +138,7 @@ static int connect_backend(struct machine_net *n, struct err *err)
     case CONFIG_NET_FD:
         return take_fd(n, config->fd, err);
     case CONFIG_NET_USER:
+        return start_passt(n, loop, err);
     case CONFIG_NET_SWITCH:
     default:
         return err_set(
@@ -75,7 +159,11 @@ static int make_device(
         .tx_gate = &n->tx.gate,
         .on_gone = on_gone,
         .opaque = n};
-    int rc = net_limit_init(&n->rx, &config->rx, host->loop, err);
+    int rc;
+
+    if (config->mtu == 0 && config->backend == CONFIG_NET_USER)
+        net.mtu = USER_MTU;
+    rc = net_limit_init(&n->rx, &config->rx, host->loop, err);
 
     if (rc == 0)
         rc = net_limit_init(&n->tx, &config->tx, host->loop, err);
@@ -99,7 +187,7 @@ int machine_net_new(const struct config_net *config,
         return err_sys(err, ENOMEM, "network interface %s", config->id);
     n->config = config;
     (void)snprintf(n->id, sizeof(n->id), "net-%s", config->id);
-    rc = connect_backend(n, err);
+    rc = connect_backend(n, host->loop, err);
     if (rc == 0)
         rc = make_device(n, host, err);
     if (rc < 0) {
@@ -119,5 +207,6 @@ void machine_net_free(struct machine_net *n)
     net_fini(&n->net);
     net_tap_fini(&n->tap);
     net_stream_fini(&n->stream);
+    passt_stop(&n->passt);
     free(n);
 }

@@ -15,6 +15,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/config.h"
+#include "vmm/passt.h"
 
 struct machine_net {
     const struct config_net *config; /* borrowed */
@@ -25,7 +26,24 @@ struct machine_net {
     struct net_backend *backend; /* of one of these, or NULL */
     struct net_tap tap;
     struct net_stream stream;
+    struct passt passt; /* CONFIG_NET_USER */
 };
+
+/* What the guest's kernel is told about itself, IPv4 as numbers. */
+struct machine_net_address {
+    uint32_t address;
+    uint32_t gateway; /* 0: none */
+    uint32_t dns;     /* 0: none */
+    uint8_t prefix;
+};
+
+/*
+ * The address of an interface: what is configured, or 10.0.2.15/24 with the
+ * gateway 10.0.2.2 and the resolver 10.0.2.3 for CONFIG_NET_USER, or another
+ * network's addresses like these. False if it has none.
+ */
+bool machine_net_address(
+    const struct config_net *config, struct machine_net_address *ret_address);
 
 /*
  * Connects the interface that `config` describes and makes its device;

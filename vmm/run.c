@@ -91,17 +91,6 @@ static void show_console_tail(struct run *run)
         (void)fputc('\n', stderr);
 }
 
-static bool has_writable_drive(const struct run *run)
-{
-    const struct config *config = &run->options.config;
-
-    for (uint32_t i = 0; i < config->drive_count; i++) {
-        if (!config->drives[i].is_read_only)
-            return true;
-    }
-    return false;
-}
-
 static void on_power_off_late(void *opaque)
 {
     struct run *run = opaque;
@@ -160,7 +149,8 @@ static void on_exec_done(void *opaque, const struct guest_exec_result *result)
         complain(run, result->text);
     finish(run, result->status);
     tty_restore(&run->tty);
-    if (!has_writable_drive(run) || ask_power_off(run) < 0)
+    if (!config_has_writable_file(&run->options.config) ||
+        ask_power_off(run) < 0)
         loop_stop(&run->loop);
 }
 
@@ -339,7 +329,6 @@ static int watch_signals(struct run *run, struct err *err)
 static int find_artifacts(struct run *run, struct err *err)
 {
     struct run_options *o = &run->options;
-    bool has_root = o->no_root;
     struct config_drive drive = config_drive_default();
     char id[] = "rootfs";
     int rc;
@@ -349,9 +338,7 @@ static int find_artifacts(struct run *run, struct err *err)
         if (rc < 0)
             return rc;
     }
-    for (uint32_t i = 0; i < o->config.drive_count; i++)
-        has_root = has_root || o->config.drives[i].is_root;
-    if (has_root || !o->config.has_agent)
+    if (o->no_root || config_has_root(&o->config) || !o->config.has_agent)
         return 0;
     rc = artifacts_find(ARTIFACT_ROOTFS, &drive.path, err);
     if (rc < 0)

@@ -25,6 +25,7 @@ void config_init(struct config *config)
 void config_fini(struct config *config)
 {
     config_clear_drives(config);
+    config_clear_pmems(config);
     config_clear_nets(config);
     free(config->kernel);
     free(config->initrd);
@@ -102,6 +103,68 @@ int config_add_drive(
         move_to_front(config->drives, config->drive_count);
     config->drive_count++;
     return 0;
+}
+
+void config_pmem_fini(struct config_pmem *pmem)
+{
+    free(pmem->id);
+    free(pmem->path);
+    *pmem = (struct config_pmem){0};
+}
+
+void config_clear_pmems(struct config *config)
+{
+    for (uint32_t i = 0; i < config->pmem_count; i++)
+        config_pmem_fini(&config->pmems[i]);
+    config->pmem_count = 0;
+}
+
+int config_add_pmem(
+    struct config *config, const struct config_pmem *pmem, struct err *err)
+{
+    struct config_pmem *added;
+
+    assert(pmem->id != NULL && pmem->path != NULL);
+    if (config->pmem_count >= CONFIG_PMEMS_MAX)
+        return err_set(
+            err, EINVAL, "more than %u persistent memories", CONFIG_PMEMS_MAX);
+    added = &config->pmems[config->pmem_count];
+    *added = *pmem;
+    added->id = NULL;
+    added->path = NULL;
+    if (!copy_string(pmem->id, &added->id) ||
+        !copy_string(pmem->path, &added->path)) {
+        config_pmem_fini(added);
+        return err_sys(err, ENOMEM, "persistent memory");
+    }
+    config->pmem_count++;
+    return 0;
+}
+
+bool config_has_root(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->drive_count; i++) {
+        if (config->drives[i].is_root)
+            return true;
+    }
+    for (uint32_t i = 0; i < config->pmem_count; i++) {
+        if (config->pmems[i].is_root)
+            return true;
+    }
+    return false;
+}
+
+bool config_has_writable_file(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->drive_count; i++) {
+        if (!config->drives[i].is_read_only)
+            return true;
+    }
+    for (uint32_t i = 0; i < config->pmem_count; i++) {
+        if (!config->pmems[i].is_read_only)
+            return true;
+    }
+    return false;
 }
 
 struct config_net config_net_default(void)

@@ -21,6 +21,7 @@
 
 #define CONFIG_FILE_MAX     (UINT64_C(1) << 20)
 #define CONFIG_DRIVES_MAX   16u
+#define CONFIG_PMEMS_MAX    8u
 #define CONFIG_NETS_MAX     8u
 #define CONFIG_FORWARDS_MAX 16u
 #define CONFIG_ID_MAX       64u
@@ -51,6 +52,15 @@ struct config_drive {
     char *overlay_path;        /* CONFIG_OVERLAY_FILE */
     uint32_t queues;           /* 1 to CONFIG_QUEUES_MAX */
     struct rate_config limits; /* all zero: none */
+};
+
+/* A file that is mapped into the guest's memory: its /dev/pmemN. */
+struct config_pmem {
+    char *id;   /* [A-Za-z0-9_]+ */
+    char *path; /* a regular file */
+    bool is_root;
+    bool is_read_only;
+    struct rate_config limits; /* of flushes; all zero: none */
 };
 
 /* What stands behind a network interface. */
@@ -109,6 +119,8 @@ struct config {
     uint32_t vcpus;
     uint32_t drive_count;
     struct config_drive drives[CONFIG_DRIVES_MAX];
+    uint32_t pmem_count;
+    struct config_pmem pmems[CONFIG_PMEMS_MAX];
     uint32_t net_count;
     struct config_net nets[CONFIG_NETS_MAX];
     bool has_entropy;
@@ -129,11 +141,11 @@ void config_fini(struct config *config);
 
 /*
  * Reads a file over what `config` holds already: a key that is missing or
- * null leaves its value, "drives" and "network-interfaces" take the place of
- * the whole list. The result has passed config_check. An error names the file
- * and the key ("guest.json: drives[1].path_on_host: missing"), or line and
- * column for what is not JSON. On failure *config is still valid, its content
- * is unspecified.
+ * null leaves its value, "drives", "pmem" and "network-interfaces" take the
+ * place of the whole list. The result has passed config_check. An error names
+ * the file and the key ("guest.json: drives[1].path_on_host: missing"), or line
+ * and column for what is not JSON. On failure *config is still valid, its
+ * content is unspecified.
  */
 CC_MUST_CHECK int config_load_file(
     struct config *config, const char *path, struct err *err);
@@ -148,6 +160,7 @@ struct config_net config_net_default(void);
 
 /* Frees the strings of one that config_add_* has not taken. */
 void config_drive_fini(struct config_drive *drive);
+void config_pmem_fini(struct config_pmem *pmem);
 void config_net_fini(struct config_net *net);
 
 /*
@@ -159,6 +172,18 @@ CC_MUST_CHECK int config_add_drive(
     struct config *config, const struct config_drive *drive, struct err *err);
 
 void config_clear_drives(struct config *config);
+
+/* Adds a persistent memory behind the others; likewise. */
+CC_MUST_CHECK int config_add_pmem(
+    struct config *config, const struct config_pmem *pmem, struct err *err);
+
+void config_clear_pmems(struct config *config);
+
+/* Whether a drive or a persistent memory is the root file system. */
+bool config_has_root(const struct config *config);
+
+/* Whether the guest can write to a drive or a persistent memory. */
+bool config_has_writable_file(const struct config *config);
 
 /* Adds a network interface behind the others: the guest's next ethN. */
 CC_MUST_CHECK int config_add_net(

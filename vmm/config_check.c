@@ -250,6 +250,54 @@ static int check_drive(
     return rc;
 }
 
+/* The other device that has this identifier or is the root as well. */
+static int check_pmem_apart(
+    const struct config *config, uint32_t index, struct err *err)
+{
+    const struct config_pmem *pmem = &config->pmems[index];
+
+    for (uint32_t i = 0; i < config->drive_count; i++) {
+        if (strcmp(config->drives[i].id, pmem->id) == 0)
+            return err_set(err, EINVAL, "pmem[%u].id: '%s' is drives[%u] too",
+                index, pmem->id, i);
+        if (config->drives[i].is_root && pmem->is_root)
+            return err_set(err, EINVAL,
+                "pmem[%u].root_device: drives[%u] is the root", index, i);
+    }
+    for (uint32_t i = 0; i < index; i++) {
+        if (strcmp(config->pmems[i].id, pmem->id) == 0)
+            return err_set(err, EINVAL, "pmem[%u].id: '%s' is pmem[%u] too",
+                index, pmem->id, i);
+        if (config->pmems[i].is_root && pmem->is_root)
+            return err_set(err, EINVAL,
+                "pmem[%u].root_device: pmem[%u] is the root", index, i);
+    }
+    return 0;
+}
+
+static int check_pmem(
+    const struct config *config, uint32_t index, struct err *err)
+{
+    const struct config_pmem *pmem = &config->pmems[index];
+    const struct element e = {"pmem", "id", index};
+    int rc = check_id(&e, pmem->id, err);
+    char key[48];
+
+    (void)snprintf(key, sizeof(key), "pmem[%u].path_on_host", index);
+    if (rc == 0)
+        rc = check_path(key, pmem->path, err);
+    if (rc == 0)
+        rc = check_limits(&e, "rate_limiter", &pmem->limits, err);
+    if (rc == 0)
+        rc = check_pmem_apart(config, index, err);
+    if (rc == 0 && pmem->is_root && config->boot_args != NULL &&
+        args_set_root(config->boot_args))
+        rc = err_set(err, EINVAL,
+            "pmem[%u].root_device: boot_args set root= themselves: drop one",
+            index);
+    return rc;
+}
+
 /* What the kernel takes as a name for an interface. */
 static int check_ifname(const char *key, const char *name, struct err *err)
 {
@@ -387,6 +435,10 @@ int config_check(const struct config *config, struct err *err)
             err, EINVAL, "drives: more than %u drives", CONFIG_DRIVES_MAX);
     for (uint32_t i = 0; rc == 0 && i < config->drive_count; i++)
         rc = check_drive(config, i, err);
+    if (rc == 0 && config->pmem_count > CONFIG_PMEMS_MAX)
+        rc = err_set(err, EINVAL, "pmem: more than %u", CONFIG_PMEMS_MAX);
+    for (uint32_t i = 0; rc == 0 && i < config->pmem_count; i++)
+        rc = check_pmem(config, i, err);
     if (rc == 0 && config->net_count > CONFIG_NETS_MAX)
         rc = err_set(
             err, EINVAL, "network-interfaces: more than %u", CONFIG_NETS_MAX);

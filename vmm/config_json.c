@@ -188,7 +188,7 @@ static int read_root(struct config_reader *r, const json_t *root)
         {"entropy", config_json_read_entropy},
         {"balloon", config_json_read_balloon},
         {"spore", read_spore},
-        {"pmem", config_reader_no_list},
+        {"pmem", config_json_read_pmems},
         {"logger", config_reader_no_settings},
         {"metrics", config_reader_no_settings},
         {"mmds-config", config_reader_no_settings},

@@ -205,6 +205,69 @@ int config_json_read_drives(struct config_reader *r, const json_t *value)
     return config_reader_list(r, value, read_drive);
 }
 
+static int read_pmem_id(struct config_reader *r, const json_t *value)
+{
+    return config_reader_string(r, value, &r->pmem.id);
+}
+
+static int read_pmem_path(struct config_reader *r, const json_t *value)
+{
+    return config_reader_string(r, value, &r->pmem.path);
+}
+
+static int read_pmem_root(struct config_reader *r, const json_t *value)
+{
+    return config_reader_bool(r, value, &r->pmem.is_root);
+}
+
+static int read_pmem_read_only(struct config_reader *r, const json_t *value)
+{
+    return config_reader_bool(r, value, &r->pmem.is_read_only);
+}
+
+static int read_pmem_limits(struct config_reader *r, const json_t *value)
+{
+    return config_json_read_limits(r, value, &r->pmem.limits);
+}
+
+static int read_pmem_members(struct config_reader *r, const json_t *value)
+{
+    static const struct config_key keys[] = {
+        {"id", read_pmem_id},
+        {"path_on_host", read_pmem_path},
+        {"root_device", read_pmem_root},
+        {"read_only", read_pmem_read_only},
+        {"rate_limiter", read_pmem_limits},
+    };
+    int rc = config_reader_object(r, value, keys, ARRAY_SIZE(keys));
+
+    if (rc < 0)
+        return rc;
+    if (r->pmem.id == NULL)
+        return config_reader_missing(r, "id");
+    if (r->pmem.path == NULL)
+        return config_reader_missing(r, "path_on_host");
+    rc = config_add_pmem(&r->config, &r->pmem, r->err);
+    return rc < 0 ? err_wrap(r->err, rc, "pmem") : 0;
+}
+
+static int read_pmem(struct config_reader *r, const json_t *value)
+{
+    int rc;
+
+    r->pmem = (struct config_pmem){0};
+    rc = read_pmem_members(r, value);
+    config_pmem_fini(&r->pmem);
+    return rc;
+}
+
+int config_json_read_pmems(struct config_reader *r, const json_t *value)
+{
+    if (json_is_array(value))
+        config_clear_pmems(&r->config);
+    return config_reader_list(r, value, read_pmem);
+}
+
 static int read_iface_id(struct config_reader *r, const json_t *value)
 {
     return config_reader_string(r, value, &r->net.id);

@@ -14,6 +14,8 @@
 /* The lists of the file take the place of what there was. */
 CC_MUST_CHECK int config_json_read_drives(
     struct config_reader *r, const json_t *value);
+CC_MUST_CHECK int config_json_read_pmems(
+    struct config_reader *r, const json_t *value);
 CC_MUST_CHECK int config_json_read_nets(
     struct config_reader *r, const json_t *value);
 CC_MUST_CHECK int config_json_read_entropy(

@@ -194,13 +194,6 @@ int config_reader_no_string(struct config_reader *r, const json_t *value)
                                  : config_reader_must_be(r, "a string");
 }
 
-int config_reader_no_list(struct config_reader *r, const json_t *value)
-{
-    if (!json_is_array(value))
-        return config_reader_must_be(r, "a list");
-    return json_array_size(value) == 0 ? 0 : unsupported(r);
-}
-
 int config_reader_no_settings(struct config_reader *r, const json_t *value)
 {
     if (!json_is_object(value))

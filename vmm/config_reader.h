@@ -31,6 +31,7 @@ struct config_reader {
 
     /* The element of a list that is being read, and which keys it had. */
     struct config_drive drive;
+    struct config_pmem pmem;
     struct config_net net;
     bool has_root_key;
 
@@ -92,8 +93,6 @@ CC_MUST_CHECK int config_reader_no_flag(
 CC_MUST_CHECK int config_reader_no_choice(
     struct config_reader *r, const json_t *value);
 CC_MUST_CHECK int config_reader_no_string(
-    struct config_reader *r, const json_t *value);
-CC_MUST_CHECK int config_reader_no_list(
     struct config_reader *r, const json_t *value);
 CC_MUST_CHECK int config_reader_no_settings(
     struct config_reader *r, const json_t *value);

@@ -200,6 +200,29 @@ static json_t *pack_drives(struct writer *w, const struct config *config)
     return list;
 }
 
+static json_t *pack_pmem(struct writer *w, const struct config_pmem *pmem)
+{
+    return must(
+        w, json_pack_ex(&w->error, 0, "{s:s, s:s, s:b, s:b, s:o*}", "id",
+               pmem->id, "path_on_host", pmem->path, "root_device",
+               (int)pmem->is_root, "read_only", (int)pmem->is_read_only,
+               "rate_limiter", pack_limits(w, &pmem->limits)));
+}
+
+static json_t *pack_pmems(struct writer *w, const struct config *config)
+{
+    json_t *list;
+
+    if (config->pmem_count == 0)
+        return NULL;
+    list = must(w, json_array());
+    for (uint32_t i = 0; !w->failed && i < config->pmem_count; i++) {
+        if (json_array_append_new(list, pack_pmem(w, &config->pmems[i])) < 0)
+            w->failed = true;
+    }
+    return list;
+}
+
 static json_t *pack_nets(struct writer *w, const struct config *config)
 {
     json_t *list;
@@ -237,18 +260,19 @@ static json_t *pack_config(struct writer *w, const struct config *config)
     uint64_t mib = num_div_up(config->mem_bytes, NUM_MIB);
 
     /* "o" takes over its object even when packing fails. */
-    return must(w,
-        json_pack_ex(&w->error, 0,
-            "{s:{s:s*, s:s*, s:s*}, s:o, s:o*, s:{s:I, s:I}, "
-            "s:{s:I, s:s*}, s:o*, s:o*, s:o}",
-            "boot-source", "kernel_image_path", config->kernel, "boot_args",
-            config->boot_args, "initrd_path", config->initrd, "drives",
-            pack_drives(w, config), "network-interfaces", pack_nets(w, config),
-            "machine-config", "vcpu_count", (json_int_t)config->vcpus,
-            "mem_size_mib", (json_int_t)mib, "vsock", "guest_cid",
-            (json_int_t)config->guest_cid, "uds_path", config->vsock_path,
-            "entropy", pack_entropy(w, config), "balloon",
-            pack_balloon(w, config), "spore", pack_spore(w, config)));
+    return must(
+        w, json_pack_ex(&w->error, 0,
+               "{s:{s:s*, s:s*, s:s*}, s:o, s:o*, s:o*, s:{s:I, s:I}, "
+               "s:{s:I, s:s*}, s:o*, s:o*, s:o}",
+               "boot-source", "kernel_image_path", config->kernel, "boot_args",
+               config->boot_args, "initrd_path", config->initrd, "drives",
+               pack_drives(w, config), "pmem", pack_pmems(w, config),
+               "network-interfaces", pack_nets(w, config), "machine-config",
+               "vcpu_count", (json_int_t)config->vcpus, "mem_size_mib",
+               (json_int_t)mib, "vsock", "guest_cid",
+               (json_int_t)config->guest_cid, "uds_path", config->vsock_path,
+               "entropy", pack_entropy(w, config), "balloon",
+               pack_balloon(w, config), "spore", pack_spore(w, config)));
 }
 
 int config_to_json(

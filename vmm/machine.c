@@ -81,9 +81,22 @@ static void on_exit_port(void *opaque, uint8_t status)
     end_machine(opaque, MACHINE_EXITED, status, "the guest ended itself");
 }
 
+static void on_host_fault(void *opaque, const char *text)
+{
+    end_machine(opaque, MACHINE_FAULTED, 0, text);
+}
+
 static void on_vcpu_stop(void *opaque, const struct vcpu_stop *stop)
 {
-    end_machine(opaque, MACHINE_FAULTED, 0, stop->text);
+    struct machine *m = opaque;
+    const char *text = stop->text;
+    struct err err;
+
+    /* KVM_RUN fails when the guest touches what is no longer there. */
+    if (stop->kind == VCPU_STOP_HOST &&
+        machine_pmem_find_cut(m->pmems, m->config->pmem_count, &err))
+        text = err.text;
+    end_machine(m, MACHINE_FAULTED, 0, text);
 }
 
 static int build_vm(struct machine *m, struct err *err)
@@ -94,6 +107,8 @@ static int build_vm(struct machine *m, struct err *err)
         rc = kvm_vm_init(&m->vm, m->host.kvm, err);
     if (rc == 0)
         rc = kvm_vm_add_memory(&m->vm, &m->mem, err);
+    if (rc == 0)
+        rc = machine_pmem_map_all(m->config, &m->vm, &m->mem, m->pmems, err);
     if (rc == 0)
         rc = kvm_vm_add_irqchip(&m->vm, err);
     return rc;
@@ -115,6 +130,18 @@ static int append_root(
         else
             (void)snprintf(words, sizeof(words), "root=/dev/vd%c %s",
                 (char)('a' + (int)i), mode);
+        return cmdline_append(line, words, err);
+    }
+    for (uint32_t i = 0; i < config->pmem_count; i++) {
+        const struct config_pmem *pmem = &config->pmems[i];
+        char words[48];
+
+        if (!pmem->is_root)
+            continue;
+        /* DAX: the file's pages themselves, and no copy in the guest. */
+        (void)snprintf(words, sizeof(words),
+            "root=/dev/pmem%u %s rootflags=dax", i,
+            pmem->is_read_only ? "ro" : "rw");
         return cmdline_append(line, words, err);
     }
     return 0;
@@ -267,6 +294,7 @@ int machine_init(struct machine *m, const struct config *config,
         .reset = on_reset,
         .panic = on_panic,
         .exit = on_exit_port,
+        .host_fault = on_host_fault,
         .opaque = m};
     struct cpuid_job cpuid_job;
     struct boot_entry entry;

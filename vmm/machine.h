@@ -44,9 +44,11 @@
 #include "vmm/hw/vmgenid.h"
 #include "vmm/machine_drive.h"
 #include "vmm/machine_net.h"
+#include "vmm/machine_pmem.h"
 #include "vmm/timings.h"
 
-#define MACHINE_DEVICES_MAX (16u + CONFIG_DRIVES_MAX + CONFIG_NETS_MAX)
+#define MACHINE_DEVICES_MAX                                                    \
+    (16u + CONFIG_DRIVES_MAX + CONFIG_PMEMS_MAX + CONFIG_NETS_MAX)
 
 enum machine_end_kind {
     MACHINE_POWERED_OFF, /* ACPI S5 */
@@ -95,13 +97,14 @@ struct machine {
     struct exitport exitport;
     struct exitport timeline;
     struct machine_drive *drives[CONFIG_DRIVES_MAX];
+    struct machine_pmem *pmems[CONFIG_PMEMS_MAX];
     struct vsock *vsock;
     struct vsock_uds *vsock_uds; /* NULL: no socket on the host */
     struct machine_net *nets[CONFIG_NETS_MAX];
     struct rng *rng; /* NULL, as the next two, if not asked for */
     struct balloon *balloon;
     struct vconsole *vconsole;
-    struct uring *uring; /* of all drives; NULL until one wants it */
+    struct uring *uring; /* of all files; NULL until one wants it */
     uint32_t virtio_count;
     struct irq_line power_button;
 

@@ -115,7 +115,7 @@ int machine_devices_init(
     if (rc < 0)
         return rc;
     add_ports(m, events);
-    return machine_virtio_init(m, err);
+    return machine_virtio_init(m, events, err);
 }
 
 void machine_devices_fini(struct machine *m)

@@ -18,6 +18,8 @@ struct machine_events {
     void (*reset)(void *opaque);
     void (*panic)(void *opaque, uint8_t event);
     void (*exit)(void *opaque, uint8_t status);
+    /* An access that the host could not carry out; one line for people. */
+    void (*host_fault)(void *opaque, const char *text);
     void *opaque;
 };
 

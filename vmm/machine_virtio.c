@@ -14,11 +14,13 @@
 /* Kinds of devices that there is one of at most. */
 #define SINGLE_DEVICES 4u
 
-_Static_assert(CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + SINGLE_DEVICES <=
+#define FILE_DEVICES (CONFIG_DRIVES_MAX + CONFIG_PMEMS_MAX)
+
+_Static_assert(FILE_DEVICES + CONFIG_NETS_MAX + SINGLE_DEVICES <=
                    LAYOUT_GSI_COUNT - LAYOUT_GSI_VIRTIO,
     "each virtio device has a line of its own");
 _Static_assert(
-    CONFIG_DRIVES_MAX + CONFIG_NETS_MAX + SINGLE_DEVICES <= LAYOUT_VIRTIO_MAX,
+    FILE_DEVICES + CONFIG_NETS_MAX + SINGLE_DEVICES <= LAYOUT_VIRTIO_MAX,
     "each virtio device has a window of its own");
 
 static int bind_kick(
@@ -63,14 +65,19 @@ static void map_virtio(struct machine *m, struct virtio_device *v)
     m->virtio_count++;
 }
 
-static int add_drives(struct machine *m, struct err *err)
+static int add_uring(struct machine *m, struct err *err)
 {
-    if (m->config->drive_count == 0)
+    if (m->config->drive_count == 0 && m->config->pmem_count == 0)
         return 0;
     m->uring = calloc(1, sizeof(*m->uring));
     if (m->uring == NULL)
         return err_sys(err, ENOMEM, "drives");
     uring_init(m->uring, m->host.loop);
+    return 0;
+}
+
+static int add_drives(struct machine *m, struct err *err)
+{
     for (uint32_t i = 0; i < m->config->drive_count; i++) {
         struct virtio_host host;
         int rc = next_virtio(m, &host, err);
@@ -81,6 +88,29 @@ static int add_drives(struct machine *m, struct err *err)
         if (rc < 0)
             return rc;
         map_virtio(m, &m->drives[i]->blk.virtio);
+    }
+    return 0;
+}
+
+/* The memory is there already: machine_pmem_map_all. */
+static int add_pmems(
+    struct machine *m, const struct machine_events *events, struct err *err)
+{
+    for (uint32_t i = 0; i < m->config->pmem_count; i++) {
+        struct machine_pmem *p = m->pmems[i];
+        struct virtio_host host;
+        int rc = next_virtio(m, &host, err);
+
+        p->on_fault = events->host_fault;
+        p->opaque = events->opaque;
+        if (rc == 0)
+            rc = machine_pmem_add_device(p, m->uring, &host, err);
+        if (rc < 0)
+            return rc;
+        map_virtio(m, &p->pmem.virtio);
+        /* Apart from all devices by the layout; it has no state to save. */
+        rc = bus_add(&m->mmio, p->start, p->file.size, &p->pmem.window);
+        assert(rc == 0);
     }
     return 0;
 }
@@ -227,10 +257,15 @@ static int add_vconsole(struct machine *m, struct err *err)
     return console_attach_virtio(m->host.vconsole, m->vconsole, err);
 }
 
-int machine_virtio_init(struct machine *m, struct err *err)
+int machine_virtio_init(
+    struct machine *m, const struct machine_events *events, struct err *err)
 {
-    int rc = add_drives(m, err);
+    int rc = add_uring(m, err);
 
+    if (rc == 0)
+        rc = add_drives(m, err);
+    if (rc == 0)
+        rc = add_pmems(m, events, err);
     if (rc == 0)
         rc = add_vsock(m, err);
     if (rc == 0)
@@ -267,6 +302,8 @@ void machine_virtio_fini(struct machine *m)
     free(m->vsock);
     for (uint32_t i = 0; i < CONFIG_DRIVES_MAX; i++)
         machine_drive_free(m->drives[i]);
+    for (uint32_t i = 0; i < CONFIG_PMEMS_MAX; i++)
+        machine_pmem_free(m->pmems[i]);
     if (m->uring != NULL)
         uring_fini(m->uring);
     free(m->uring);

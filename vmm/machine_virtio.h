@@ -11,9 +11,11 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/machine.h"
+#include "vmm/machine_devices.h"
 
 /* Makes those that the configuration asks for; machine_virtio_fini is due. */
-CC_MUST_CHECK int machine_virtio_init(struct machine *m, struct err *err);
+CC_MUST_CHECK int machine_virtio_init(
+    struct machine *m, const struct machine_events *events, struct err *err);
 void machine_virtio_fini(struct machine *m);
 
 #endif

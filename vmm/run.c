@@ -76,17 +76,6 @@ static void show_console_tail(struct run *run)
         (void)fputc('\n', stderr);
 }
 
-static bool has_writable_drive(const struct run *run)
-{
-    const struct config *config = &run->options.config;
-
-    for (uint32_t i = 0; i < config->drive_count; i++) {
-        if (!config->drives[i].is_read_only)
-            return true;
-    }
-    return false;
-}
-
 static void on_exec_started(void *opaque)
 {
     struct run *run = opaque;
@@ -102,7 +91,7 @@ static void on_exec_done(void *opaque, const struct guest_exec_result *result)
     if (result->is_error && result->text[0] != '\0')
         complain(run, result->text);
     finish(run, result->status);
-    if (!has_writable_drive(run) ||
+    if (!config_has_writable_file(&run->options.config) ||
         instance_stop(&run->inst, POWER_OFF_NS, 0, NULL) < 0)
         loop_stop(&run->inst.loop);
 }
@@ -210,7 +199,6 @@ static void on_signal(void *opaque, int signal)
 static int find_artifacts(struct run *run, struct err *err)
 {
     struct run_options *o = &run->options;
-    bool has_root = o->no_root;
     struct config_drive drive = config_drive_default();
     char id[] = "rootfs";
     int rc;
@@ -220,9 +208,7 @@ static int find_artifacts(struct run *run, struct err *err)
         if (rc < 0)
             return rc;
     }
-    for (uint32_t i = 0; i < o->config.drive_count; i++)
-        has_root = has_root || o->config.drives[i].is_root;
-    if (has_root || !o->config.has_agent)
+    if (o->no_root || config_has_root(&o->config) || !o->config.has_agent)
         return 0;
     rc = artifacts_find(ARTIFACT_ROOTFS, &drive.path, err);
     if (rc < 0)

@@ -23,8 +23,11 @@ const char run_options_help[] =
     "\n"
     "  -k, --kernel FILE       guest kernel: ELF vmlinux or bzImage\n"
     "  -i, --initrd FILE       initial RAM disk, in front of the agent's\n"
-    "  -r, --rootfs FILE[,ro]  root file system image; none: the initrd\n"
+    "  -r, --rootfs FILE[,ro][,pmem]\n"
+    "                          root file system image, a drive or with pmem\n"
+    "                          mapped into the guest; none: the initrd\n"
     "  -d, --disk FILE[,ro]    further drive, up to 15\n"
+    "      --pmem FILE[,ro]    file mapped into the guest as /dev/pmemN\n"
     "  -m, --mem SIZE          guest memory: 128 (MiB), 512K, 2G\n"
     "  -c, --cpus N            virtual CPUs, 1 to 32\n"
     "  -a, --cmdline WORDS     kernel command line instead of the default one\n"
@@ -60,6 +63,7 @@ const char run_options_help[] =
 enum {
     OPT_CONSOLE = 256,
     OPT_DISCOVERY,
+    OPT_PMEM,
     OPT_TIMEOUT,
     OPT_TIMINGS,
     OPT_VSOCK,
@@ -78,6 +82,7 @@ static const struct option long_options[] = {
     {"initrd", required_argument, NULL, 'i'},
     {"rootfs", required_argument, NULL, 'r'},
     {"disk", required_argument, NULL, 'd'},
+    {"pmem", required_argument, NULL, OPT_PMEM},
     {"mem", required_argument, NULL, 'm'},
     {"cpus", required_argument, NULL, 'c'},
     {"cmdline", required_argument, NULL, 'a'},
@@ -145,21 +150,63 @@ static int parse_timeout(const char *text, uint64_t *ret_ns, struct err *err)
     return 0;
 }
 
-/* FILE[,ro] of --rootfs and --disk. */
-static int add_drive(
-    struct config *config, const char *text, bool is_root, struct err *err)
-{
-    static const char suffix[] = ",ro";
-    size_t len = strlen(text);
-    size_t cut = sizeof(suffix) - 1;
-    bool read_only = len > cut && strcmp(text + len - cut, suffix) == 0;
-    char id[16];
-    char *path = strndup(text, read_only ? len - cut : len);
-    struct config_drive drive = config_drive_default();
-    int rc;
+/* What may stand behind the name of a file, each once and in any order. */
+struct file_words {
+    bool read_only;
+    bool pmem;
+};
 
-    if (path == NULL)
-        return err_sys(err, ENOMEM, "command line");
+/* Takes a word off the end of `text`, of which `len` bytes are left. */
+static bool cut_word(const char *text, const char *word, size_t *len)
+{
+    size_t cut = strlen(word);
+
+    if (*len <= cut || strncmp(text + *len - cut, word, cut) != 0)
+        return false;
+    *len -= cut;
+    return true;
+}
+
+/* The name alone, to be freed; NULL without memory. */
+static char *split_file(
+    const char *text, bool may_be_pmem, struct file_words *ret_words)
+{
+    struct file_words words = {0};
+    size_t len = strlen(text);
+    bool found = true;
+
+    while (found) {
+        bool ro = !words.read_only && cut_word(text, ",ro", &len);
+        bool pmem = may_be_pmem && !words.pmem && cut_word(text, ",pmem", &len);
+
+        words.read_only = words.read_only || ro;
+        words.pmem = words.pmem || pmem;
+        found = ro || pmem;
+    }
+    *ret_words = words;
+    return strndup(text, len);
+}
+
+static int add_pmem(struct config *config, char *path, bool read_only,
+    bool is_root, struct err *err)
+{
+    char id[16];
+    const struct config_pmem pmem = {
+        .id = id, .path = path, .is_root = is_root, .is_read_only = read_only};
+
+    if (is_root)
+        (void)snprintf(id, sizeof(id), "rootfs");
+    else
+        (void)snprintf(id, sizeof(id), "pmem%u", config->pmem_count);
+    return config_add_pmem(config, &pmem, err);
+}
+
+static int add_drive(struct config *config, char *path, bool read_only,
+    bool is_root, struct err *err)
+{
+    struct config_drive drive = config_drive_default();
+    char id[16];
+
     drive.id = id;
     drive.path = path;
     drive.is_root = is_root;
@@ -168,7 +215,24 @@ static int add_drive(
         (void)snprintf(id, sizeof(id), "rootfs");
     else
         (void)snprintf(id, sizeof(id), "disk%u", config->drive_count);
-    rc = config_add_drive(config, &drive, err);
+    return config_add_drive(config, &drive, err);
+}
+
+/* FILE[,ro][,pmem] of --rootfs, FILE[,ro] of --disk and --pmem. */
+static int add_file(
+    struct config *config, const char *text, int opt, struct err *err)
+{
+    bool is_root = opt == 'r';
+    struct file_words words;
+    char *path = split_file(text, is_root, &words);
+    int rc;
+
+    if (path == NULL)
+        return err_sys(err, ENOMEM, "command line");
+    if (words.pmem || opt == OPT_PMEM)
+        rc = add_pmem(config, path, words.read_only, is_root, err);
+    else
+        rc = add_drive(config, path, words.read_only, is_root, err);
     free(path);
     return rc;
 }
@@ -277,9 +341,10 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
         return replace_string(&o->config.boot_args, optarg, err);
     case 'r':
         o->no_root = strcmp(optarg, "none") == 0;
-        return o->no_root ? 0 : add_drive(&o->config, optarg, true, err);
+        return o->no_root ? 0 : add_file(&o->config, optarg, opt, err);
     case 'd':
-        return add_drive(&o->config, optarg, false, err);
+    case OPT_PMEM:
+        return add_file(&o->config, optarg, opt, err);
     case 'm':
         return config_parse_size(optarg, &o->config.mem_bytes, err);
     case 'c':

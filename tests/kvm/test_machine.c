@@ -244,19 +244,25 @@ static rlim_t next_fd(void)
 static void test_each_descriptor_that_fails_leaves_nothing(void **state)
 {
     int image = memfd_create("image", MFD_CLOEXEC);
+    int memory = memfd_create("memory", MFD_CLOEXEC);
     unsigned int failures = 0;
     struct rlimit saved;
     char path[32];
+    char shared[32];
     int rc = -1;
 
     (void)state;
     assert_true(image >= 0);
+    assert_true(memory >= 0);
     assert_int_equal(ftruncate(image, 1 << 20), 0);
+    assert_int_equal(ftruncate(memory, 2 << 20), 0);
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", image);
+    (void)snprintf(shared, sizeof(shared), "/proc/self/fd/%d", memory);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &saved), 0);
     for (rlim_t more = 0; more < LIMITS; more++) {
         struct config_drive drive = {
             .id = (char[]){"data"}, .path = path, .queues = 1};
+        struct config_pmem pmem = {.id = (char[]){"pmem0"}, .path = shared};
         struct err err = {.text = ""};
         struct rlimit limit = saved;
         struct bare *b;
@@ -264,6 +270,7 @@ static void test_each_descriptor_that_fails_leaves_nothing(void **state)
 
         b = bare_prepare(&(struct bare_options){.guest = "hello", .vcpus = 2});
         assert_int_equal(config_add_drive(&b->config, &drive, NULL), 0);
+        assert_int_equal(config_add_pmem(&b->config, &pmem, NULL), 0);
         fds = bare_count_fds();
         limit.rlim_cur = next_fd() + more;
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
@@ -281,6 +288,7 @@ static void test_each_descriptor_that_fails_leaves_nothing(void **state)
     /* At least memory, VM, two vCPUs and a few interrupt lines. */
     assert_true(failures >= 6);
     (void)close(image);
+    (void)close(memory);
 }
 
 /* Resident bytes of this process. */

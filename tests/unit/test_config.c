@@ -50,7 +50,10 @@ static const char full[] =
     "{\"iface_id\": \"w\", \"spore\": {\"backend\": \"switch\","
     " \"switch\": \"lab\"}},"
     "{\"iface_id\": \"f\", \"spore\": {\"backend\": \"fd\", \"fd\": 7}}],"
-    " \"pmem\": [], \"logger\": {}, \"metrics\": null,"
+    " \"pmem\": [{\"id\": \"p0\", \"path_on_host\": \"/p/0\","
+    " \"rate_limiter\": {\"ops\": {\"size\": 3, \"refill_time\": 4}}},"
+    "{\"id\": \"p1\", \"path_on_host\": \"p\", \"root_device\": false,"
+    " \"read_only\": true}], \"logger\": {}, \"metrics\": null,"
     " \"balloon\": {\"amount_mib\": 32, \"deflate_on_oom\": true,"
     " \"stats_polling_interval_s\": 5, \"free_page_hinting\": true,"
     " \"free_page_reporting\": false},"
@@ -84,6 +87,16 @@ static void expect_equal_limits(
     assert_int_equal(a->ops.size, b->ops.size);
     assert_int_equal(a->ops.refill_ms, b->ops.refill_ms);
     assert_int_equal(a->ops.burst, b->ops.burst);
+}
+
+static void expect_equal_pmems(
+    const struct config_pmem *a, const struct config_pmem *b)
+{
+    assert_string_equal(a->id, b->id);
+    assert_string_equal(a->path, b->path);
+    assert_int_equal(a->is_root, b->is_root);
+    assert_int_equal(a->is_read_only, b->is_read_only);
+    expect_equal_limits(&a->limits, &b->limits);
 }
 
 static void expect_equal_nets(
@@ -138,6 +151,9 @@ static void expect_equal(const struct config *a, const struct config *b)
         assert_int_equal(x->queues, y->queues);
         expect_equal_limits(&x->limits, &y->limits);
     }
+    assert_int_equal(a->pmem_count, b->pmem_count);
+    for (uint32_t i = 0; i < a->pmem_count; i++)
+        expect_equal_pmems(&a->pmems[i], &b->pmems[i]);
     assert_int_equal(a->net_count, b->net_count);
     for (uint32_t i = 0; i < a->net_count; i++)
         expect_equal_nets(&a->nets[i], &b->nets[i]);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Limits, network interfaces, entropy and balloon of a machine description:
- * what is refused, and with which words.
+ * Limits, drives, persistent memory, network interfaces, entropy and balloon of
+ * a machine description: what is refused, and with which words.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -193,6 +193,52 @@ static void test_drives(void **state)
         "g: drives[0].spore.num_queues: 17 is not within 1 to 16");
 }
 
+#define PMEM(more)                                                             \
+    "{\"pmem\": [{\"id\": \"p\", \"path_on_host\": \"f\"" more "}]"
+#define ROOT ", \"root_device\": true"
+
+static void test_pmems(void **state)
+{
+    static const struct {
+        const char *json;
+        int code;
+        const char *text;
+    } cases[] = {
+        {"{\"pmem\": [{}]}", EINVAL, "g: pmem[0].id: missing"},
+        {"{\"pmem\": [{\"id\": \"p\"}]}", EINVAL,
+            "g: pmem[0].path_on_host: missing"},
+        {PMEM(", \"is_read_only\": true") "}", EINVAL,
+            "g: pmem[0].is_read_only: unknown key"},
+        {PMEM(", \"read_only\": 1") "}", EINVAL,
+            "g: pmem[0].read_only: must be true or false"},
+        {PMEM(", \"rate_limiter\": {\"ops\": {}}") "}", EINVAL,
+            "g: pmem[0].rate_limiter.ops.size: missing"},
+        {"{\"pmem\": [{\"id\": \"a b\", \"path_on_host\": \"f\"}]}", EINVAL,
+            "g: pmem[0].id: only letters, digits and '_' are allowed"},
+        {"{\"pmem\": [{\"id\": \"p\", \"path_on_host\": \"\"}]}", EINVAL,
+            "g: pmem[0].path_on_host: empty"},
+        {"{\"pmem\": [{\"id\": \"p\", \"path_on_host\": \"f\"}, {\"id\": "
+         "\"p\", \"path_on_host\": \"f\"}]}",
+            EINVAL, "g: pmem[1].id: 'p' is pmem[0] too"},
+        {"{\"pmem\": [{\"id\": \"p\", \"path_on_host\": \"f\"" ROOT
+         "}, {\"id\": \"q\", \"path_on_host\": \"f\"" ROOT "}]}",
+            EINVAL, "g: pmem[1].root_device: pmem[0] is the root"},
+        {PMEM("") ", \"drives\": [{\"drive_id\": \"p\", \"path_on_host\": "
+                  "\"f\", \"is_root_device\": false}]}",
+            EINVAL, "g: pmem[0].id: 'p' is drives[0] too"},
+        {PMEM(ROOT) ", \"drives\": [{\"drive_id\": \"d\", "
+                    "\"path_on_host\": \"f\""
+                    ", \"is_root_device\": true}]}",
+            EINVAL, "g: pmem[0].root_device: drives[0] is the root"},
+        {PMEM(ROOT) ", \"boot-source\": {\"boot_args\": \"root=x\"}}", EINVAL,
+            "g: pmem[0].root_device: boot_args set root= themselves: drop one"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        expect_refused(cases[i].json, cases[i].code, cases[i].text);
+}
+
 static void test_entropy_and_balloon(void **state)
 {
     (void)state;
@@ -277,6 +323,7 @@ int main(void)
         cmocka_unit_test(test_interfaces),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_drives),
+        cmocka_unit_test(test_pmems),
         cmocka_unit_test(test_entropy_and_balloon),
         cmocka_unit_test(test_text_of_forwards),
         cmocka_unit_test(test_text_of_addresses),

@@ -156,7 +156,6 @@ static void test_refuses_what_is_not_served(void **state)
         const char *json;
         const char *key;
     } cases[] = {
-        {"{\"pmem\": [{}]}", "pmem"},
         {"{\"logger\": {\"level\": \"Info\"}}", "logger"},
         {"{\"metrics\": {\"metrics_path\": \"m\"}}", "metrics"},
         {"{\"mmds-config\": {\"version\": \"V2\"}}", "mmds-config"},

@@ -209,6 +209,38 @@ static void test_drives(void **state)
     expect_drive(o, 0, "disk0", "A", false, false);
 }
 
+static void expect_pmem(const struct run_options *o, uint32_t index,
+    const char *id, const char *path, bool is_root, bool is_read_only)
+{
+    const struct config_pmem *p = &o->config.pmems[index];
+
+    assert_true(index < o->config.pmem_count);
+    assert_string_equal(p->id, id);
+    assert_string_equal(p->path, path);
+    assert_int_equal(p->is_root, is_root);
+    assert_int_equal(p->is_read_only, is_read_only);
+}
+
+static void test_pmems(void **state)
+{
+    const struct run_options *o =
+        accept_line(*state, "run --pmem A -r R,pmem,ro --pmem=B,ro -d C,pmem");
+
+    assert_int_equal(o->config.pmem_count, 3);
+    expect_pmem(o, 0, "pmem0", "A", false, false);
+    expect_pmem(o, 1, "rootfs", "R", true, true);
+    expect_pmem(o, 2, "pmem2", "B", false, true);
+    assert_int_equal(o->config.drive_count, 1);
+    expect_drive(o, 0, "disk0", "C,pmem", false, false);
+    o = accept_line(*state, "run -r R,ro,pmem");
+    expect_pmem(o, 0, "rootfs", "R", true, true);
+    o = accept_line(*state, "run -r R,ro,ro,pmem");
+    expect_pmem(o, 0, "rootfs", "R,ro", true, true);
+    o = accept_line(*state, "run -r R,pmem --pmem ,ro");
+    expect_pmem(o, 0, "rootfs", "R", true, false);
+    expect_pmem(o, 1, "pmem1", ",ro", false, false);
+}
+
 static void test_console(void **state)
 {
     const struct run_options *o = accept_line(*state, "run --console");
@@ -381,6 +413,9 @@ static void test_values_that_are_refused(void **state)
             "a command needs the agent: leave --console or the command out"},
         {"run -r A -r B", -EINVAL,
             "drives[1].drive_id: 'rootfs' is drives[0] too"},
+        {"run -r A -r B,pmem", -EINVAL,
+            "pmem[0].id: 'rootfs' is drives[0] too"},
+        {"run --pmem ", -EINVAL, "pmem[0].path_on_host: empty"},
         {"run -d ", -EINVAL, "drives[0].path_on_host: empty"},
         {"run -k ", -EINVAL, "boot-source.kernel_image_path: empty"},
         {"run -r A -a root=/dev/vda", -EINVAL,
@@ -503,6 +538,7 @@ int main(void)
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_machine),
         cmocka_unit_test(test_drives),
+        cmocka_unit_test(test_pmems),
         cmocka_unit_test(test_console),
         cmocka_unit_test(test_the_rest),
         cmocka_unit_test(test_verbosity),

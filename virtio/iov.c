@@ -129,3 +129,20 @@ void iov_mark_dirty(struct iov_cursor *c, uint64_t len)
         len -= n;
     }
 }
+
+unsigned int iov_join(struct iovec *iov, unsigned int count)
+{
+    unsigned int last = 0;
+
+    if (count == 0)
+        return 0;
+    for (unsigned int i = 1; i < count; i++) {
+        const uint8_t *end = (const uint8_t *)iov[last].iov_base;
+
+        if (iov[i].iov_base == end + iov[last].iov_len)
+            iov[last].iov_len += iov[i].iov_len;
+        else
+            iov[++last] = iov[i];
+    }
+    return last + 1;
+}

@@ -56,4 +56,10 @@ unsigned int iov_take(struct iov_cursor *c, uint64_t len, struct iovec *iov,
  */
 void iov_mark_dirty(struct iov_cursor *c, uint64_t len);
 
+/*
+ * Joins those of `count` iovecs that touch, which spares the kernel work; the
+ * number that is left.
+ */
+unsigned int iov_join(struct iovec *iov, unsigned int count);
+
 #endif

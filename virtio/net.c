@@ -329,6 +329,7 @@ static void activate(struct virtio_device *v)
 static void forget(struct net *net)
 {
     net->held_len = 0;
+    net->rx_chains = NET_QUEUE_SIZE_MAX * NET_RX_CHAINS_UNIT;
     net->tx_waits = false;
     net->rx_waits = false;
 }

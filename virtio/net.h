@@ -121,7 +121,8 @@ struct net_stats {
     uint64_t rx_frames;    /* to the guest */
     uint64_t rx_bytes;
     uint64_t rx_dropped; /* that did not fit the driver's buffers */
-    uint64_t rx_copied;  /* of rx_frames: not read straight into buffers */
+    uint64_t
+        rx_copied; /* of rx_frames: not wholly read straight into buffers */
     uint64_t rx_starved; /* times that the driver had no buffer */
     uint64_t rx_gated;
 };
@@ -158,6 +159,7 @@ struct net {
     uint8_t *held;        /* NET_BUFFER_BYTES: a frame that waits for buffers */
     uint32_t held_len;    /* bytes with the header, 0 if there is none */
     uint32_t rx_failures; /* of the backend, in a row */
+    uint32_t rx_chains;   /* that frames took lately; net_rx's own unit */
     struct net_stats stats;
 };
 

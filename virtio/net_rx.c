@@ -65,6 +65,17 @@ static void empty_stage(struct net *net)
     s->slots = 0;
 }
 
+/* More at once, fewer by and by: reading too little costs a copy. */
+static void note_chains(struct net *net, unsigned int n)
+{
+    uint32_t now = n * NET_RX_CHAINS_UNIT;
+
+    if (now >= net->rx_chains)
+        net->rx_chains = now;
+    else
+        net->rx_chains -= (uint32_t)num_div_up(net->rx_chains - now, 8);
+}
+
 /* The first `total` bytes of the stage are a frame: to the driver with it. */
 static void use_stage(struct net *net, uint64_t total)
 {
@@ -88,6 +99,7 @@ static void use_stage(struct net *net, uint64_t total)
         n++;
     } while (left > 0);
     num_buffers = le16_put((uint16_t)n);
+    note_chains(net, n);
     ok = iov_skip(&at, offsetof(struct net_header, num_buffers)) &&
          iov_write(&at, &num_buffers, sizeof(num_buffers));
     assert(ok);
@@ -103,14 +115,21 @@ static void use_stage(struct net *net, uint64_t total)
         net->rx_gate->charge(net->rx_gate, total - sizeof(struct net_header));
 }
 
-/* iovecs of the stage from byte `skip` of it on; one is left over. */
+/*
+ * iovecs of the first chains of the stage, as many as frames took lately, from
+ * byte `skip` on; one is left over. A driver with GSO has 64 KiB of buffers
+ * waiting for what is mostly a frame of a few hundred bytes, and the kernel
+ * looks at every iovec it is given.
+ */
 static unsigned int make_iov(struct net *net, uint64_t skip, uint64_t *ret_room)
 {
     const struct net_stage *s = &net->stage;
+    unsigned int chains = (unsigned int)num_min(
+        s->count, num_max(net->rx_chains / NET_RX_CHAINS_UNIT, 1));
     unsigned int n = 0;
     uint64_t room = 0;
 
-    for (unsigned int i = 0; i < s->count && n < NET_IOV_MAX - 1; i++) {
+    for (unsigned int i = 0; i < chains && n < NET_IOV_MAX - 1; i++) {
         struct iov_cursor c = iov_writable(s->chains[s->first + i]);
         uint64_t bytes;
         bool ok = i > 0 || iov_skip(&c, skip);
@@ -121,7 +140,7 @@ static unsigned int make_iov(struct net *net, uint64_t skip, uint64_t *ret_room)
         room += bytes;
     }
     *ret_room = room;
-    return n;
+    return iov_join(net->iov, n);
 }
 
 /* What went wrong, as serve_one has it. */
@@ -137,16 +156,37 @@ static int failed(struct net *net, ssize_t code)
     return ++net->rx_failures >= NET_FAILURES_MAX ? -ENOTCONN : 1;
 }
 
+/* Copies to the stage from byte `at` of it on; there is the room. */
+static void write_stage(
+    struct net *net, uint64_t at, const uint8_t *from, uint64_t len)
+{
+    const struct net_stage *s = &net->stage;
+
+    for (unsigned int i = 0; len > 0; i++) {
+        struct iov_cursor c = iov_writable(s->chains[s->first + i]);
+        uint64_t skip = num_min(c.left, at);
+        uint64_t n = num_min(c.left - skip, len);
+        bool ok = iov_skip(&c, skip) && iov_write(&c, from, n);
+
+        assert(ok);
+        (void)ok;
+        at -= skip;
+        from += n;
+        len -= n;
+    }
+}
+
 /*
- * Reads a frame straight into the stage. One that is longer than the backend
- * thought possible spills into the buffer of held frames, and is lost.
+ * Reads a frame straight into the stage; what is longer than frames were
+ * lately spills into the buffer of held frames and is copied. A frame that is
+ * longer than the backend thought possible is lost.
  */
-static int read_direct(
-    struct net *net, unsigned int count, uint64_t room, uint64_t skip)
+static int read_direct(struct net *net, uint64_t skip)
 {
     static const struct net_header none;
     struct net_backend *b = net->backend;
-    struct iov_cursor at = iov_writable(net->stage.chains[net->stage.first]);
+    uint64_t room;
+    unsigned int count = make_iov(net, skip, &room);
     ssize_t n;
 
     net->iov[count] =
@@ -154,7 +194,8 @@ static int read_direct(
     n = b->ops->receive(b, net->iov, count + 1);
     if (n < 0)
         return failed(net, n);
-    if ((uint64_t)n > room || skip + (uint64_t)n <= sizeof(none)) {
+    if (skip + (uint64_t)n > net->stage.room ||
+        skip + (uint64_t)n <= sizeof(none)) {
         /* It is the driver's memory still, but written to. */
         for (unsigned int i = 0; i < net->stage.count; i++) {
             struct iov_cursor c =
@@ -164,11 +205,11 @@ static int read_direct(
         }
         return failed(net, -EMSGSIZE);
     }
-    if (skip > 0) {
-        bool ok = iov_write(&at, &none, sizeof(none));
-
-        assert(ok);
-        (void)ok;
+    if (skip > 0)
+        write_stage(net, 0, (const uint8_t *)&none, sizeof(none));
+    if ((uint64_t)n > room) {
+        write_stage(net, skip + room, net->held, (uint64_t)n - room);
+        net->stats.rx_copied++;
     }
     net->rx_failures = 0;
     use_stage(net, skip + (uint64_t)n);
@@ -197,18 +238,7 @@ static int read_held(struct net *net, uint64_t skip)
 /* Copies the held frame into the stage, which has the room. */
 static void deliver_held(struct net *net)
 {
-    const struct net_stage *s = &net->stage;
-    uint32_t done = 0;
-
-    for (unsigned int i = 0; done < net->held_len; i++) {
-        struct iov_cursor c = iov_writable(s->chains[s->first + i]);
-        uint32_t n = (uint32_t)num_min(c.left, net->held_len - done);
-        bool ok = iov_write(&c, net->held + done, n);
-
-        assert(ok);
-        (void)ok;
-        done += n;
-    }
+    write_stage(net, 0, net->held, net->held_len);
     use_stage(net, net->held_len);
     net->stats.rx_copied++;
     net->held_len = 0;
@@ -234,8 +264,6 @@ static int serve_one(struct net *net)
     struct net_stage *s = &net->stage;
     uint64_t skip = b->has_header ? 0 : sizeof(struct net_header);
     uint64_t need = sizeof(struct net_header) + b->frame_max;
-    uint64_t room = 0;
-    unsigned int count = 0;
     int rc;
 
     fill_stage(net, net->held_len > 0 ? net->held_len : need);
@@ -243,9 +271,7 @@ static int serve_one(struct net *net)
         return -ENOBUFS;
     if (net->held_len == 0) {
         if (s->room >= need)
-            count = make_iov(net, skip, &room);
-        if (room + skip >= need)
-            return read_direct(net, count, room, skip);
+            return read_direct(net, skip);
         rc = read_held(net, skip);
         if (rc <= 0 || net->held_len == 0)
             return rc;

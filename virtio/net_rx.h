@@ -10,6 +10,9 @@
 
 struct net;
 
+/* net->rx_chains counts in fractions of a chain; it starts with all of them. */
+#define NET_RX_CHAINS_UNIT 16u
+
 /*
  * Delivers frames until the backend has none, the driver has no buffers, the
  * gate is closed or the batch is full, and says in net->rx_waits whether the

@@ -10,6 +10,7 @@
 
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/netswitch_join.h"
 
 #define QUEUE_SIZE 256u
 
@@ -120,6 +121,20 @@ static int take_fd(struct machine_net *n, int fd, struct err *err)
     return rc;
 }
 
+static int join_switch(struct machine_net *n, struct err *err)
+{
+    CC_CLEANUP(fd_closep) int fd = -1;
+    int rc = netswitch_join(n->config->target, &fd, err);
+
+    if (rc == 0)
+        rc = net_stream_init(&n->stream, fd, err);
+    if (rc < 0)
+        return rc;
+    (void)fd_steal(&fd);
+    n->backend = &n->stream.backend;
+    return 0;
+}
+
 static int connect_backend(
     struct machine_net *n, struct loop *loop, struct err *err)
 {
@@ -137,12 +152,11 @@ static int connect_backend(
         return rc;
     case CONFIG_NET_FD:
         return take_fd(n, config->fd, err);
-    case CONFIG_NET_USER:
-        return start_passt(n, loop, err);
     case CONFIG_NET_SWITCH:
+        return join_switch(n, err);
+    case CONFIG_NET_USER:
     default:
-        return err_set(
-            err, ENOTSUP, "this kind of network is not supported yet");
+        return start_passt(n, loop, err);
     }
 }
 

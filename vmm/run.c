@@ -23,6 +23,12 @@
 #define STATUS_TIMEOUT 124
 #define STATUS_MONITOR 125
 
+/*
+ * How long after the guest's start a machine that nobody has named gets its
+ * control socket: guests that end within that never pay for one.
+ */
+#define SERVE_LATER_NS (10 * CLOCK_NS_PER_MS)
+
 /* What an orderly power-off may take before the machine is just dropped. */
 #define POWER_OFF_NS (10 * CLOCK_NS_PER_S)
 
@@ -37,6 +43,7 @@ struct run {
     char *kernel_path;
     int console_fd; /* owned; -1: none of our own */
     struct loop_timer timeout;
+    struct loop_timer serve_later;
     bool is_done; /* `status` stands */
     int status;
 };
@@ -254,26 +261,31 @@ static int open_console(struct run *run, struct err *err)
     return 0;
 }
 
-/*
- * The control socket comes after the guest's start, which does not wait for
- * it. That there is no place for one costs only a run that was to have one.
- */
+static bool is_named(const struct run_options *o)
+{
+    return o->id != NULL || o->api_sock != NULL || o->detach;
+}
+
 static int serve(struct run *run, struct err *err)
 {
     const struct run_options *o = &run->options;
     int rc = 0;
 
-    if (o->no_api)
-        return 0;
     if (run->control.dir.fd < 0)
         rc = control_claim(&run->control, o->id, err);
     if (rc == 0)
         rc = control_serve(&run->control, &run->inst, o->api_sock, err);
-    if (rc < 0 && o->id == NULL && o->api_sock == NULL && !o->detach) {
-        log_info("run", "no control socket: %s", err->text);
-        rc = 0;
-    }
     return rc;
+}
+
+/* That there is no place for a socket is no reason to end a run. */
+static void on_serve_later(void *opaque)
+{
+    struct run *run = opaque;
+    struct err err;
+
+    if (serve(run, &err) < 0)
+        log_info("run", "no control socket: %s", err.text);
 }
 
 static int prepare(struct run *run, struct err *err)
@@ -283,7 +295,7 @@ static int prepare(struct run *run, struct err *err)
     int rc = find_artifacts(run, err);
 
     /* An id that is taken is to be known before anything is built. */
-    if (rc == 0 && (run->options.id != NULL || run->options.detach))
+    if (rc == 0 && is_named(&run->options))
         rc = control_claim(&run->control, run->options.id, err);
     if (rc == 0)
         rc = detach_log(
@@ -312,8 +324,11 @@ static int start(struct run *run, struct err *err)
         loop_timer_arm(&run->inst.loop, &run->timeout,
             run->timings.at_ns[TIMINGS_MAIN] + run->options.timeout_ns);
     rc = instance_start(&run->inst, err);
-    if (rc == 0)
+    if (rc == 0 && is_named(&run->options))
         rc = serve(run, err);
+    else if (!run->options.no_api)
+        loop_timer_arm(&run->inst.loop, &run->serve_later,
+            clock_now_ns() + SERVE_LATER_NS);
     if (rc == 0 && !run->options.config.has_agent)
         rc = detach_release(&run->detach, run->control.id, err);
     return rc;
@@ -385,6 +400,8 @@ static void init(struct run *run)
     run->console_tty.fd = -1;
     run->console_fd = -1;
     run->timeout = (struct loop_timer){.fire = on_timeout, .opaque = run};
+    run->serve_later =
+        (struct loop_timer){.fire = on_serve_later, .opaque = run};
     session_init(&run->session, &host);
     control_init(&run->control);
     detach_init(&run->detach);

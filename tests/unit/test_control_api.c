@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "tests/unit/support/control_bench.h"
+
+#define BEFORE                                                                 \
+    "The requested operation is not supported before starting the microVM."
+#define AFTER                                                                  \
+    "The requested operation is not supported after starting the microVM."
+#define SERDE                                                                  \
+    "An error occurred when deserializing the json body of a request: "
+#define MISMATCH "The id from the path does not match the id from the body!"
+#define BAD_ID                                                                 \
+    "API Resource IDs can only contain alphanumeric characters and "           \
+    "underscores."
+
+struct fixture {
+    struct control_bench b;
+    int fd;
+};
+
+static int setup(void **state)
+{
+    struct fixture *f = calloc(1, sizeof(*f));
+
+    assert_non_null(f);
+    control_bench_init(&f->b);
+    f->fd = http_bench_connect(&f->b.http);
+    *state = f;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *f = *state;
+
+    (void)close(f->fd);
+    control_bench_fini(&f->b);
+    free(f);
+    return 0;
+}
+
+/* The reply to one request; `body` NULL sends none. */
+static const char *ask(
+    struct fixture *f, const char *verb, const char *path, const char *body)
+{
+    char request[4096];
+    bool ended;
+    const char *got;
+
+    if (body == NULL)
+        (void)snprintf(
+            request, sizeof(request), "%s %s HTTP/1.1\r\n\r\n", verb, path);
+    else
+        (void)snprintf(request, sizeof(request),
+            "%s %s HTTP/1.1\r\nContent-Length: %zu\r\n\r\n%s", verb, path,
+            strlen(body), body);
+    http_bench_say(&f->b.http, f->fd, request);
+    got = http_bench_hear(&f->b.http, f->fd, &ended);
+    assert_false(ended);
+    return got;
+}
+
+static void expect_json(struct fixture *f, int status, const char *verb,
+    const char *path, const char *body, const char *json)
+{
+    char want[4096];
+
+    (void)snprintf(want, sizeof(want),
+        "HTTP/1.1 %d \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n"
+        "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+        status, strlen(json), json);
+    assert_string_equal(ask(f, verb, path, body), want);
+}
+
+static void expect_fault(struct fixture *f, const char *verb, const char *path,
+    const char *body, const char *fault)
+{
+    char json[2048];
+
+    (void)snprintf(json, sizeof(json), "{\"fault_message\":\"%s\"}", fault);
+    expect_json(f, 400, verb, path, body, json);
+}
+
+static void expect_done(
+    struct fixture *f, const char *verb, const char *path, const char *body)
+{
+    assert_string_equal(ask(f, verb, path, body),
+        "HTTP/1.1 204 \r\nServer: Firecracker API\r\n"
+        "Connection: keep-alive\r\n\r\n");
+}
+
+static void what_it_is(void **state)
+{
+    struct fixture *f = *state;
+
+    expect_json(f, 200, "GET", "/", NULL,
+        "{\"id\":\"bench\",\"state\":\"Running\",\"vmm_version\":\"1.17.0\","
+        "\"app_name\":\"Firecracker\"}");
+    expect_json(f, 200, "GET", "/version", NULL,
+        "{\"firecracker_version\":\"1.17.0\"}");
+    /* A trailing slash is let pass. */
+    expect_json(f, 200, "GET", "/version/", NULL,
+        "{\"firecracker_version\":\"1.17.0\"}");
+    expect_json(f, 200, "GET", "/machine-config", NULL,
+        "{\"vcpu_count\":1,\"mem_size_mib\":128,\"smt\":false,"
+        "\"track_dirty_pages\":false}");
+    assert_non_null(strstr(ask(f, "GET", "/vm/config", NULL), "\"drives\""));
+    assert_non_null(
+        strstr(ask(f, "GET", "/spore", NULL), "\"id\":\"bench\",\"pid\":"));
+}
+
+static void pause_and_resume(void **state)
+{
+    struct fixture *f = *state;
+
+    expect_done(f, "PATCH", "/vm", "{\"state\":\"Resumed\"}");
+    assert_int_equal(f->b.inst.phase, INSTANCE_RUNNING);
+    expect_done(f, "PATCH", "/vm", "{\"state\":\"Paused\"}");
+    assert_int_equal(f->b.inst.phase, INSTANCE_PAUSED);
+    expect_done(f, "PATCH", "/vm", "{\"state\":\"Paused\"}");
+    assert_non_null(strstr(ask(f, "GET", "/", NULL), "\"Paused\""));
+    expect_done(f, "PATCH", "/vm/", " { \"state\" : \"Resumed\" } ");
+    assert_int_equal(f->b.inst.phase, INSTANCE_RUNNING);
+    f->b.inst.phase = INSTANCE_STOPPED;
+    expect_fault(f, "PATCH", "/vm", "{\"state\":\"Paused\"}",
+        "Internal VMM error: a machine that is 'Stopped' cannot be paused");
+    assert_int_equal(f->b.inst.phase, INSTANCE_STOPPED);
+}
+
+static void bodies_where_they_belong(void **state)
+{
+    struct fixture *f = *state;
+
+    expect_fault(f, "GET", "/", "{}", "GET request cannot have a body.");
+    expect_fault(f, "GET", "/nowhere", "x", "GET request cannot have a body.");
+    expect_fault(
+        f, "DELETE", "/drives/a", "{}", "DELETE request cannot have a body.");
+    expect_fault(f, "PUT", "/actions", NULL, "Empty PUT request.");
+    expect_fault(f, "PUT", "/nowhere", NULL, "Empty PUT request.");
+    expect_fault(f, "PATCH", "/vm", NULL, "Empty PATCH request.");
+}
+
+static void paths(void **state)
+{
+    static const struct {
+        const char *verb;
+        const char *path;
+        const char *shown;
+    } unknown[] = {
+        {"GET", "/nowhere", "nowhere"},
+        {"GET", "/nowhere/else", "nowhere"},
+        {"GET", "/vm", "vm"},
+        {"GET", "/vm/config/x", "vm"},
+        {"GET", "/version?x=1", "version?x=1"},
+        {"GET", "/spore/vsock/1/2", "spore"},
+        {"GET", "/VERSION", "VERSION"},
+        {"PUT", "/vm", "vm"},
+        {"PUT", "/drives/a/b", "drives"},
+        {"PATCH", "/actions", "actions"},
+        {"DELETE", "/vm", "vm"},
+        {"GET", "/%2e%2e", "%2e%2e"},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(unknown); i++) {
+        bool has_body = unknown[i].verb[0] == 'P';
+        char fault[128];
+
+        (void)snprintf(fault, sizeof(fault),
+            "Invalid request method and/or path: %s %s.", unknown[i].verb,
+            unknown[i].shown);
+        expect_fault(
+            f, unknown[i].verb, unknown[i].path, has_body ? "{}" : NULL, fault);
+    }
+}
+
+static void ids(void **state)
+{
+    struct fixture *f = *state;
+    char path[200] = "/drives/";
+
+    expect_fault(f, "PATCH", "/drives/", "{}", "The ID cannot be empty.");
+    expect_fault(f, "PATCH", "/drives", "{}", "The ID cannot be empty.");
+    expect_fault(f, "PATCH", "/drives/a-b", "{}", BAD_ID);
+    expect_fault(f, "PATCH", "/drives/..", "{}", BAD_ID);
+    expect_fault(f, "PATCH", "/drives/a%00b", "{}", BAD_ID);
+    expect_fault(f, "PUT", "/drives/a", "{\"drive_id\":\"b\"}", MISMATCH);
+    expect_fault(
+        f, "PATCH", "/network-interfaces/a", "{\"iface_id\":\"b\"}", MISMATCH);
+    expect_fault(f, "PUT", "/pmem/a", "{\"id\":\"b\"}", MISMATCH);
+    memset(path + 8, 'a', ROUTER_ID_MAX + 1);
+    expect_fault(f, "PATCH", path, "{}", BAD_ID);
+}
+
+static void phases(void **state)
+{
+    static const char *const before[] = {"/machine-config", "/boot-source",
+        "/cpu-config", "/drives/a", "/pmem/a", "/network-interfaces/a",
+        "/vsock", "/entropy", "/serial", "/balloon", "/hotplug/memory",
+        "/logger", "/metrics", "/mmds/config", "/snapshot/load"};
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(before); i++)
+        expect_fault(f, "PUT", before[i], "{}", AFTER);
+    expect_fault(f, "PATCH", "/machine-config", "{}", AFTER);
+    expect_fault(
+        f, "PUT", "/actions", "{\"action_type\":\"InstanceStart\"}", AFTER);
+    f->b.control.router.phase = ROUTER_BEFORE;
+    expect_fault(f, "PATCH", "/vm", "{\"state\":\"Paused\"}", BEFORE);
+    expect_fault(f, "PUT", "/spore/kill", "{}", BEFORE);
+    assert_int_equal(f->b.inst.phase, INSTANCE_RUNNING);
+    /* What is wrong with a body is told first. */
+    expect_fault(f, "PATCH", "/vm", "{}",
+        SERDE "missing field `state` at line 1 column 2.");
+}
+
+static void what_bodies_hold(void **state)
+{
+    static const struct {
+        const char *body;
+        const char *complaint;
+    } cases[] = {
+        {"{}", "missing field `state` at line 1 column 2"},
+        {"{\\n}", "string or '}' expected near '\\\\' at line 1 column 2"},
+        {"{\"state\":null}", "missing field `state` at line 1 column 14"},
+        {"{\"state\":1}",
+            "invalid type: integer `1`, expected a string at line 1 column 8"},
+        {"{\"state\":true}",
+            "invalid type: boolean `true`, expected a string at line 1 column "
+            "8"},
+        {"{\"state\":[]}",
+            "invalid type: sequence, expected a string at line 1 column 8"},
+        {"{\"state\":{}}",
+            "invalid type: map, expected a string at line 1 column 8"},
+        {"{\"state\":\"Stopped\"}",
+            "unknown variant `Stopped`, expected `Paused` or `Resumed` at line "
+            "1 column 18"},
+        {"{\"state\":\"Paused\",\"x\":1}",
+            "unknown field `x`, expected `state` at line 1 column 21"},
+        {"{\"x\":1}", "unknown field `x`, expected `state` at line 1 column 4"},
+        {"[]", "invalid type: sequence, expected an object at line 1 column 2"},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        char fault[512];
+
+        (void)snprintf(fault, sizeof(fault), SERDE "%s.", cases[i].complaint);
+        expect_fault(f, "PATCH", "/vm", cases[i].body, fault);
+        assert_int_equal(f->b.inst.phase, INSTANCE_RUNNING);
+    }
+    expect_fault(f, "PUT", "/actions", "{\"action_type\":\"Foo\"}",
+        SERDE "unknown variant `Foo`, expected one of `FlushMetrics`, "
+              "`InstanceStart`, `SendCtrlAltDel` at line 1 column 20.");
+    expect_fault(f, "PUT", "/spore/stop", "{\"timeout_ms\":-1}",
+        SERDE "invalid value: integer `-1`, expected 0 to 3600000 at line 1 "
+              "column 13.");
+    expect_fault(f, "PUT", "/spore/kill", "{\"x\":1}",
+        SERDE "unknown field `x`, expected nothing at line 1 column 4.");
+}
+
+static void bodies_that_are_refused_whole(void **state)
+{
+    static const char *const bodies[] = {"{\"state\":\"Paused\"", "x",
+        "{\"state\":\"Paused\",\"state\":\"Resumed\"}",
+        "{\"state\":\"Paused\"}x", "\"Paused\"", "{\"state\":\"\xff\"}",
+        "{\"state\":\"Pau\\u0000sed\"}", "{\"\\ud800\":1}"};
+    struct fixture *f = *state;
+    char deep[3000];
+
+    for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
+        const char *got = ask(f, "PATCH", "/vm", bodies[i]);
+
+        assert_memory_equal(got, "HTTP/1.1 400 \r\n", 15);
+        assert_non_null(strstr(got, "\"fault_message\""));
+    }
+    memset(deep, '[', sizeof(deep));
+    deep[sizeof(deep) - 1] = '\0';
+    assert_non_null(strstr(
+        ask(f, "PATCH", "/vm", deep), "recursion limit exceeded at line 1"));
+    assert_int_equal(f->b.inst.phase, INSTANCE_RUNNING);
+}
+
+static void actions(void **state)
+{
+    struct fixture *f = *state;
+
+    expect_done(f, "PUT", "/actions", "{\"action_type\":\"FlushMetrics\"}");
+    f->b.inst.phase = INSTANCE_STOPPED;
+    expect_fault(f, "PUT", "/actions", "{\"action_type\":\"SendCtrlAltDel\"}",
+        "Internal VMM error: a machine that is 'Stopped' cannot be ended");
+    expect_fault(f, "PUT", "/spore/stop", "{}",
+        "a machine that is 'Stopped' cannot be resumed");
+}
+
+static void without_a_vsock_device(void **state)
+{
+    struct fixture *f = *state;
+    bool ended;
+
+    expect_fault(f, "GET", "/spore/vsock/777", NULL,
+        "This endpoint needs Connection: Upgrade and Upgrade: vsock.");
+    expect_fault(f, "GET", "/spore/vsock/x", NULL, "x is no port of a guest");
+    expect_fault(f, "GET", "/spore/vsock/4294967296", NULL,
+        "4294967296 is no port of a guest");
+    http_bench_say(&f->b.http, f->fd,
+        "GET /spore/vsock/777 HTTP/1.1\r\nConnection: Upgrade\r\n"
+        "Upgrade: vsock\r\n\r\n");
+    assert_non_null(strstr(http_bench_hear(&f->b.http, f->fd, &ended),
+        "{\"fault_message\":\"the machine has no vsock device"));
+    assert_false(ended);
+    expect_json(f, 200, "GET", "/version", NULL,
+        "{\"firecracker_version\":\"1.17.0\"}");
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    static const struct CMUnitTest tests[] = {
+        TEST(what_it_is),
+        TEST(pause_and_resume),
+        TEST(bodies_where_they_belong),
+        TEST(paths),
+        TEST(ids),
+        TEST(phases),
+        TEST(what_bodies_hold),
+        TEST(bodies_that_are_refused_whole),
+        TEST(actions),
+        TEST(without_a_vsock_device),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

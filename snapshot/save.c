@@ -243,8 +243,8 @@ int save_link_images(struct save *save, const struct snap *parent,
 static int write_state(
     struct save *save, struct state_writer *state, struct err *err)
 {
-    uint8_t *data;
-    size_t size;
+    uint8_t *data = NULL;
+    size_t size = 0;
     int rc = 0;
 
     assert(snapshot_id_equal(&state->id, &save->id));

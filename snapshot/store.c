@@ -185,15 +185,17 @@ static int read_name(
     return snapshot_id_from_text(target, ret_id) ? 0 : -ENOENT;
 }
 
-static bool snapshot_exists(
+/* 0, -ENOENT, or why that cannot be said. */
+static int find_snapshot(
     const struct store *store, const struct snapshot_id *id)
 {
     char name[STORE_DIR_NAME_SIZE];
     struct stat st;
 
     store_dir_name(id, false, name);
-    return fstatat(store->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-           S_ISDIR(st.st_mode);
+    if (fstatat(store->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        return -errno;
+    return S_ISDIR(st.st_mode) ? 0 : -ENOENT;
 }
 
 int store_set_name(const struct store *store, const char *name,
@@ -208,7 +210,8 @@ int store_set_name(const struct store *store, const char *name,
     if (errno != EEXIST)
         return err_sys(err, errno, "%s/%s", store->path, name);
     /* Under the lock a name of nothing is what a dead process left. */
-    if (read_name(store, name, &old) < 0 || snapshot_exists(store, &old))
+    if (read_name(store, name, &old) < 0 ||
+        find_snapshot(store, &old) != -ENOENT)
         return err_set(err, EEXIST,
             "there is a snapshot '%s' in %s already: remove it (spore snapshot "
             "rm) or take another name",
@@ -230,9 +233,13 @@ static int list_entry(void *arg, const char *name)
 {
     struct listing *list = arg;
     struct snapshot_id id;
+    int rc;
 
-    if (!snapshot_id_from_text(name, &id) || !snapshot_exists(list->store, &id))
+    if (!snapshot_id_from_text(name, &id))
         return 0;
+    rc = find_snapshot(list->store, &id);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
     if (list->count == list->room) {
         size_t room = list->room == 0 ? 16 : list->room * 2;
         struct store_entry *bigger =
@@ -332,16 +339,19 @@ int store_find(const struct store *store, const char *ref,
     int rc = -ENOENT;
 
     if (snapshot_id_from_text(ref, &id) || read_name(store, ref, &id) == 0)
-        rc = snapshot_exists(store, &id) ? 0 : -ENOENT;
+        rc = find_snapshot(store, &id);
     else if (is_prefix(ref))
         rc = find_prefix(store, ref, &id, err);
+    if (rc == -ENOTUNIQ)
+        return rc;
     if (rc == -ENOENT)
         return err_set(err, ENOENT,
             "there is no snapshot '%.80s' in %s: see spore snapshot ls", ref,
             store->path);
-    if (rc == 0)
-        *ret_id = id;
-    return rc;
+    if (rc < 0)
+        return err_sys(err, rc, "%s: %.80s", store->path, ref);
+    *ret_id = id;
+    return 0;
 }
 
 /* ---- removal ---- */
@@ -379,7 +389,7 @@ static int remove_name(void *arg, const char *name)
 
     if (read_name(r->store, name, &id) < 0)
         return 0;
-    if (r->id == NULL ? snapshot_exists(r->store, &id)
+    if (r->id == NULL ? find_snapshot(r->store, &id) != -ENOENT
                       : !snapshot_id_equal(&id, r->id))
         return 0;
     return unlinkat(r->store->dir_fd, name, 0) < 0 ? -errno : 0;

@@ -277,8 +277,8 @@ int verify_record_in(
     int dir_fd, const struct page_index *index, struct err *err)
 {
     int *fds = reallocarray(NULL, index->file_count, sizeof(*fds));
-    uint8_t *data;
-    size_t size;
+    uint8_t *data = NULL;
+    size_t size = 0;
     int rc = fds == NULL ? err_sys(err, ENOMEM, "%s", VERIFIED_FILE_NAME) : 0;
     uint32_t opened = 0;
 

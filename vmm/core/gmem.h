@@ -146,4 +146,13 @@ uint16_t gslice_load_u16_acquire(const struct gslice *s, uint64_t offset);
 void gslice_store_u16_release(
     const struct gslice *s, uint64_t offset, uint16_t value);
 
+/*
+ * The pages that the monitor wrote, for whoever keeps the account: takes the
+ * first word of them at or after *word, as bitmap_take does. Bytes that are
+ * read afterwards have all writes that were marked before; what is marked
+ * later is taken by the next round.
+ */
+CC_MUST_CHECK bool gmem_take_dirty(
+    struct gmem *mem, size_t *word, uint64_t *ret_bits);
+
 #endif

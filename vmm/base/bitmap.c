@@ -50,14 +50,28 @@ void bitmap_set(struct bitmap *map, size_t first, size_t count)
         size_t bit = first % WORD_BITS;
         size_t n = num_min(count, WORD_BITS - bit);
         uint64_t mask = mask_of(bit, n);
-        uint64_t *word = &map->words[first / WORD_BITS];
 
-        /* Most writes hit pages that are dirty already: no locked cycle. */
-        if ((__atomic_load_n(word, __ATOMIC_RELAXED) & mask) != mask)
-            (void)__atomic_fetch_or(word, mask, __ATOMIC_RELAXED);
+        (void)__atomic_fetch_or(
+            &map->words[first / WORD_BITS], mask, __ATOMIC_SEQ_CST);
         first += n;
         count -= n;
     }
+}
+
+bool bitmap_take(struct bitmap *map, size_t *word, uint64_t *ret_bits)
+{
+    size_t count = word_count(map->bits);
+
+    for (size_t i = *word; i < count; i++) {
+        if (__atomic_load_n(&map->words[i], __ATOMIC_RELAXED) == 0)
+            continue;
+        *ret_bits = __atomic_exchange_n(&map->words[i], 0, __ATOMIC_SEQ_CST);
+        *word = i;
+        /* Another taker may have been faster. */
+        if (*ret_bits != 0)
+            return true;
+    }
+    return false;
 }
 
 bool bitmap_test(const struct bitmap *map, size_t bit)

@@ -3,8 +3,15 @@
  * A fixed-size bitmap with atomic set and a walk over runs of set bits.
  *
  * Its words are zero pages of the host until a bit in them is set. Thread
- * rule: bitmap_set and bitmap_test from any thread at any time; the walks see
- * what was set before they began and may miss what is set meanwhile.
+ * rule: bitmap_set, bitmap_test and bitmap_take from any thread at any time;
+ * the walks see what was set before they began and may miss what is set
+ * meanwhile.
+ *
+ * bitmap_set and bitmap_take are full barriers between them: who takes a bit
+ * sees what its setter wrote before it, and a bit that is set while another
+ * takes it is either in what was taken or still there. A set that looked
+ * first whether the bit is there already would not be: its write could become
+ * visible only after the taker has looked.
  */
 #ifndef VMM_BASE_BITMAP_H
 #define VMM_BASE_BITMAP_H
@@ -26,6 +33,14 @@ void bitmap_fini(struct bitmap *map);
 
 /* Sets [first, first + count), which must lie within the bitmap. */
 void bitmap_set(struct bitmap *map, size_t first, size_t count);
+
+/*
+ * Clears one word that has bits, the first at or after *word: true, its number
+ * in *word and what it held in *ret_bits; or false when there is none. Bit b
+ * of word w is bit 64 * w + b.
+ */
+CC_MUST_CHECK bool bitmap_take(
+    struct bitmap *map, size_t *word, uint64_t *ret_bits);
 bool bitmap_test(const struct bitmap *map, size_t bit);
 void bitmap_clear_all(struct bitmap *map);
 size_t bitmap_count(const struct bitmap *map);

@@ -269,7 +269,7 @@ int gmem_zero(struct gmem *mem, gpa_t at, uint64_t len)
  * again, so the range becomes fresh memory. When the process has no mapping
  * left for that it is zeroed, and keeps its pages.
  */
-static int punch_private(struct gmem *mem, uint64_t offset, uint64_t len)
+static void punch_private(struct gmem *mem, uint64_t offset, uint64_t len)
 {
     void *p = mmap(mem->host + offset, len, PROT_READ | PROT_WRITE,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
@@ -278,24 +278,30 @@ static int punch_private(struct gmem *mem, uint64_t offset, uint64_t len)
         memset(mem->host + offset, 0, len);
     else
         (void)madvise(p, len, MADV_DONTDUMP);
-    return 0;
 }
 
-/* Makes a hole of whole pages, also where it fails half-way: marked first. */
+/*
+ * Makes a hole of whole pages. Marked behind it, as every write, and also
+ * where it fails half-way.
+ */
 static int punch(struct gmem *mem, uint64_t offset, uint64_t len)
 {
     int rc;
 
     if (len == 0)
         return 0;
-    mark(mem, offset, len);
-    if (mem->fd < 0)
-        return punch_private(mem, offset, len);
+    if (mem->fd < 0) {
+        punch_private(mem, offset, len);
+        mark(mem, offset, len);
+        return 0;
+    }
     do {
         rc = fallocate(mem->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
             (off_t)offset, (off_t)len);
     } while (rc < 0 && errno == EINTR);
-    return rc < 0 ? -errno : 0;
+    rc = rc < 0 ? -errno : 0;
+    mark(mem, offset, len);
+    return rc;
 }
 
 int gmem_discard(struct gmem *mem, gpa_t at, uint64_t len)
@@ -417,4 +423,9 @@ void gslice_store_u16_release(
 {
     __atomic_store_n(u16_at(s, offset), value, __ATOMIC_RELEASE);
     mark(s->owner, s->offset + offset, sizeof(value));
+}
+
+bool gmem_take_dirty(struct gmem *mem, size_t *word, uint64_t *ret_bits)
+{
+    return bitmap_take(&mem->dirty, word, ret_bits);
 }

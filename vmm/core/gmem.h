@@ -192,4 +192,13 @@ bool gmem_page_equals(const struct gmem *mem, uint64_t page, const void *bytes);
 struct iovec gmem_pages_iovec(
     const struct gmem *mem, uint64_t page, uint64_t count);
 
+/*
+ * The pages that the monitor wrote, for whoever keeps the account: takes the
+ * first word of them at or after *word, as bitmap_take does. Bytes that are
+ * read afterwards have all writes that were marked before; what is marked
+ * later is taken by the next round.
+ */
+CC_MUST_CHECK bool gmem_take_dirty(
+    struct gmem *mem, size_t *word, uint64_t *ret_bits);
+
 #endif

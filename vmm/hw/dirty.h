@@ -12,7 +12,8 @@
  * harvest returns. So whoever reads a page's bytes after the harvest has all
  * writes that were counted, and a later write is in the next harvest: nothing
  * falls between, also while vCPUs and devices run. A write that is going on
- * meanwhile may be counted in this harvest, the next, or both. (Processors
+ * meanwhile may be counted in this harvest, the next, or both: KVM marks a page
+ * when it makes it writable. (Processors
  * that log pages themselves, Intel PML, hand them over at an exit: in ring
  * mode a write by a vCPU that is still running may be counted one harvest
  * late. With all vCPUs paused a harvest is complete.)
@@ -41,7 +42,7 @@
 #include "vmm/hw/kvm.h"
 
 enum dirty_method {
-    DIRTY_AUTO,   /* BITMAP where both are there: it has the hot set */
+    DIRTY_AUTO,   /* BITMAP, which has the hot set; RING on a KVM without */
     DIRTY_RING,   /* cost by pages written; exits when a ring is full */
     DIRTY_BITMAP, /* cost by RAM size too, a bit per page; hot set */
 };
@@ -50,6 +51,13 @@ struct dirty_config {
     enum dirty_method method;
     /* Per vCPU, a power of two; 0: DIRTY_RING_ENTRIES. 16 bytes each. */
     uint32_t ring_entries;
+    /*
+     * RING where ring 0 is emulated, which is refused otherwise: KVM pushes
+     * an entry for each write that it emulates and looks only now and then
+     * whether the ring is full, so it overflows. Good for guests that stay in
+     * ring 3 from dirty_start on.
+     */
+    bool ring_anyway;
     /*
      * The memslots are made with logging on: dirty_init then comes before
      * kvm_vm_add_memory, and everything since counts, the monitor's writes
@@ -74,12 +82,14 @@ struct dirty {
     struct dirty_ring rings[LAYOUT_VCPUS_MAX];
     pthread_mutex_t lock; /* the rest, and rings[].next */
     bool is_on;
-    bool has_hot;
+    bool has_failed; /* RING, for good: KVM lost entries or left pages open */
     struct bitmap hot;
-    struct bitmap seen; /* what is in `pages` */
+    struct bitmap seen; /* what is in lists[filling] */
     uint64_t *log;      /* BITMAP: what KVM gave, a bit per page of a slot */
-    uint32_t *pages;
-    size_t count;
+    uint32_t *lists[2]; /* room for every page; one fills, one is lent */
+    unsigned int filling;
+    size_t count;       /* in lists[filling] */
+    size_t lent;        /* in the other */
     uint64_t ring_full; /* exits so far */
 };
 
@@ -116,7 +126,8 @@ struct dirty_pages {
  * The pages written since the last harvest. The list is the tracker's and
  * good until the next call. The caller reads or resets the pages afterwards;
  * what it writes through gmem itself counts as any write of the monitor's.
- * -EIO if KVM fails, after which only a full save is exact.
+ * -EIO if KVM fails, or has written over ring entries that were not yet read:
+ * only a full save is exact then.
  */
 CC_MUST_CHECK int dirty_harvest(
     struct dirty *t, struct dirty_pages *ret_pages, struct err *err);
@@ -126,15 +137,16 @@ CC_MUST_CHECK int dirty_harvest(
  * are in no harvest, so that whoever has it treats them as written every
  * time. Page-table pages of the guest do not belong in it (their writes must
  * be seen by KVM). Only with BITMAP, -ENOTSUP otherwise: a ring is emptied in
- * order, and emptying protects. Pages that leave the set are in the next
- * harvest, written or not. Between harvests; `count` 0 empties it.
+ * order, and emptying protects. A page that leaves the set is in the next
+ * harvest if it was written while it was in it, whenever that was. Between
+ * harvests; `count` 0 empties it. -EINVAL for a page that is not RAM.
  */
 CC_MUST_CHECK int dirty_set_hot(
     struct dirty *t, const uint32_t *pages, size_t count, struct err *err);
 
 /*
  * KVM_EXIT_DIRTY_RING_FULL, on the vCPU's thread: empties all rings into what
- * the next harvest gives. 0 or -EIO.
+ * the next harvest gives. 0, or -EIO as above: then the vCPU must stop.
  */
 CC_MUST_CHECK int dirty_ring_full(struct dirty *t);
 

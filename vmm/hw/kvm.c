@@ -104,6 +104,7 @@ int kvm_open(struct kvm *kvm, struct err *err)
             "use Linux 4.13 or later");
     }
     kvm->features.ring0_emulated = ring0_is_emulated();
+    kvm->features.tsc_fixed = kvm->features.ring0_emulated;
     kvm->features.sync_regs =
         ((unsigned long)kvm_extension(kvm, KVM_CAP_SYNC_REGS) & wanted) ==
         wanted;

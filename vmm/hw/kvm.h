@@ -35,6 +35,11 @@ struct kvm_features {
     bool ring0_emulated;
     bool sync_regs; /* registers and events travel in struct kvm_run */
     bool tsc_deadline;
+    /*
+     * The guest's TSC is the host's: KVM takes an offset or a value for it
+     * and ignores them (measured where ring 0 is emulated).
+     */
+    bool tsc_fixed;
 };
 
 struct kvm {

@@ -12,6 +12,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
+#include "vmm/hw/dirty.h"
 #include "vmm/hw/vcpu_regs.h"
 #include "vmm/hw/vcpu_report.h"
 
@@ -49,6 +50,7 @@ int vcpu_init(struct vcpu *vcpu, struct kvm_vm *vm, struct cpuid *cpuid,
         .kvm = vm->kvm,
         .pio = config->pio,
         .mmio = config->mmio,
+        .dirty = config->dirty,
         .on_stop = config->on_stop,
         .opaque = config->opaque,
         .lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER,
@@ -71,6 +73,11 @@ int vcpu_init(struct vcpu *vcpu, struct kvm_vm *vm, struct cpuid *cpuid,
     rc = vcpu_regs_set_boot_msrs(vcpu->fd, err);
     if (rc < 0)
         goto fail;
+    if (vcpu->dirty != NULL) {
+        rc = dirty_add_vcpu(vcpu->dirty, vcpu->fd, err);
+        if (rc < 0)
+            goto fail;
+    }
     return 0;
 fail:
     vcpu_fini(vcpu);
@@ -145,10 +152,35 @@ static bool handle_exit(struct vcpu *vcpu, struct vcpu_stop *stop)
     case KVM_EXIT_IRQ_WINDOW_OPEN:
     case KVM_EXIT_IOAPIC_EOI:
         return true;
+    case KVM_EXIT_DIRTY_RING_FULL:
+        if (vcpu->dirty != NULL && dirty_ring_full(vcpu->dirty) == 0)
+            return true;
+        vcpu_report_exit(vcpu, stop);
+        return false;
     default:
         vcpu_report_exit(vcpu, stop);
         return false;
     }
+}
+
+/* KVM_RUN says EINTR only when nothing is left to complete. */
+int vcpu_settle(struct vcpu *vcpu)
+{
+    struct vcpu_stop stop;
+    int rc;
+
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
+    do {
+        rc = ioctl(vcpu->fd, KVM_RUN, 0L) < 0 ? -errno : 0;
+    } while (rc == 0 && handle_exit(vcpu, &stop));
+    /* A request that came meanwhile may have had its signal used up here. */
+    (void)pthread_mutex_lock(&vcpu->lock);
+    __atomic_store_n(&vcpu->run->immediate_exit,
+        vcpu->request == VCPU_RUN ? 0 : 1, __ATOMIC_RELAXED);
+    (void)pthread_mutex_unlock(&vcpu->lock);
+    if (rc == 0)
+        return -EPROTO;
+    return rc == -EINTR || rc == -EAGAIN ? 0 : rc;
 }
 
 /* Obeys the owner's request; false if it is to quit. */

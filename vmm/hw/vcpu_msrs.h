@@ -40,9 +40,9 @@ struct vcpu_msrs {
 CC_MUST_CHECK int vcpu_msrs_init(struct vcpu_msrs *msrs, const struct kvm *kvm,
     int vcpu_fd, struct err *err);
 
-/* Reads all of the list: `ret_entries` gets msrs->count values. */
+/* Reads all of the list: `ret_entries` has room for msrs->count. */
 CC_MUST_CHECK int vcpu_msrs_get(int vcpu_fd, const struct vcpu_msrs *msrs,
-    struct kvm_msr_entry ret_entries[VCPU_MSRS_MAX], struct err *err);
+    struct kvm_msr_entry *ret_entries, struct err *err);
 
 /*
  * Writes `count` <= VCPU_MSRS_MAX registers in their order. One that KVM does

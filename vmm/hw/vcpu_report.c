@@ -223,6 +223,13 @@ void vcpu_report_exit(struct vcpu *vcpu, struct vcpu_stop *ret_stop)
             (unsigned long long)run->fail_entry.hardware_entry_failure_reason,
             rip, vcpu->id);
         break;
+    case KVM_EXIT_DIRTY_RING_FULL:
+        stop->kind = VCPU_STOP_OTHER;
+        (void)snprintf(stop->text, sizeof(stop->text),
+            "the dirty ring of vCPU %u overflowed: use the bitmap, or larger "
+            "rings",
+            vcpu->id);
+        break;
     default:
         stop->kind = VCPU_STOP_OTHER;
         (void)snprintf(stop->text, sizeof(stop->text),

@@ -74,14 +74,15 @@ struct vcpu_state {
 };
 
 /*
- * Takes the parts that `parts` names; each is a system call or two of 8 us
- * where measured, so a caller who knows what can have changed names only
- * that. `msrs` is the host's list (vcpu_msrs_init), only looked at for
- * VCPU_STATE_MSRS. -ENOTSUP for state that cannot be saved: a guest that runs
- * a virtual machine of its own, an XSAVE area that is too large.
+ * Takes the parts that `parts` names into *state, which then has no other and
+ * is of no use after an error; each is a system call or two of 8 us where
+ * measured, so a caller who knows what can have changed names only that. `msrs`
+ * is the host's list (vcpu_msrs_init), only looked at for VCPU_STATE_MSRS.
+ * -ENOTSUP for state that cannot be saved: a guest that runs a virtual machine
+ * of its own, an XSAVE area that is too large.
  */
 CC_MUST_CHECK int vcpu_state_get(struct vcpu *vcpu,
-    const struct vcpu_msrs *msrs, uint32_t parts, struct vcpu_state *ret_state,
+    const struct vcpu_msrs *msrs, uint32_t parts, struct vcpu_state *state,
     struct err *err);
 
 /*
@@ -89,11 +90,11 @@ CC_MUST_CHECK int vcpu_state_get(struct vcpu *vcpu,
  * order that works (said in vcpu_state.c). Parts that depend on each other
  * must go together: LAPIC needs the SREGS of the same state in the vCPU, the
  * deadline timer in MSRs needs LAPIC and TSC, EVENTS must follow REGS.
- * Guest RAM is neither read nor written. What is in the TSC part is taken as
- * it is: vcpu_state_rebase_tsc first if the state is from another VM.
- * -EINVAL, naming the part or the MSR, for what KVM does not take; -ERANGE
- * for a TSC frequency that this host does not have and cannot make. The vCPU
- * is then neither in the old state nor in the new one.
+ * Guest RAM must be there: KVM looks at pages that MSRs name. What is in the
+ * TSC part is taken as it is: vcpu_state_rebase_tsc first if the state is from
+ * another VM. -EINVAL, naming the part or the MSR, for what KVM does not take;
+ * -ERANGE for a TSC frequency that this host does not have and cannot make. The
+ * vCPU is then neither in the old state nor in the new one.
  */
 CC_MUST_CHECK int vcpu_state_set(struct vcpu *vcpu,
     const struct vcpu_state *state, uint32_t parts, struct err *err);
@@ -113,11 +114,15 @@ const char *vcpu_state_part_name(uint32_t part);
  * Moves the TSC of a state so that it stands to the VM's clock as it did when
  * it was saved: `saved` is the clock that was saved with it, `now` what
  * vm_clock_set gave for the VM that it goes into. All vCPUs of one snapshot
- * stay in step to the tick. Without a host TSC in both clocks, the TSC goes
- * on from its saved value (KVM itself keeps vCPUs in step that are set within
- * a second).
+ * stay in step to the tick; where KVM has no offset to set, its value is, and
+ * KVM itself keeps vCPUs in step that are set within a second.
+ *
+ * Where the guest's TSC is the host's (tsc_fixed) it cannot be moved: it has
+ * run on since the save on the same host, and is another on another host. The
+ * deadline of the timer is moved instead, so that it is due when it was.
  */
 void vcpu_state_rebase_tsc(struct vcpu_state *state,
-    const struct vm_clock *saved, const struct vm_clock *now);
+    const struct vm_clock *saved, const struct vm_clock *now,
+    const struct kvm_features *features);
 
 #endif

@@ -33,12 +33,13 @@
 void vcpu_state_encode(const struct vcpu_state *state, struct bytes_writer *w);
 
 /*
- * Reads all that `r` has. -EINVAL with the part's name for anything but what
- * vcpu_state_encode makes: an unknown tag, a wrong length, a size or count
- * beyond its maximum, reserved fields that are set, bytes left over. A state
- * need not have all parts: the caller tests `parts`.
+ * Reads all that `r` has into *state, which is of no use after an error.
+ * -EINVAL with the part's name for anything but what vcpu_state_encode makes:
+ * an unknown tag, a wrong length, a size or count beyond its maximum, reserved
+ * fields that are set, bytes left over. A state need not have all parts: the
+ * caller tests `parts`.
  */
 CC_MUST_CHECK int vcpu_state_decode(
-    struct bytes_reader *r, struct vcpu_state *ret_state, struct err *err);
+    struct bytes_reader *r, struct vcpu_state *state, struct err *err);
 
 #endif

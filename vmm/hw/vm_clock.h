@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The VM's clock (kvmclock): nanoseconds that all of its vCPUs share, with
- * the host's TSC and realtime clock at the same instant where KVM gives them.
+ * the host's TSC and realtime clock at the same instant: to the tick where KVM
+ * gives them, within a call's length where it does not.
  *
  * With a split irqchip it is the only state that KVM keeps for a VM as a
  * whole: interrupt routes follow from the I/O APIC's state.
@@ -21,8 +22,8 @@
 #include "vmm/hw/kvm.h"
 
 struct vm_clock {
-    uint64_t guest_ns;    /* kvmclock */
-    uint64_t host_tsc;    /* 0: KVM did not say */
+    uint64_t guest_ns; /* kvmclock */
+    uint64_t host_tsc;
     uint64_t realtime_ns; /* since the epoch */
 };
 

@@ -13,6 +13,7 @@
 
 #include "tests/kvm/support/bare.h"
 #include "tests/kvm/support/cell.h"
+#include "vmm/hw/cpuid_check.h"
 #include "vmm/hw/vcpu_msrs.h"
 #include "vmm/hw/vcpu_state.h"
 #include "vmm/hw/vcpu_state_wire.h"
@@ -486,6 +487,29 @@ static void test_nonsense_is_refused(void **state)
     cell_free(c);
 }
 
+/* What guests see here, saved and loaded, is what they see here. */
+static void test_cpuid_of_this_host(void **state)
+{
+    static uint8_t bytes[CPUID_WIRE_MAX];
+    struct cell *c = cell_new(&(struct cell_options){0});
+    struct cpuid saved;
+    struct bytes_writer w;
+    struct bytes_reader r;
+    struct err err;
+
+    (void)state;
+    cpuid_see(&c->cpuid, &c->kvm.features);
+    bytes_writer_init(&w, bytes, sizeof(bytes));
+    cpuid_encode(&c->cpuid, &w);
+    assert_false(w.failed);
+    bytes_reader_init(&r, bytes, w.pos);
+    if (cpuid_decode(&r, &saved, &err) < 0 ||
+        cpuid_check(&saved, &c->cpuid, &err) < 0)
+        fail_msg("%s", err.text);
+    cpuid_fini(&saved);
+    cell_free(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -500,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_reset_in_place_by_sync),
         cmocka_unit_test(test_diff_names_the_parts),
         cmocka_unit_test(test_nonsense_is_refused),
+        cmocka_unit_test(test_cpuid_of_this_host),
     };
     int rc = bare_need_kvm();
 

@@ -55,7 +55,8 @@ CC_MUST_CHECK int cpuid_check(
  * Hides the features in `names` (comma-separated, as in /proc/cpuinfo) from
  * guests that are to be booted with `cpuid`. -EINVAL for a name that is not
  * known; -ENOTSUP on a host where guests see the processor's own CPUID and
- * the feature is there, as hiding it cannot work.
+ * the feature is there, as hiding it cannot work: names before it in the list
+ * are hidden then. What builds on a feature is not hidden with it.
  */
 CC_MUST_CHECK int cpuid_mask(struct cpuid *cpuid,
     const struct kvm_features *features, const char *names, struct err *err);

@@ -18,7 +18,7 @@
 
 #include "bench/stats.h"
 #include "snapshot/dedupe.h"
-#include "snapshot/image.h"
+#include "snapshot/page_writer.h"
 #include "snapshot/save.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
@@ -69,7 +69,7 @@ struct parts {
     struct dedupe dedupe;
     struct state_writer state;
     struct save save;
-    struct image image;
+    struct page_writer image;
     int image_fd;
 };
 
@@ -91,10 +91,10 @@ static struct snapshot_id save_all(
                  DEDUPE_RUN_MIN_DEFAULT, &err) == 0,
             &err);
     must(save_create_image(&p->save, &own, &p->image_fd, &err) == 0, &err);
-    image_init(&p->image, p->image_fd, &p->save, &p->builder, &p->hashes,
+    page_writer_init(&p->image, p->image_fd, &p->save, &p->builder, &p->hashes,
         dedupe ? &p->dedupe : NULL);
-    must(image_put_ram(&p->image, rig->mem_fd, rig->ram, 0, rig->pages, &err) ==
-             0,
+    must(page_writer_put_ram(
+             &p->image, rig->mem_fd, rig->ram, 0, rig->pages, &err) == 0,
         &err);
     must(page_index_builder_finish(&p->builder, &p->index, &err) == 0, &err);
     must(save_write_memory(&p->save, &p->index, &p->hashes, &err) == 0, &err);

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "snapshot/dirfile.h"
-#include "snapshot/image.h"
+#include "snapshot/page_writer.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
@@ -100,7 +100,7 @@ static int check_hole(const struct walk *w, uint64_t page, uint64_t count)
         if (rc < 0)
             return rc;
         for (uint64_t i = 0; i < n; i++) {
-            if (!image_page_is_zero(w->buffer + i * NUM_PAGE_SIZE))
+            if (!page_writer_page_is_zero(w->buffer + i * NUM_PAGE_SIZE))
                 return bad_page(
                     w, page + i, 0, page + i, "is not zero, as it was");
         }
@@ -156,7 +156,7 @@ bool verify_page(const struct page_index *index,
     struct hash128 hash;
 
     if (page_index_find(index, page)->kind == PAGE_ZERO)
-        return image_page_is_zero(data);
+        return page_writer_page_is_zero(data);
     hash = hash_bytes(data, NUM_PAGE_SIZE);
     return hash_equal(&hash, &hashes->by_page[page]);
 }

@@ -12,6 +12,7 @@
 #include "vmm/config_text.h"
 #include "vmm/hw/boot.h"
 #include "vmm/machine_devices.h"
+#include "vmm/machine_restore.h"
 
 /*
  * Ours unless the user gives boot_args: ends with the machine, quiet, one
@@ -99,12 +100,28 @@ static void on_vcpu_stop(void *opaque, const struct vcpu_stop *stop)
     end_machine(m, MACHINE_FAULTED, 0, text);
 }
 
+static int init_tracking(struct machine *m, struct err *err)
+{
+    struct dirty_config config = {
+        .from_start = m->host.tracking != MACHINE_TRACK_LATER};
+
+    if (m->host.tracking == MACHINE_TRACK_RING)
+        config.method = DIRTY_RING;
+    else if (m->host.tracking == MACHINE_TRACK_BITMAP)
+        config.method = DIRTY_BITMAP;
+    return dirty_init(&m->dirty, &m->vm, &m->mem, &config, err);
+}
+
 static int build_vm(struct machine *m, struct err *err)
 {
-    int rc = gmem_init(&m->mem, m->config->mem_bytes, err);
+    int rc = m->host.origin != NULL
+                 ? machine_restore_memory(m, err)
+                 : gmem_init(&m->mem, m->config->mem_bytes, err);
 
     if (rc == 0)
         rc = kvm_vm_init(&m->vm, m->host.kvm, err);
+    if (rc == 0)
+        rc = init_tracking(m, err);
     if (rc == 0)
         rc = kvm_vm_add_memory(&m->vm, &m->mem, err);
     if (rc == 0)
@@ -245,8 +262,7 @@ static int load_guest(
     return rc;
 }
 
-static int build_vcpus(
-    struct machine *m, const struct boot_entry *entry, struct err *err)
+static int build_vcpus(struct machine *m, struct err *err)
 {
     uint32_t count = m->config->vcpus;
     int rc;
@@ -259,6 +275,7 @@ static int build_vcpus(
             .vcpus = count,
             .pio = &m->pio,
             .mmio = &m->mmio,
+            .dirty = &m->dirty,
             .on_stop = on_vcpu_stop,
             .opaque = m};
 
@@ -267,23 +284,53 @@ static int build_vcpus(
             return rc;
         m->vcpu_count = i + 1;
     }
-    return vcpu_set_boot_state(&m->vcpus[0], entry, err);
+    return 0;
 }
 
-/* All but the vCPUs. */
-static int build_machine(struct machine *m, const struct machine_events *events,
-    struct boot_entry *ret_entry, struct err *err)
+static int build_devices(
+    struct machine *m, const struct machine_events *events, struct err *err)
 {
     int rc = build_vm(m, err);
 
     if (rc < 0)
         return rc;
     timings_mark(m->host.timings, TIMINGS_KVM);
-    rc = machine_devices_init(m, events, err);
+    return machine_devices_init(m, events, err);
+}
+
+/* KVM is asked for the CPUID beside building the rest. */
+static int boot_machine(
+    struct machine *m, const struct machine_events *events, struct err *err)
+{
+    struct cpuid_job cpuid_job;
+    struct boot_entry entry;
+    int joined;
+    int rc = cpuid_begin(&cpuid_job, m->host.kvm, err);
+
+    if (rc < 0)
+        return rc;
+    rc = build_devices(m, events, err);
     if (rc == 0)
-        rc = load_guest(m, ret_entry, err);
+        rc = load_guest(m, &entry, err);
+    joined = cpuid_finish(&cpuid_job, &m->cpuid, rc < 0 ? NULL : err);
     if (rc == 0)
-        timings_mark(m->host.timings, TIMINGS_KERNEL);
+        rc = joined;
+    if (rc == 0)
+        rc = build_vcpus(m, err);
+    return rc < 0 ? rc : vcpu_set_boot_state(&m->vcpus[0], &entry, err);
+}
+
+static int restore_machine(
+    struct machine *m, const struct machine_events *events, struct err *err)
+{
+    int rc = build_devices(m, events, err);
+
+    if (rc == 0)
+        rc = machine_restore_cpuid(m, err);
+    if (rc == 0)
+        rc = build_vcpus(m, err);
+    if (rc == 0)
+        rc = machine_restore_state(m, err);
     return rc;
 }
 
@@ -296,9 +343,6 @@ int machine_init(struct machine *m, const struct config *config,
         .exit = on_exit_port,
         .host_fault = on_host_fault,
         .opaque = m};
-    struct cpuid_job cpuid_job;
-    struct boot_entry entry;
-    int joined;
     int rc;
 
     *m = (struct machine){.host = *host,
@@ -310,21 +354,49 @@ int machine_init(struct machine *m, const struct config *config,
         .end_call = {.run = do_end, .opaque = m}};
     bus_init(&m->pio);
     bus_init(&m->mmio);
-    rc = cpuid_begin(&cpuid_job, host->kvm, err);
-    if (rc < 0)
-        goto fail;
-    rc = build_machine(m, &events, &entry, err);
-    joined = cpuid_finish(&cpuid_job, &m->cpuid, rc < 0 ? NULL : err);
-    if (rc == 0)
-        rc = joined;
-    if (rc == 0)
-        rc = build_vcpus(m, &entry, err);
-    if (rc < 0)
-        goto fail;
+    if (host->origin != NULL)
+        rc = restore_machine(m, &events, err);
+    else
+        rc = boot_machine(m, &events, err);
+    if (rc < 0) {
+        machine_fini(m);
+        return rc;
+    }
+    timings_mark(m->host.timings, TIMINGS_KERNEL);
+    m->is_restored = host->origin != NULL;
+    m->host.origin = NULL;
     return 0;
-fail:
-    machine_fini(m);
-    return rc;
+}
+
+struct parts machine_parts(struct machine *m)
+{
+    return (struct parts){.mem = &m->mem,
+        .vm = &m->vm,
+        .dirty = &m->dirty,
+        .vcpus = m->vcpus,
+        .vcpu_count = m->vcpu_count,
+        .msrs = m->msrs,
+        .devices = m->devices,
+        .device_count = m->device_count};
+}
+
+int machine_prepare_parts(struct machine *m, struct err *err)
+{
+    struct vcpu_msrs *msrs;
+    int rc;
+
+    if (m->msrs != NULL)
+        return 0;
+    msrs = malloc(sizeof(*msrs));
+    if (msrs == NULL)
+        return err_sys(err, ENOMEM, "list of registers");
+    rc = vcpu_msrs_init(msrs, m->host.kvm, m->vcpus[0].fd, err);
+    if (rc < 0) {
+        free(msrs);
+        return rc;
+    }
+    m->msrs = msrs;
+    return 0;
 }
 
 void machine_fini(struct machine *m)
@@ -337,6 +409,9 @@ void machine_fini(struct machine *m)
     if (m->host.loop != NULL)
         loop_unpost(m->host.loop, &m->end_call);
     free(m->vcpus);
+    free(m->msrs);
+    dirty_fini(&m->dirty);
+    bitmap_fini(&m->changed);
     cpuid_fini(&m->cpuid);
     machine_devices_fini(m);
     irqchip_fini(&m->irqchip);
@@ -356,6 +431,11 @@ int machine_start(struct machine *m, struct err *err)
     rc = vmgenid_bump(&m->vmgenid, err);
     if (rc < 0)
         return rc;
+    if (m->is_restored) {
+        struct parts parts = machine_parts(m);
+
+        parts_resume(&parts);
+    }
     timings_mark(m->host.timings, TIMINGS_GUEST);
     for (uint32_t i = 0; i < m->vcpu_count; i++) {
         rc = vcpu_start(&m->vcpus[i], err);

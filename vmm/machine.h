@@ -21,6 +21,8 @@
 #include "virtio/balloon.h"
 #include "virtio/rng.h"
 #include "virtio/vconsole.h"
+#include "snapshot/id.h"
+#include "snapshot/parts.h"
 #include "virtio/vsock.h"
 #include "virtio/vsock_uds.h"
 #include "vmm/base/cc.h"
@@ -33,6 +35,7 @@
 #include "vmm/core/uring.h"
 #include "vmm/hw/acpi_pm.h"
 #include "vmm/hw/cpuid.h"
+#include "vmm/hw/dirty.h"
 #include "vmm/hw/exitport.h"
 #include "vmm/hw/i8042.h"
 #include "vmm/hw/irqchip.h"
@@ -65,6 +68,16 @@ struct machine_end {
     char text[256]; /* one line for people */
 };
 
+struct machine_origin;
+
+/* How writes to RAM are followed, for diffs and resets. */
+enum machine_tracking {
+    MACHINE_TRACK_LATER, /* from the first save of a running machine on */
+    MACHINE_TRACK,       /* from the start */
+    MACHINE_TRACK_RING,  /* with this method and no other */
+    MACHINE_TRACK_BITMAP,
+};
+
 /* What the owner of a machine gives it; borrowed. */
 struct machine_host {
     const struct kvm *kvm;
@@ -72,7 +85,9 @@ struct machine_host {
     struct console *console;
     struct console *vconsole; /* of the virtio console, or NULL: dropped */
     struct timings *timings;
-    const char *kernel_path; /* where config.kernel is NULL */
+    const char *kernel_path;             /* where config.kernel is NULL */
+    const struct machine_origin *origin; /* NULL: the machine boots */
+    enum machine_tracking tracking;
     void (*on_end)(void *opaque, const struct machine_end *end);
     /* Guest connections to the monitor's own ports; NULL: none. */
     vsock_accept_fn *accept;
@@ -111,6 +126,15 @@ struct machine {
     struct device *devices[MACHINE_DEVICES_MAX];
     uint32_t device_count;
 
+    struct dirty dirty;
+    /*
+     * Pages written since the snapshot `base`, as far as harvested; no bits
+     * and a zero base before the first save of a machine that booted.
+     */
+    struct bitmap changed;
+    struct snapshot_id base;
+    struct vcpu_msrs *msrs; /* of this host; made when first needed */
+
     struct cpuid cpuid;
     struct vcpu *vcpus;
     uint32_t vcpu_count; /* made so far */
@@ -119,10 +143,12 @@ struct machine {
     bool has_ended;
     struct machine_end end;
     struct loop_call end_call;
+    bool is_restored; /* devices wait for machine_start */
 };
 
 /*
- * Builds the machine and loads the guest; no vCPU runs yet. `config` has
+ * Builds the machine and loads the guest, or what its origin has; no vCPU
+ * runs yet. `config` has
  * passed config_check and, like what `host` names, outlives the machine.
  */
 CC_MUST_CHECK int machine_init(struct machine *m, const struct config *config,
@@ -142,6 +168,15 @@ void machine_resume(struct machine *m);
 
 /* Ends the machine at once, whatever the guest is doing. */
 void machine_kill(struct machine *m);
+
+/* The machine as the snapshot engine sees it; good while it exists. */
+struct parts machine_parts(struct machine *m);
+
+/*
+ * What parts need besides for state to be taken: the host's list of
+ * registers, some 30 system calls on a vCPU the first time. No vCPU runs.
+ */
+CC_MUST_CHECK int machine_prepare_parts(struct machine *m, struct err *err);
 
 /* Presses the power button: an orderly end, if the guest listens. */
 void machine_power_button(struct machine *m);

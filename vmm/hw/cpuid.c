@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
 /* Intel SDM vol. 2A, CPUID, leaf 01H. */
@@ -76,17 +77,40 @@ void cpuid_filter(struct cpuid *cpuid, const struct kvm_features *features)
     add_topology(cpuid, 0x1f);
 }
 
-int cpuid_init(struct cpuid *cpuid, const struct kvm *kvm, struct err *err)
+static int make_table(struct cpuid *cpuid, struct err *err)
 {
     cpuid->table =
         calloc(1, sizeof(struct kvm_cpuid2) +
                       CPUID_ENTRIES_MAX * sizeof(struct kvm_cpuid_entry2));
     if (cpuid->table == NULL)
         return err_sys(err, ENOMEM, "CPUID table");
+    return 0;
+}
+
+int cpuid_copy(
+    const struct cpuid *from, struct cpuid *ret_cpuid, struct err *err)
+{
+    struct cpuid copy;
+    int rc = make_table(&copy, err);
+
+    if (rc < 0)
+        return rc;
+    copy.table->nent = from->table->nent;
+    memcpy(copy.table->entries, from->table->entries,
+        from->table->nent * sizeof(from->table->entries[0]));
+    *ret_cpuid = copy;
+    return 0;
+}
+
+int cpuid_init(struct cpuid *cpuid, const struct kvm *kvm, struct err *err)
+{
+    int rc = make_table(cpuid, err);
+
+    if (rc < 0)
+        return rc;
     cpuid->table->nent = CPUID_ENTRIES_MAX;
     if (ioctl(kvm->fd, KVM_GET_SUPPORTED_CPUID, cpuid->table) < 0) {
-        int rc = err_sys(err, errno, "KVM_GET_SUPPORTED_CPUID");
-
+        rc = err_sys(err, errno, "KVM_GET_SUPPORTED_CPUID");
         cpuid_fini(cpuid);
         return rc;
     }

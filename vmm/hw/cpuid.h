@@ -29,6 +29,10 @@ CC_MUST_CHECK int cpuid_init(
 
 void cpuid_fini(struct cpuid *cpuid);
 
+/* A table of its own with the same entries; 0 or -ENOMEM. */
+CC_MUST_CHECK int cpuid_copy(
+    const struct cpuid *from, struct cpuid *ret_cpuid, struct err *err);
+
 /*
  * cpuid_init on a thread of its own, beside which a machine is built:
  * cpuid_finish waits for it and gives its result. `kvm` and the job stay in

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/machine_restore.h"
 
 #define MEM_DEFAULT (16 * NUM_MIB)
 
@@ -68,13 +69,25 @@ static char *guest_path(const char *guest)
     return path;
 }
 
-struct bare *bare_prepare(const struct bare_options *options)
+static struct bare *prepare(enum machine_tracking tracking)
 {
     struct bare *b = calloc(1, sizeof(*b));
     struct err err;
 
     assert_non_null(b);
     config_init(&b->config);
+    b->tracking = tracking;
+    if (kvm_open(&b->kvm, &err) < 0)
+        fail_msg("%s", err.text);
+    if (loop_init(&b->loop, &err) < 0)
+        fail_msg("%s", err.text);
+    return b;
+}
+
+struct bare *bare_prepare(const struct bare_options *options)
+{
+    struct bare *b = prepare(options->tracking);
+
     b->config.has_agent = false;
     b->config.has_exit_port = true;
     b->config.kernel = guest_path(options->guest);
@@ -83,10 +96,6 @@ struct bare *bare_prepare(const struct bare_options *options)
     b->config.mem_bytes =
         options->mem_bytes == 0 ? MEM_DEFAULT : options->mem_bytes;
     b->config.vcpus = options->vcpus == 0 ? 1 : options->vcpus;
-    if (kvm_open(&b->kvm, &err) < 0)
-        fail_msg("%s", err.text);
-    if (loop_init(&b->loop, &err) < 0)
-        fail_msg("%s", err.text);
     return b;
 }
 
@@ -96,6 +105,8 @@ int bare_build(struct bare *b, struct err *err)
         .loop = &b->loop,
         .console = &b->console,
         .timings = &b->timings,
+        .origin = b->origin,
+        .tracking = b->tracking,
         .on_end = on_end,
         .opaque = b};
     int rc = config_check(&b->config, err);
@@ -113,6 +124,21 @@ struct bare *bare_new(const struct bare_options *options)
 
     if (bare_build(b, &err) < 0)
         fail_msg("%s", err.text);
+    return b;
+}
+
+struct bare *bare_restore(struct snap *snap, enum machine_tracking tracking)
+{
+    const struct machine_origin origin = {
+        .snap = snap, .clock = VM_CLOCK_FOLLOW};
+    struct bare *b = prepare(tracking);
+    struct err err;
+
+    b->origin = &origin;
+    if (machine_restore_config(snap, &b->config, &err) < 0 ||
+        bare_build(b, &err) < 0)
+        fail_msg("%s", err.text);
+    b->origin = NULL;
     return b;
 }
 

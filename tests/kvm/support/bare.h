@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "snapshot/snap.h"
 #include "vmm/machine.h"
 
 /* Where guests leave what is read from outside: MAILBOX in pvh.h. */
@@ -25,6 +26,7 @@ struct bare_options {
     uint32_t vcpus;      /* 0: 1 */
     uint64_t mem_bytes;  /* 0: 16 MiB */
     const char *cmdline; /* NULL: empty */
+    enum machine_tracking tracking;
 };
 
 struct bare {
@@ -34,7 +36,9 @@ struct bare {
     struct console console;
     struct timings timings;
     struct machine machine;
-    unsigned int ends; /* calls of on_end */
+    enum machine_tracking tracking;
+    const struct machine_origin *origin; /* borrowed; NULL: it boots */
+    unsigned int ends;                   /* calls of on_end */
     struct machine_end end;
 };
 
@@ -53,6 +57,9 @@ CC_MUST_CHECK int bare_build(struct bare *b, struct err *err);
 /* Both; the machine is not started. */
 struct bare *bare_new(const struct bare_options *options);
 void bare_free(struct bare *b);
+
+/* A machine out of a snapshot of one; not started. */
+struct bare *bare_restore(struct snap *snap, enum machine_tracking tracking);
 
 void bare_start(struct bare *b);
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "snapshot/dedupe.h"
-#include "snapshot/image.h"
+#include "snapshot/page_writer.h"
 #include "snapshot/save.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
@@ -88,7 +88,7 @@ struct parts {
     struct snap parent;
     struct state_writer state;
     struct save save;
-    struct image image;
+    struct page_writer image;
     int image_fd;
 };
 
@@ -98,13 +98,13 @@ static int put_pages(struct snapshot_rig *rig, struct parts *p,
     int rc = 0;
 
     if (before == NULL)
-        return image_put_ram(
+        return page_writer_put_ram(
             &p->image, rig->mem_fd, rig->ram, 0, rig->pages, err);
     for (uint64_t i = 0; rc == 0 && i < rig->pages; i++) {
         const uint8_t *page = rig->ram + i * NUM_PAGE_SIZE;
 
         if (memcmp(page, before + i * NUM_PAGE_SIZE, NUM_PAGE_SIZE) != 0)
-            rc = image_put(&p->image, i, page, 1, err);
+            rc = page_writer_put(&p->image, i, page, 1, err);
     }
     return rc;
 }
@@ -139,7 +139,7 @@ static int write_memory(struct snapshot_rig *rig, struct parts *p,
         rc = save_create_image(&p->save, &own, &p->image_fd, err);
     if (rc < 0)
         return rc;
-    image_init(&p->image, p->image_fd, &p->save, &p->builder, &p->hashes,
+    page_writer_init(&p->image, p->image_fd, &p->save, &p->builder, &p->hashes,
         rig->dedupe == 0 ? NULL : &p->dedupe);
     rc = put_pages(rig, p, before, err);
     if (rc == 0)

@@ -9,8 +9,8 @@
  * guest or copies. Guest-controlled: the bytes; they are never parsed. Thread
  * rule: one thread.
  */
-#ifndef SNAPSHOT_IMAGE_H
-#define SNAPSHOT_IMAGE_H
+#ifndef SNAPSHOT_PAGE_WRITER_H
+#define SNAPSHOT_PAGE_WRITER_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,21 +25,21 @@
 #include "vmm/base/err.h"
 
 /* Whether all 4096 bytes are zero. */
-bool image_page_is_zero(const void *page);
+bool page_writer_page_is_zero(const void *page);
 
-struct image_progress {
+struct page_writer_progress {
     /* Now and then: pages dealt with so far. NULL: not wanted. */
     void (*step)(void *arg, uint64_t pages_done);
     void *arg;
 };
 
-struct image {
+struct page_writer {
     int fd;                           /* of the image; borrowed */
     struct save *save;                /* what dedupe links into; borrowed */
     struct page_index_builder *index; /* borrowed; the image is its file 0 */
     struct page_hashes *hashes;       /* borrowed */
     struct dedupe *dedupe;            /* borrowed; NULL: write everything */
-    struct image_progress progress;
+    struct page_writer_progress progress;
     uint64_t pages_done;
     uint64_t pages_zero;
     uint64_t pages_written;
@@ -50,23 +50,33 @@ struct image {
  * `index` and `hashes` may hold what a parent has; what is put here goes over
  * it. All must outlive the image.
  */
-void image_init(struct image *image, int fd, struct save *save,
+void page_writer_init(struct page_writer *image, int fd, struct save *save,
     struct page_index_builder *index, struct page_hashes *hashes,
     struct dedupe *dedupe);
 
 /* `count` pages of RAM from `page` on, at `data` (page-aligned or not). */
-CC_MUST_CHECK int image_put(struct image *image, uint64_t page,
+CC_MUST_CHECK int page_writer_put(struct page_writer *image, uint64_t page,
     const void *data, uint64_t count, struct err *err);
 
 /* Pages that the caller knows to be zero. */
-void image_put_zero(struct image *image, uint64_t page, uint64_t count);
+void page_writer_put_zero(
+    struct page_writer *image, uint64_t page, uint64_t count);
 
 /*
  * The pages [page, page + count) of RAM that is a shared mapping at `host` of
  * the file `mem_fd`, byte 0 of both being page 0: holes of the file are zero
  * without being touched, which would give them memory.
  */
-CC_MUST_CHECK int image_put_ram(struct image *image, int mem_fd,
+CC_MUST_CHECK int page_writer_put_ram(struct page_writer *image, int mem_fd,
     const void *host, uint64_t page, uint64_t count, struct err *err);
+
+/*
+ * After all pages were put, some more than once, and the index is made: gives
+ * the room of those pages back that were written and then became zero or were
+ * found elsewhere, since an image is zero wherever its index does not point
+ * into it.
+ */
+CC_MUST_CHECK int page_writer_trim(
+    struct page_writer *image, const struct page_index *index, struct err *err);
 
 #endif

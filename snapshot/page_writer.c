@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "snapshot/image.h"
+#include "snapshot/page_writer.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -16,7 +17,7 @@
 #define BATCH_PAGES    64u
 #define PROGRESS_PAGES 4096u
 
-bool image_page_is_zero(const void *page)
+bool page_writer_page_is_zero(const void *page)
 {
     const uint8_t *bytes = page;
     uint64_t any = 0;
@@ -33,20 +34,20 @@ bool image_page_is_zero(const void *page)
     return any == 0;
 }
 
-void image_init(struct image *image, int fd, struct save *save,
+void page_writer_init(struct page_writer *image, int fd, struct save *save,
     struct page_index_builder *index, struct page_hashes *hashes,
     struct dedupe *dedupe)
 {
     assert(hashes->pages == index->pages);
-    *image = (struct image){.fd = fd,
+    *image = (struct page_writer){.fd = fd,
         .save = save,
         .index = index,
         .hashes = hashes,
         .dedupe = dedupe};
 }
 
-static int write_run(struct image *image, uint64_t page, const uint8_t *data,
-    uint64_t count, struct err *err)
+static int write_run(struct page_writer *image, uint64_t page,
+    const uint8_t *data, uint64_t count, struct err *err)
 {
     size_t len = (size_t)(count * NUM_PAGE_SIZE);
     off_t offset = (off_t)(page * NUM_PAGE_SIZE);
@@ -71,8 +72,8 @@ static int write_run(struct image *image, uint64_t page, const uint8_t *data,
  * Pages that are not zero, all hashed: what the store has already, and what
  * is to be written.
  */
-static int put_data(struct image *image, uint64_t page, const uint8_t *data,
-    uint64_t count, struct err *err)
+static int put_data(struct page_writer *image, uint64_t page,
+    const uint8_t *data, uint64_t count, struct err *err)
 {
     uint64_t pending = 0; /* pages before `i` that are to be written */
 
@@ -104,7 +105,7 @@ static int put_data(struct image *image, uint64_t page, const uint8_t *data,
         count - pending, err);
 }
 
-static void step_progress(struct image *image, uint64_t count)
+static void step_progress(struct page_writer *image, uint64_t count)
 {
     uint64_t before = image->pages_done / PROGRESS_PAGES;
 
@@ -115,8 +116,8 @@ static void step_progress(struct image *image, uint64_t count)
 }
 
 /* At most BATCH_PAGES. */
-static int put_batch(struct image *image, uint64_t page, const uint8_t *data,
-    uint64_t count, struct err *err)
+static int put_batch(struct page_writer *image, uint64_t page,
+    const uint8_t *data, uint64_t count, struct err *err)
 {
     uint64_t i = 0;
 
@@ -124,14 +125,14 @@ static int put_batch(struct image *image, uint64_t page, const uint8_t *data,
         uint64_t first = i;
         int rc;
 
-        while (i < count && image_page_is_zero(data + i * NUM_PAGE_SIZE))
+        while (i < count && page_writer_page_is_zero(data + i * NUM_PAGE_SIZE))
             i++;
         if (i > first) {
             page_index_builder_set_zero(image->index, page + first, i - first);
             image->pages_zero += i - first;
         }
         first = i;
-        while (i < count && !image_page_is_zero(data + i * NUM_PAGE_SIZE))
+        while (i < count && !page_writer_page_is_zero(data + i * NUM_PAGE_SIZE))
             i++;
         if (i == first)
             continue;
@@ -146,7 +147,7 @@ static int put_batch(struct image *image, uint64_t page, const uint8_t *data,
     return 0;
 }
 
-int image_put(struct image *image, uint64_t page, const void *data,
+int page_writer_put(struct page_writer *image, uint64_t page, const void *data,
     uint64_t count, struct err *err)
 {
     const uint8_t *bytes = data;
@@ -164,14 +165,15 @@ int image_put(struct image *image, uint64_t page, const void *data,
     return 0;
 }
 
-void image_put_zero(struct image *image, uint64_t page, uint64_t count)
+void page_writer_put_zero(
+    struct page_writer *image, uint64_t page, uint64_t count)
 {
     page_index_builder_set_zero(image->index, page, count);
     image->pages_zero += count;
     step_progress(image, count);
 }
 
-int image_put_ram(struct image *image, int mem_fd, const void *host,
+int page_writer_put_ram(struct page_writer *image, int mem_fd, const void *host,
     uint64_t page, uint64_t count, struct err *err)
 {
     const uint8_t *bytes = host;
@@ -196,14 +198,47 @@ int image_put_ram(struct image *image, int mem_fd, const void *host,
             after = num_min(num_div_up((uint64_t)hole, NUM_PAGE_SIZE), end);
         }
         if (first > page)
-            image_put_zero(image, page, first - page);
+            page_writer_put_zero(image, page, first - page);
         if (first < after) {
-            rc = image_put(image, first, bytes + first * NUM_PAGE_SIZE,
+            rc = page_writer_put(image, first, bytes + first * NUM_PAGE_SIZE,
                 after - first, err);
             if (rc < 0)
                 return rc;
         }
         page = num_max(after, first);
+    }
+    return 0;
+}
+
+/* Punches what is data in [page, page + count) of the image file. */
+static int trim_range(
+    struct page_writer *image, uint64_t page, uint64_t count, struct err *err)
+{
+    off_t end = (off_t)((page + count) * NUM_PAGE_SIZE);
+    off_t at = lseek(image->fd, (off_t)(page * NUM_PAGE_SIZE), SEEK_DATA);
+
+    if (at < 0)
+        return errno == ENXIO ? 0 : err_sys(err, errno, "page image");
+    if (at >= end)
+        return 0;
+    if (fallocate(image->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, at,
+            end - at) < 0)
+        return err_sys(err, errno, "page image");
+    return 0;
+}
+
+int page_writer_trim(
+    struct page_writer *image, const struct page_index *index, struct err *err)
+{
+    for (size_t i = 0; i < index->extent_count; i++) {
+        const struct page_extent *e = &index->extents[i];
+        int rc;
+
+        if (e->kind == PAGE_DATA && e->file == 0)
+            continue;
+        rc = trim_range(image, e->page, e->count, err);
+        if (rc < 0)
+            return rc;
     }
     return 0;
 }

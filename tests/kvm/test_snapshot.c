@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Machines saved and restored: what the guest had is there to the byte, and
+ * it goes on.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "snapshot/store.h"
+#include "tests/kvm/support/bare.h"
+#include "tests/kvm/support/writer.h"
+#include "vmm/machine_save.h"
+
+struct fixture {
+    char path[64];
+    struct store store;
+};
+
+static int set_up(void **state)
+{
+    static struct fixture f;
+    struct err err;
+
+    (void)snprintf(f.path, sizeof(f.path), "/tmp/spore-test-XXXXXX");
+    assert_non_null(mkdtemp(f.path));
+    if (store_open(&f.store, f.path, true, &err) < 0)
+        fail_msg("%s", err.text);
+    *state = &f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct fixture *f = *state;
+    struct store_entry *entries;
+    size_t count;
+
+    assert_int_equal(store_list(&f->store, &entries, &count, NULL), 0);
+    for (size_t i = 0; i < count; i++)
+        assert_int_equal(store_remove(&f->store, &entries[i].id, NULL), 0);
+    free(entries);
+    store_close(&f->store);
+    /* Nothing but snapshots was in it. */
+    assert_int_equal(rmdir(f->path), 0);
+    return 0;
+}
+
+static void open_snap(
+    struct fixture *f, const struct snapshot_id *id, struct snap *ret_snap)
+{
+    struct err err;
+
+    if (snap_open(&f->store, id, ret_snap, &err) < 0)
+        fail_msg("%s", err.text);
+}
+
+static struct snapshot_id save_paused(
+    struct fixture *f, struct bare *b, const struct snap *parent)
+{
+    const struct machine_save_options options = {
+        .parent = parent, .track = true};
+    struct snapshot_id id;
+    struct err err;
+
+    if (machine_save_paused(&b->machine, &f->store, &options, &id, &err) < 0)
+        fail_msg("%s", err.text);
+    return id;
+}
+
+static struct snapshot_id save_running(
+    struct fixture *f, struct bare *b, const struct snap *parent)
+{
+    const struct machine_save_options options = {
+        .parent = parent, .track = true};
+    struct machine_save s;
+    struct snapshot_id id;
+    struct err err;
+
+    if (machine_save_begin(&s, &b->machine, &f->store, &options, &err) < 0 ||
+        machine_save_copy(&s, true, &err) < 0 ||
+        machine_save_stop(&s, true, &err) < 0 ||
+        machine_save_finish(&s, &id, &err) < 0)
+        fail_msg("%s", err.text);
+    machine_save_fini(&s);
+    return id;
+}
+
+/* ---- the guest that keeps values everywhere ------------------------------ */
+
+static void test_every_register_is_kept(void **state)
+{
+    struct fixture *f = *state;
+    struct bare *b = bare_new(&(struct bare_options){.guest = "state"});
+
+    bare_start(b);
+    for (int i = 0; i < 5; i++) {
+        struct snapshot_id id;
+        struct snap snap;
+        struct bare *next;
+        uint32_t rounds;
+
+        bare_wait_change(b, BARE_MAILBOX + 8, bare_peek(b, BARE_MAILBOX + 8));
+        machine_pause(&b->machine);
+        id = save_paused(f, b, NULL);
+        rounds = bare_peek(b, BARE_MAILBOX);
+        bare_free(b);
+        open_snap(f, &id, &snap);
+        next = bare_restore(&snap, MACHINE_TRACK_LATER);
+        snap_close(&snap);
+        assert_int_equal(bare_peek(next, BARE_MAILBOX), rounds);
+        bare_start(next);
+        /* Ring 3, ring 0 and the timer's ticks all go on. */
+        bare_wait_change(next, BARE_MAILBOX, bare_peek(next, BARE_MAILBOX));
+        bare_wait_change(
+            next, BARE_MAILBOX + 4, bare_peek(next, BARE_MAILBOX + 4));
+        bare_wait_change(
+            next, BARE_MAILBOX + 8, bare_peek(next, BARE_MAILBOX + 8));
+        assert_int_equal(next->ends, 0);
+        b = next;
+    }
+    bare_free(b);
+}
+
+/* ---- the guest that writes pages ----------------------------------------- */
+
+static struct bare *restore(struct fixture *f, const struct snapshot_id *id)
+{
+    struct snap snap;
+    struct bare *b;
+
+    open_snap(f, id, &snap);
+    b = bare_restore(&snap, MACHINE_TRACK_LATER);
+    snap_close(&snap);
+    return b;
+}
+
+static void expect_snapshot(struct fixture *f, const struct snapshot_id *id)
+{
+    struct bare *b = restore(f, id);
+    uint32_t count = bare_peek(b, WRITER_TOLD);
+
+    writer_expect_pages(b);
+    bare_start(b);
+    bare_wait_change(b, WRITER_TOLD, count);
+    machine_pause(&b->machine);
+    writer_expect_pages(b);
+    bare_free(b);
+}
+
+/* A chain of saves of a machine that runs, each loaded by itself. */
+static void check_live_chain(struct fixture *f, uint32_t ring)
+{
+    struct snapshot_id ids[6];
+    struct bare *b = writer_start(ring, MACHINE_TRACK_LATER);
+
+    for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
+        struct snap parent;
+
+        bare_wait_change(b, WRITER_TOLD, bare_peek(b, WRITER_TOLD));
+        if (i == 0) {
+            ids[i] = save_running(f, b, NULL);
+            continue;
+        }
+        open_snap(f, &ids[i - 1], &parent);
+        ids[i] = save_running(f, b, &parent);
+        snap_close(&parent);
+    }
+    machine_pause(&b->machine);
+    writer_expect_pages(b);
+    bare_free(b);
+    for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
+        expect_snapshot(f, &ids[i]);
+    /* The last one needs no other. */
+    for (size_t i = 0; i + 1 < ARRAY_SIZE(ids); i++)
+        assert_int_equal(store_remove(&f->store, &ids[i], NULL), 0);
+    expect_snapshot(f, &ids[ARRAY_SIZE(ids) - 1]);
+}
+
+static void test_saved_while_it_runs_in_ring_0(void **state)
+{
+    check_live_chain(*state, 0);
+}
+
+static void test_saved_while_it_runs_in_ring_3(void **state)
+{
+    check_live_chain(*state, 3);
+}
+
+/* A parent that is not what the machine was last saved to is refused. */
+static void test_a_wrong_parent_is_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct bare *b = writer_start(0, MACHINE_TRACK_LATER);
+    struct snapshot_id first = save_running(f, b, NULL);
+    struct snapshot_id second = save_running(f, b, NULL);
+    struct machine_save_options options = {.track = true};
+    struct machine_save s;
+    struct snap snap;
+    struct err err;
+
+    open_snap(f, &first, &snap);
+    options.parent = &snap;
+    assert_int_equal(
+        machine_save_begin(&s, &b->machine, &f->store, &options, &err),
+        -EINVAL);
+    snap_close(&snap);
+    open_snap(f, &second, &snap);
+    assert_int_equal(
+        machine_save_begin(&s, &b->machine, &f->store, &options, &err), 0);
+    machine_save_fini(&s);
+    /* One that was given up loses nothing. */
+    second = save_running(f, b, &snap);
+    snap_close(&snap);
+    bare_free(b);
+    expect_snapshot(f, &second);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(
+            test_every_register_is_kept, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_saved_while_it_runs_in_ring_0, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_saved_while_it_runs_in_ring_3, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_wrong_parent_is_refused, set_up, tear_down),
+    };
+    int rc = bare_need_kvm();
+
+    return rc != 0 ? rc : cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/machine_restore.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "snapshot/frozen_file.h"
+#include "snapshot/ram.h"
+#include "vmm/base/bytes.h"
+#include "vmm/base/fd.h"
+#include "vmm/hw/cpuid_check.h"
+
+int machine_restore_config(
+    struct snap *snap, struct config *config, struct err *err)
+{
+    const struct state_section *section;
+    int rc = state_file_require(
+        &snap->state, MACHINE_SECTION, MACHINE_SECTION_VERSION, &section, err);
+
+    if (rc < 0)
+        return rc;
+    rc = config_load_json(config, (const char *)section->data, section->size,
+        "snapshot's machine", err);
+    if (rc == 0 && config->mem_bytes >> NUM_PAGE_SHIFT != snap->index.pages)
+        rc = err_set(err, EBADMSG,
+            "the snapshot's index is of %llu pages, its machine has %llu",
+            (unsigned long long)snap->index.pages,
+            (unsigned long long)(config->mem_bytes >> NUM_PAGE_SHIFT));
+    return rc;
+}
+
+int machine_restore_memory(struct machine *m, struct err *err)
+{
+    const struct snap *snap = m->host.origin->snap;
+    int rc = gmem_init_private(&m->mem, m->config->mem_bytes, err);
+
+    if (rc < 0)
+        return rc;
+    return ram_map(&m->mem, &snap->index, snap->image_fds, err);
+}
+
+void machine_host_id(uint8_t ret_id[HOST_ID_BYTES])
+{
+    char text[37] = {0};
+    unsigned int digits = 0;
+    CC_CLEANUP(fd_closep)
+    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+
+    memset(ret_id, 0, HOST_ID_BYTES);
+    if (fd < 0 || fd_read_full(fd, text, sizeof(text) - 1) < 36)
+        return;
+    for (size_t i = 0; text[i] != '\0' && digits < 2 * HOST_ID_BYTES; i++) {
+        const char *hex = "0123456789abcdef";
+        const char *at = strchr(hex, text[i]);
+
+        if (at == NULL)
+            continue;
+        ret_id[digits / 2] = (uint8_t)(ret_id[digits / 2] << 4 | (at - hex));
+        digits++;
+    }
+}
+
+/* A guest that was saved since this host started has its features here. */
+static bool is_of_this_host(struct snap *snap)
+{
+    static const uint8_t unknown[HOST_ID_BYTES];
+    const struct state_section *section =
+        state_file_take(&snap->state, HOST_SECTION);
+    uint8_t id[HOST_ID_BYTES];
+
+    if (section == NULL || section->version != HOST_SECTION_VERSION ||
+        section->size != HOST_ID_BYTES)
+        return false;
+    machine_host_id(id);
+    return memcmp(id, unknown, sizeof(id)) != 0 &&
+           memcmp(id, section->data, sizeof(id)) == 0;
+}
+
+static int check_host(
+    const struct machine *m, const struct cpuid *saved, struct err *err)
+{
+    struct cpuid host;
+    int rc = cpuid_init(&host, m->host.kvm, err);
+
+    if (rc < 0)
+        return rc;
+    cpuid_see(&host, &m->host.kvm->features);
+    rc = cpuid_check(saved, &host, err);
+    cpuid_fini(&host);
+    return rc;
+}
+
+int machine_restore_cpuid(struct machine *m, struct err *err)
+{
+    struct snap *snap = m->host.origin->snap;
+    const struct state_section *section;
+    struct bytes_reader in;
+    int rc = state_file_require(
+        &snap->state, CPUID_SECTION, CPUID_WIRE_VERSION, &section, err);
+
+    if (rc < 0)
+        return rc;
+    bytes_reader_init(&in, section->data, section->size);
+    rc = cpuid_decode(&in, &m->cpuid, err);
+    if (rc < 0 || is_of_this_host(snap))
+        return rc;
+    return check_host(m, &m->cpuid, err);
+}
+
+int machine_restore_state(struct machine *m, struct err *err)
+{
+    struct snap *snap = m->host.origin->snap;
+    struct parts parts = machine_parts(m);
+    struct frozen frozen;
+    int rc = frozen_load(&snap->state, &parts, &frozen, err);
+
+    if (rc < 0)
+        return rc;
+    rc = state_file_check_all_taken(&snap->state, err);
+    if (rc == 0)
+        rc = frozen_apply(&frozen, &parts, m->host.origin->clock, err);
+    frozen_fini(&frozen);
+    return rc;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A machine out of a snapshot: what machine_init does where it does not boot.
+ *
+ * Thread rule: as machine_init. The snapshot is hostile: its description goes
+ * through config_check, its states through each device's post_load and KVM.
+ */
+#ifndef VMM_MACHINE_RESTORE_H
+#define VMM_MACHINE_RESTORE_H
+
+#include <stdbool.h>
+
+#include "snapshot/snap.h"
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+#include "vmm/config.h"
+#include "vmm/hw/vm_clock.h"
+#include "vmm/machine.h"
+
+#define MACHINE_SECTION         "machine"
+#define MACHINE_SECTION_VERSION 1u
+#define CPUID_SECTION           "cpuid"
+#define HOST_SECTION            "host" /* optional: where it was saved */
+#define HOST_SECTION_VERSION    1u
+#define HOST_ID_BYTES           16u /* of the host's boot */
+
+/* Where a machine comes from that does not boot. */
+struct machine_origin {
+    struct snap *snap; /* borrowed until machine_init returns */
+    enum vm_clock_policy clock;
+};
+
+/*
+ * The description in the snapshot, over what *config holds; the caller
+ * changes in it what is to be another (paths of disks, networks).
+ */
+CC_MUST_CHECK int machine_restore_config(
+    struct snap *snap, struct config *config, struct err *err);
+
+/* The rest in the order of machine_init; each is its own step there. */
+CC_MUST_CHECK int machine_restore_memory(struct machine *m, struct err *err);
+CC_MUST_CHECK int machine_restore_cpuid(struct machine *m, struct err *err);
+CC_MUST_CHECK int machine_restore_state(struct machine *m, struct err *err);
+
+/* This boot of this host, or zeros if it does not say. */
+void machine_host_id(uint8_t ret_id[HOST_ID_BYTES]);
+
+#endif

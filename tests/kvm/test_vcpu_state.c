@@ -413,6 +413,67 @@ static void test_reset_in_place_by_sync(void **state)
     cell_free(c);
 }
 
+/* rounds.S, run by this thread up to its next OUT. */
+static void run_to_out(struct cell *c)
+{
+    for (;;) {
+        int rc = ioctl(c->vcpus[0].fd, KVM_RUN, 0L);
+
+        if (rc == 0 && c->vcpus[0].run->exit_reason == KVM_EXIT_IO &&
+            c->vcpus[0].run->io.port == 0x80)
+            return;
+        if (rc == 0)
+            fail_msg("exit %u", c->vcpus[0].run->exit_reason);
+    }
+}
+
+/* The exit that a reset is made at need not be completed, if it is an OUT. */
+static void reset_at_an_out(uint32_t ring)
+{
+    struct cell *c = cell_new(&(struct cell_options){.guest = "rounds"});
+    struct vcpu_state *root = calloc(1, sizeof(*root));
+    struct vcpu_state *settled = calloc(1, sizeof(*settled));
+
+    assert_non_null(root);
+    assert_non_null(settled);
+    cell_poke(c, CELL_MAILBOX, ring);
+    cell_poke(c, CELL_MAILBOX + 4, 1024);
+    cell_poke(c, CELL_MAILBOX + 8, 1);
+    vcpu_sync_enable(&c->vcpus[0], true);
+    for (unsigned int n = 0; n < 10; n++)
+        run_to_out(c);
+    assert_int_equal(vcpu_settle(&c->vcpus[0]), 0);
+    vcpu_sync_get(&c->vcpus[0], root);
+    for (unsigned int n = 0; n < 300; n++) {
+        for (unsigned int i = 0; i <= n % 7; i++)
+            run_to_out(c);
+        assert_int_equal(
+            cell_peek(c, 1024 * NUM_PAGE_SIZE), root->regs.rbx + n % 7 + 1);
+        vcpu_sync_set(&c->vcpus[0], root, VCPU_STATE_SYNCED);
+        if (n % 2 == 0)
+            continue;
+        assert_int_equal(vcpu_settle(&c->vcpus[0]), 0);
+        vcpu_sync_get(&c->vcpus[0], settled);
+        assert_int_equal(vcpu_state_diff(root, settled), 0);
+    }
+    free(settled);
+    free(root);
+    cell_free(c);
+}
+
+static void test_reset_at_an_out(void **state)
+{
+    struct cell *c = cell_new(&(struct cell_options){0});
+    bool is_supported = vcpu_sync_supported(&c->vcpus[0]);
+
+    (void)state;
+    cell_free(c);
+    if (!is_supported)
+        skip();
+    reset_at_an_out(0);
+    reset_at_an_out(3);
+}
+
 static void test_diff_names_the_parts(void **state)
 {
     struct cell *c = cell_new(&(struct cell_options){.guest = "state"});
@@ -522,6 +583,7 @@ int main(void)
         cmocka_unit_test(test_waiting_for_sipi_goes_along),
         cmocka_unit_test(test_tscs_stay_in_step),
         cmocka_unit_test(test_reset_in_place_by_sync),
+        cmocka_unit_test(test_reset_at_an_out),
         cmocka_unit_test(test_diff_names_the_parts),
         cmocka_unit_test(test_nonsense_is_refused),
         cmocka_unit_test(test_cpuid_of_this_host),

@@ -205,9 +205,96 @@ static void test_threads_do_not_lose_bits(void **state)
     bitmap_fini(&map);
 }
 
+/* What is taken was set, is gone, and comes in order. */
+static void test_take(void **state)
+{
+    const size_t bits = 64 * 64 * 3 + 17;
+    uint64_t seed = 7;
+    struct bitmap map;
+
+    (void)state;
+    assert_int_equal(bitmap_init(&map, bits), 0);
+    for (unsigned int n = 0; n < 200; n++) {
+        uint8_t *model = calloc(bits, 1);
+        size_t last = 0;
+        uint64_t word_bits;
+
+        assert_non_null(model);
+        for (unsigned int i = 0; i < n; i++) {
+            size_t first = next_random(&seed) % bits;
+            size_t count = next_random(&seed) % 200;
+
+            count = count > bits - first ? bits - first : count;
+            bitmap_set(&map, first, count);
+            memset(model + first, 1, count);
+        }
+        if (n % 5 == 4) {
+            bitmap_clear_all(&map);
+            memset(model, 0, bits);
+        }
+        for (size_t w = 0; bitmap_take(&map, &w, &word_bits); w++) {
+            assert_true(w >= last);
+            last = w;
+            for (size_t b = 0; b < 64; b++) {
+                if ((word_bits >> b & 1) == 0)
+                    continue;
+                assert_int_equal(model[w * 64 + b], 1);
+                model[w * 64 + b] = 0;
+            }
+        }
+        for (size_t i = 0; i < bits; i++)
+            assert_int_equal(model[i], 0);
+        assert_int_equal(bitmap_count(&map), 0);
+        free(model);
+    }
+    bitmap_fini(&map);
+}
+
+/* Counts up and says so through a bit: never taken without the number. */
+struct teller {
+    struct bitmap map;
+    uint64_t said;
+    uint32_t done;
+};
+
+static void *tell(void *opaque)
+{
+    struct teller *t = opaque;
+
+    for (uint64_t n = 1; n <= 300000; n++) {
+        __atomic_store_n(&t->said, n, __ATOMIC_RELAXED);
+        bitmap_set(&t->map, 4000, 1);
+    }
+    __atomic_store_n(&t->done, 1, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+static void test_take_loses_no_write(void **state)
+{
+    static struct teller t;
+    pthread_t thread;
+    uint64_t seen = 0;
+    uint64_t bits;
+    bool is_last;
+
+    (void)state;
+    assert_int_equal(bitmap_init(&t.map, 5000), 0);
+    assert_int_equal(pthread_create(&thread, NULL, tell, &t), 0);
+    do {
+        is_last = __atomic_load_n(&t.done, __ATOMIC_ACQUIRE) != 0;
+        for (size_t w = 0; bitmap_take(&t.map, &w, &bits); w++)
+            seen = __atomic_load_n(&t.said, __ATOMIC_RELAXED);
+    } while (!is_last);
+    assert_int_equal(seen, 300000);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    bitmap_fini(&t.map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_take),
+        cmocka_unit_test(test_take_loses_no_write),
         cmocka_unit_test(test_random_operations_match_the_model),
         cmocka_unit_test(test_every_range),
         cmocka_unit_test(test_empty_bitmap),

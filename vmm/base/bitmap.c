@@ -14,24 +14,30 @@ static size_t word_count(size_t bits)
     return num_div_up(bits, WORD_BITS);
 }
 
+/* Words and summary, one behind the other. */
+static size_t byte_count(size_t bits)
+{
+    size_t words = word_count(bits);
+
+    return num_max(words + word_count(words), 1) * sizeof(uint64_t);
+}
+
 int bitmap_init(struct bitmap *map, size_t bits)
 {
-    size_t bytes = num_max(word_count(bits), 1) * sizeof(uint64_t);
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+    uint64_t *p = mmap(NULL, byte_count(bits), PROT_READ | PROT_WRITE,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (p == MAP_FAILED)
         return -ENOMEM;
-    *map = (struct bitmap){.words = p, .bits = bits};
+    *map = (struct bitmap){
+        .words = p, .summary = p + word_count(bits), .bits = bits};
     return 0;
 }
 
 void bitmap_fini(struct bitmap *map)
 {
-    size_t bytes = num_max(word_count(map->bits), 1) * sizeof(uint64_t);
-
     if (map->words != NULL)
-        (void)munmap(map->words, bytes);
+        (void)munmap(map->words, byte_count(map->bits));
     *map = (struct bitmap){0};
 }
 
@@ -43,16 +49,30 @@ static uint64_t mask_of(size_t first, size_t count)
     return ones << first;
 }
 
+/*
+ * Behind the word's own bit, as bitmap_take clears in the opposite order: who
+ * still sees the summary's bit has its word looked at afterwards.
+ */
+static void note_word(struct bitmap *map, size_t word)
+{
+    uint64_t *summary = &map->summary[word / WORD_BITS];
+    uint64_t mask = mask_of(word % WORD_BITS, 1);
+
+    if ((__atomic_load_n(summary, __ATOMIC_SEQ_CST) & mask) == 0)
+        (void)__atomic_fetch_or(summary, mask, __ATOMIC_SEQ_CST);
+}
+
 void bitmap_set(struct bitmap *map, size_t first, size_t count)
 {
     assert(num_range_within(first, count, map->bits));
     while (count > 0) {
+        size_t word = first / WORD_BITS;
         size_t bit = first % WORD_BITS;
         size_t n = num_min(count, WORD_BITS - bit);
         uint64_t mask = mask_of(bit, n);
 
-        (void)__atomic_fetch_or(
-            &map->words[first / WORD_BITS], mask, __ATOMIC_SEQ_CST);
+        (void)__atomic_fetch_or(&map->words[word], mask, __ATOMIC_SEQ_CST);
+        note_word(map, word);
         first += n;
         count -= n;
     }
@@ -61,15 +81,27 @@ void bitmap_set(struct bitmap *map, size_t first, size_t count)
 bool bitmap_take(struct bitmap *map, size_t *word, uint64_t *ret_bits)
 {
     size_t count = word_count(map->bits);
+    size_t at = *word;
 
-    for (size_t i = *word; i < count; i++) {
-        if (__atomic_load_n(&map->words[i], __ATOMIC_RELAXED) == 0)
+    while (at < count) {
+        uint64_t *summary = &map->summary[at / WORD_BITS];
+        uint64_t left = __atomic_load_n(summary, __ATOMIC_RELAXED) &
+                        UINT64_MAX << at % WORD_BITS;
+
+        if (left == 0) {
+            at = (at / WORD_BITS + 1) * WORD_BITS;
             continue;
-        *ret_bits = __atomic_exchange_n(&map->words[i], 0, __ATOMIC_SEQ_CST);
-        *word = i;
-        /* Another taker may have been faster. */
-        if (*ret_bits != 0)
+        }
+        at = at / WORD_BITS * WORD_BITS + (size_t)__builtin_ctzll(left);
+        (void)__atomic_fetch_and(
+            summary, ~mask_of(at % WORD_BITS, 1), __ATOMIC_SEQ_CST);
+        *ret_bits = __atomic_exchange_n(&map->words[at], 0, __ATOMIC_SEQ_CST);
+        /* Cleared meanwhile, or another taker was faster. */
+        if (*ret_bits != 0) {
+            *word = at;
             return true;
+        }
+        at++;
     }
     return false;
 }

@@ -24,6 +24,7 @@
 
 struct bitmap {
     uint64_t *words;
+    uint64_t *summary; /* a bit per word: may have bits; for bitmap_take */
     size_t bits;
 };
 
@@ -37,7 +38,8 @@ void bitmap_set(struct bitmap *map, size_t first, size_t count);
 /*
  * Clears one word that has bits, the first at or after *word: true, its number
  * in *word and what it held in *ret_bits; or false when there is none. Bit b
- * of word w is bit 64 * w + b.
+ * of word w is bit 64 * w + b. Costs by what is set, and a look at a bit per
+ * 64 words.
  */
 CC_MUST_CHECK bool bitmap_take(
     struct bitmap *map, size_t *word, uint64_t *ret_bits);

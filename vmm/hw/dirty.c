@@ -273,6 +273,18 @@ static int protect(struct dirty *t, uint32_t i, uint64_t first, uint64_t last)
     return ioctl(t->vm->fd, KVM_CLEAR_DIRTY_LOG, &clear) < 0 ? -EIO : 0;
 }
 
+/* The next word of the log at or after `w` that is not 0, or `words`. */
+static uint64_t next_word(const uint64_t *log, uint64_t w, uint64_t words)
+{
+    while (w + 8 <= words &&
+           (log[w] | log[w + 1] | log[w + 2] | log[w + 3] | log[w + 4] |
+               log[w + 5] | log[w + 6] | log[w + 7]) == 0)
+        w += 8;
+    while (w < words && log[w] == 0)
+        w++;
+    return w;
+}
+
 static int harvest_slot(struct dirty *t, uint32_t i)
 {
     const struct gmem_region *region = &t->mem->regions[i];
@@ -284,9 +296,8 @@ static int harvest_slot(struct dirty *t, uint32_t i)
 
     if (ioctl(t->vm->fd, KVM_GET_DIRTY_LOG, &get) < 0)
         return -EIO;
-    for (uint64_t w = 0; w < words; w++) {
-        if (t->log[w] == 0)
-            continue;
+    for (uint64_t w = next_word(t->log, 0, words); w < words;
+         w = next_word(t->log, w + 1, words)) {
         t->log[w] &= ~t->hot.words[base + w];
         if (t->log[w] == 0)
             continue;

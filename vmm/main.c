@@ -11,6 +11,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/doctor.h"
 #include "vmm/run.h"
+#include "vmm/snapshot_cmd.h"
 
 #define STATUS_FAILED 125
 
@@ -23,6 +24,7 @@ static const struct command {
     const char *text;
 } commands[] = {
     {"run", cmd_run, "boot Linux in a microVM and run a command in it"},
+    {"snapshot", cmd_snapshot, "list, check, compare and remove snapshots"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "print this text"},

@@ -28,7 +28,7 @@ int store_default_path(char **ret_path, struct err *err)
     else if (home != NULL && home[0] == '/')
         n = asprintf(ret_path, "%s/.local/share/spore/snapshots", home);
     else
-        return err_set(err, ENOENT,
+        return err_set(err, EINVAL,
             "no place for snapshots: neither XDG_DATA_HOME nor HOME is set: "
             "give --store");
     return n < 0 ? err_sys(err, ENOMEM, "store") : 0;

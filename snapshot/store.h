@@ -35,7 +35,7 @@ struct store {
 
 /*
  * $XDG_DATA_HOME/spore/snapshots, else ~/.local/share/spore/snapshots. The
- * caller frees *ret_path. -ENOENT without a home.
+ * caller frees *ret_path. -EINVAL without a home.
  */
 CC_MUST_CHECK int store_default_path(char **ret_path, struct err *err);
 

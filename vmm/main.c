@@ -15,6 +15,7 @@
 #include "vmm/ps.h"
 #include "vmm/run.h"
 #include "vmm/switch.h"
+#include "vmm/snapshot_cmd.h"
 
 #define STATUS_FAILED 125
 
@@ -33,6 +34,7 @@ static const struct command {
     {"resume", cmd_resume, "let them run on"},
     {"stop", cmd_stop, "end a machine in order"},
     {"kill", cmd_kill, "end a machine at once"},
+    {"snapshot", cmd_snapshot, "list, check, compare and remove snapshots"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
     {"switch", cmd_switch, "a network between VMs, without any privilege"},
     {"version", cmd_version, "print the version"},

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/snapshot_show.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "snapshot/verify.h"
+#include "vmm/base/num.h"
+
+#define ID_SHORT 12 /* digits of an id in text for people */
+
+static void json_freep(json_t **json)
+{
+    json_decref(*json);
+    *json = NULL;
+}
+
+static int print_json(json_t *json, FILE *out, struct err *err)
+{
+    if (json == NULL || json_dumpf(json, out, JSON_INDENT(2)) < 0 ||
+        fputc('\n', out) == EOF)
+        return err_set(err, EIO, "cannot print");
+    return 0;
+}
+
+static json_t *number(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+static json_t *text_or_null(const char *text)
+{
+    return text[0] == '\0' ? json_null() : json_string(text);
+}
+
+static json_t *id_or_null(const struct snapshot_id *id)
+{
+    char text[SNAPSHOT_ID_TEXT_SIZE];
+
+    if (snapshot_id_is_zero(id))
+        return json_null();
+    snapshot_id_to_text(id, text);
+    return json_string(text);
+}
+
+static void time_to_text(uint64_t seconds, char text[32])
+{
+    time_t t = (time_t)seconds;
+    struct tm tm;
+
+    if (gmtime_r(&t, &tm) == NULL ||
+        strftime(text, 32, "%Y-%m-%dT%H:%M:%SZ", &tm) == 0)
+        (void)snprintf(text, 32, "%llu", (unsigned long long)seconds);
+}
+
+static void size_to_text(uint64_t bytes, char text[16])
+{
+    if (bytes >= 10 * NUM_GIB)
+        (void)snprintf(
+            text, 16, "%llu GiB", (unsigned long long)(bytes / NUM_GIB));
+    else if (bytes >= 10 * NUM_MIB)
+        (void)snprintf(
+            text, 16, "%llu MiB", (unsigned long long)(bytes / NUM_MIB));
+    else
+        (void)snprintf(
+            text, 16, "%llu KiB", (unsigned long long)(bytes / NUM_KIB));
+}
+
+static json_t *manifest_to_json(const struct manifest *m, const char *name)
+{
+    char created[32];
+
+    time_to_text(m->created, created);
+    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+        "id", id_or_null(&m->id), "name", text_or_null(name), "parent",
+        id_or_null(&m->parent), "created", created, "monitor",
+        text_or_null(m->monitor), "kernel", text_or_null(m->kernel), "vcpus",
+        number(m->vcpus), "memory_bytes", number(m->pages * NUM_PAGE_SIZE),
+        "data_bytes", number(m->data_pages * NUM_PAGE_SIZE), "own_bytes",
+        number(m->own_pages * NUM_PAGE_SIZE), "state_bytes",
+        number(m->state_bytes));
+}
+
+/* ---- list ---- */
+
+static int read_manifest(const struct store *store,
+    const struct snapshot_id *id, struct manifest *ret_manifest,
+    struct err *err)
+{
+    struct snap snap;
+    int rc = snap_open(store, id, &snap, err);
+
+    if (rc < 0)
+        return rc;
+    rc = snap_read_manifest(&snap, ret_manifest, err);
+    snap_close(&snap);
+    return rc;
+}
+
+static void print_line(const struct store_entry *entry,
+    const struct manifest *m, const char *problem, FILE *out)
+{
+    char id[SNAPSHOT_ID_TEXT_SIZE];
+    char parent[SNAPSHOT_ID_TEXT_SIZE] = "-";
+    char created[32];
+    char memory[16];
+    char own[16];
+    const char *name = entry->name[0] == '\0' ? "-" : entry->name;
+
+    snapshot_id_to_text(&entry->id, id);
+    if (problem != NULL) {
+        (void)fprintf(out, "%-16s %.*s  cannot be used: %s\n", name, ID_SHORT,
+            id, problem);
+        return;
+    }
+    if (!snapshot_id_is_zero(&m->parent))
+        snapshot_id_to_text(&m->parent, parent);
+    time_to_text(m->created, created);
+    size_to_text(m->pages * NUM_PAGE_SIZE, memory);
+    size_to_text(m->own_pages * NUM_PAGE_SIZE, own);
+    (void)fprintf(out, "%-16s %.*s  %-20s %10s %10s  %.*s\n", name, ID_SHORT,
+        id, created, memory, own, ID_SHORT, parent);
+}
+
+int snapshot_show_list(
+    struct store *store, bool is_json, FILE *out, struct err *err)
+{
+    CC_CLEANUP(json_freep) json_t *list = json_array();
+    struct store_entry *entries;
+    size_t count;
+    int rc = store_list(store, &entries, &count, err);
+
+    if (rc < 0)
+        return rc;
+    if (!is_json && count > 0)
+        (void)fprintf(out, "%-16s %-*s  %-20s %10s %10s  %s\n", "NAME",
+            ID_SHORT, "ID", "CREATED", "MEMORY", "OWN", "PARENT");
+    for (size_t i = 0; i < count; i++) {
+        struct manifest manifest = {.id = entries[i].id};
+        struct err problem;
+        bool is_good =
+            read_manifest(store, &entries[i].id, &manifest, &problem) == 0;
+        json_t *line;
+
+        if (!is_json) {
+            print_line(
+                &entries[i], &manifest, is_good ? NULL : problem.text, out);
+            continue;
+        }
+        line = is_good ? manifest_to_json(&manifest, entries[i].name)
+                       : json_pack("{s:o, s:o, s:s}", "id",
+                             id_or_null(&entries[i].id), "name",
+                             text_or_null(entries[i].name), "problem",
+                             problem.text);
+        (void)json_array_append_new(list, line);
+    }
+    free(entries);
+    return is_json ? print_json(list, out, err) : 0;
+}
+
+/* ---- one ---- */
+
+static json_t *sections_to_json(const struct state_file *state)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < state->section_count; i++) {
+        const struct state_section *s = &state->sections[i];
+
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:o, s:b, s:o}", "name", s->name, "version",
+                      number(s->version), "required",
+                      (s->flags & STATE_SECTION_REQUIRED) != 0, "bytes",
+                      number(s->size)));
+    }
+    return list;
+}
+
+static json_t *files_to_json(const struct state_file *state)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < state->record_count; i++) {
+        const struct state_record *r = &state->records[i];
+        char hash[HASH_TEXT_SIZE];
+
+        hash_to_text(&r->hash, hash);
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:o, s:s}", "name", r->name, "bytes",
+                      number(r->size), "xxh3_128", hash));
+    }
+    return list;
+}
+
+static json_t *images_to_json(const struct page_index *index)
+{
+    json_t *list = json_array();
+
+    for (uint32_t i = 0; i < index->file_count; i++) {
+        char name[SNAPSHOT_FILE_MAX + 1];
+
+        page_image_name(&index->files[i], name);
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:o, s:b}", "name", name, "used_bytes",
+                      number(page_index_file_pages(index, i) * NUM_PAGE_SIZE),
+                      "own", i == 0));
+    }
+    return list;
+}
+
+static void print_one(const struct snap *snap, const struct manifest *m,
+    bool is_trusted, FILE *out)
+{
+    char id[SNAPSHOT_ID_TEXT_SIZE];
+    char parent[SNAPSHOT_ID_TEXT_SIZE] = "none: a full snapshot";
+    char created[32];
+    char size[16];
+
+    snapshot_id_to_text(&snap->id, id);
+    if (!snapshot_id_is_zero(&m->parent))
+        snapshot_id_to_text(&m->parent, parent);
+    time_to_text(m->created, created);
+    (void)fprintf(out,
+        "id        %s\nname      %s\nparent    %s\ncreated   %s\n"
+        "monitor   %s\nkernel    %s\nvcpus     %u\n",
+        id, m->name[0] == '\0' ? "none" : m->name, parent, created, m->monitor,
+        m->kernel, m->vcpus);
+    size_to_text(m->pages * NUM_PAGE_SIZE, size);
+    (void)fprintf(out, "memory    %s", size);
+    size_to_text(m->data_pages * NUM_PAGE_SIZE, size);
+    (void)fprintf(out, ", %s not zero", size);
+    size_to_text(m->own_pages * NUM_PAGE_SIZE, size);
+    (void)fprintf(out, ", %s in its own image, in %zu extents\n", size,
+        snap->index.extent_count);
+    (void)fprintf(out, "pages     %s\n",
+        is_trusted ? "verified on this host, and unchanged since"
+                   : "not verified on this host: spore snapshot verify");
+    for (uint32_t i = 0; i < snap->index.file_count; i++) {
+        char name[SNAPSHOT_FILE_MAX + 1];
+
+        page_image_name(&snap->index.files[i], name);
+        size_to_text(
+            page_index_file_pages(&snap->index, i) * NUM_PAGE_SIZE, size);
+        (void)fprintf(out, "image     %s  %s used\n", name, size);
+    }
+    for (size_t i = 0; i < snap->state.section_count; i++) {
+        const struct state_section *s = &snap->state.sections[i];
+
+        (void)fprintf(out, "section   %-24s version %u, %zu bytes%s\n", s->name,
+            s->version, s->size,
+            (s->flags & STATE_SECTION_REQUIRED) != 0 ? "" : ", optional");
+    }
+}
+
+int snapshot_show_one(
+    const struct snap *snap, bool is_json, FILE *out, struct err *err)
+{
+    CC_CLEANUP(json_freep) json_t *root = NULL;
+    bool is_trusted = verify_is_trusted(snap);
+    struct manifest manifest;
+    int rc = snap_read_manifest(snap, &manifest, err);
+
+    if (rc < 0)
+        return rc;
+    if (!is_json) {
+        print_one(snap, &manifest, is_trusted, out);
+        return 0;
+    }
+    root = manifest_to_json(&manifest, manifest.name);
+    if (root == NULL)
+        return err_sys(err, ENOMEM, "inspect");
+    (void)json_object_set_new(root, "verified", json_boolean(is_trusted));
+    (void)json_object_set_new(
+        root, "extents", number(snap->index.extent_count));
+    (void)json_object_set_new(root, "images", images_to_json(&snap->index));
+    (void)json_object_set_new(root, "sections", sections_to_json(&snap->state));
+    (void)json_object_set_new(root, "files", files_to_json(&snap->state));
+    return print_json(root, out, err);
+}
+
+/* ---- difference ---- */
+
+struct diff {
+    const struct page_hashes *a;
+    const struct page_hashes *b;
+    json_t *ranges; /* NULL: text */
+    FILE *out;
+    uint64_t moved;   /* the same contents in another place */
+    uint64_t changed; /* pages */
+    uint64_t start;   /* of the run of changed pages that is open */
+    uint64_t end;
+};
+
+static void close_run(struct diff *d)
+{
+    if (d->start == d->end)
+        return;
+    if (d->ranges != NULL)
+        (void)json_array_append_new(d->ranges,
+            json_pack("{s:o, s:o}", "offset", number(d->start * NUM_PAGE_SIZE),
+                "bytes", number((d->end - d->start) * NUM_PAGE_SIZE)));
+    else
+        (void)fprintf(d->out, "memory    %#014llx  %llu pages\n",
+            (unsigned long long)(d->start * NUM_PAGE_SIZE),
+            (unsigned long long)(d->end - d->start));
+    d->start = d->end;
+}
+
+static int add_difference(
+    void *arg, const struct page_extent *a, const struct page_extent *b)
+{
+    struct diff *d = arg;
+
+    for (uint64_t page = a->page; page < a->page + a->count; page++) {
+        if (a->kind == PAGE_DATA && b->kind == PAGE_DATA &&
+            hash_equal(&d->a->by_page[page], &d->b->by_page[page])) {
+            d->moved++;
+            continue;
+        }
+        if (page != d->end || d->start == d->end) {
+            close_run(d);
+            d->start = page;
+        }
+        d->end = page + 1;
+        d->changed++;
+    }
+    return 0;
+}
+
+/* 'added' and so on, or NULL if the two sections are the same. */
+static const char *compare_section(
+    const struct state_section *a, const struct state_section *b)
+{
+    if (a == NULL)
+        return "added";
+    if (b == NULL)
+        return "removed";
+    return a->version == b->version && a->size == b->size &&
+                   memcmp(a->data, b->data, a->size) == 0
+               ? NULL
+               : "changed";
+}
+
+static size_t show_section(
+    const char *name, const char *how, json_t *list, FILE *out)
+{
+    if (how == NULL)
+        return 0;
+    if (list != NULL)
+        (void)json_array_append_new(
+            list, json_pack("{s:s, s:s}", "name", name, "change", how));
+    else
+        (void)fprintf(out, "section   %-24s %s\n", name, how);
+    return 1;
+}
+
+static size_t diff_sections(const struct state_file *a,
+    const struct state_file *b, json_t *list, FILE *out)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < a->section_count; i++)
+        count += show_section(a->sections[i].name,
+            compare_section(
+                &a->sections[i], state_file_find(b, a->sections[i].name)),
+            list, out);
+    for (size_t i = 0; i < b->section_count; i++) {
+        if (state_file_find(a, b->sections[i].name) == NULL)
+            count += show_section(b->sections[i].name, "added", list, out);
+    }
+    return count;
+}
+
+static int print_diff(const struct snap *a, const struct snap *b,
+    struct diff *d, bool is_json, bool *ret_differs, struct err *err)
+{
+    CC_CLEANUP(json_freep) json_t *root = NULL;
+    json_t *sections = NULL;
+    size_t count;
+
+    if (is_json) {
+        root = json_pack("{s:[], s:[]}", "memory", "sections");
+        if (root == NULL)
+            return err_sys(err, ENOMEM, "diff");
+        d->ranges = json_object_get(root, "memory");
+        sections = json_object_get(root, "sections");
+    }
+    (void)page_index_diff(&a->index, &b->index, add_difference, d);
+    close_run(d);
+    count = diff_sections(&a->state, &b->state, sections, d->out);
+    *ret_differs = d->changed > 0 || count > 0;
+    if (is_json) {
+        (void)json_object_set_new(
+            root, "changed_bytes", number(d->changed * NUM_PAGE_SIZE));
+        (void)json_object_set_new(
+            root, "moved_bytes", number(d->moved * NUM_PAGE_SIZE));
+        return print_json(root, d->out, err);
+    }
+    (void)fprintf(d->out, "%llu of %llu pages differ, %zu sections\n",
+        (unsigned long long)d->changed, (unsigned long long)a->index.pages,
+        count);
+    return 0;
+}
+
+int snapshot_show_diff(const struct snap *a, const struct snap *b, bool is_json,
+    FILE *out, bool *ret_differs, struct err *err)
+{
+    struct page_hashes hashes_a = {0};
+    struct page_hashes hashes_b = {0};
+    struct diff d = {.a = &hashes_a, .b = &hashes_b, .out = out};
+    int rc = 0;
+
+    if (a->index.pages != b->index.pages)
+        return err_set(err, EINVAL,
+            "they have memories of %llu and %llu bytes: not of one machine",
+            (unsigned long long)(a->index.pages * NUM_PAGE_SIZE),
+            (unsigned long long)(b->index.pages * NUM_PAGE_SIZE));
+    rc = snap_read_hashes(a, &hashes_a, err);
+    if (rc == 0)
+        rc = snap_read_hashes(b, &hashes_b, err);
+    if (rc == 0)
+        rc = print_diff(a, b, &d, is_json, ret_differs, err);
+    page_hashes_fini(&hashes_a);
+    page_hashes_fini(&hashes_b);
+    return rc;
+}

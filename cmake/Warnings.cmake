@@ -58,6 +58,12 @@ if(SPORE_FUZZ)
   target_compile_options(spore_flags INTERFACE ${SPORE_FUZZ_FLAGS})
 endif()
 
+if(SPORE_COVERAGE)
+  target_compile_options(spore_flags INTERFACE
+    -fprofile-instr-generate -fcoverage-mapping)
+  target_link_options(spore_flags INTERFACE -fprofile-instr-generate)
+endif()
+
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 target_link_options(spore_flags INTERFACE
   -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed)

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A split queue whose state, rings and descriptors are all the input's: a
- * driver with nothing but bad intentions. Whatever is popped must be within
- * what the queue promises, and every byte of it must be there to touch.
+ * driver with nothing but bad intentions. What is popped is compared with what
+ * a plain reading of virtio 1.2 makes of the same memory: the same buffers, or
+ * a refusal where that has one. Memory reaches beyond the gap below 4 GiB, so
+ * that chains can be too long and buffers lie across it.
  *
  * Input: a byte of features, a byte that says where the rings lie, a whole
  * struct queue_state if that byte wants it, and then operations.
@@ -24,10 +26,20 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define RAM              NUM_MIB
+#define RAM              (GMEM_GAP_START + 64 * NUM_MIB)
+#define TOUCHED          (4 * NUM_MIB) /* the rest must take no memory */
 #define RINGS            UINT64_C(0x1000)
 #define PLAYED           UINT64_C(0x8000) /* bytes that an input may fill in */
 #define SIZE_MAX_OFFERED ((uint16_t)64)
+
+/* What the next chain is, by another reading of the same rings. */
+struct reading {
+    int rc; /* as queue_pop, negative for any refusal */
+    uint16_t head;
+    uint16_t count;
+    uint16_t readable;
+    struct drive_buffer bufs[SIZE_MAX_OFFERED];
+};
 
 struct player {
     struct gmem mem;
@@ -36,34 +48,164 @@ struct player {
     struct drive_queue d;
     struct queue_chain *held[SIZE_MAX_OFFERED];
     uint32_t held_count;
-    struct queue_chain *latest; /* popped last, nothing since */
+    uint32_t run; /* of these, the ones popped last with nothing since */
 };
 
-static void check_slices(const struct player *p, const struct gslice *slices,
-    uint16_t count, uint32_t bytes)
+static void get(const struct player *p, uint64_t at, void *dst, size_t len)
+{
+    int rc = gmem_read(&p->mem, gpa(at), dst, len);
+
+    assert(rc == 0);
+    (void)rc;
+}
+
+static bool is_ram(uint64_t at, uint64_t len)
+{
+    uint64_t start = at < GMEM_GAP_START ? 0 : GMEM_GAP_END;
+    uint64_t size = at < GMEM_GAP_START ? GMEM_GAP_START : RAM - GMEM_GAP_START;
+
+    return at >= start && num_range_within(at - start, len, size);
+}
+
+/* 2.7.5.3.1: what may stand in place of a chain. */
+static bool is_table(const struct player *p, const struct virtq_desc *desc)
+{
+    uint32_t len = le32_get(desc->len);
+
+    return p->q.indirect && le16_get(desc->flags) == VIRTQ_DESC_F_INDIRECT &&
+           len > 0 && len % sizeof(*desc) == 0 &&
+           len / sizeof(*desc) <= p->state.size &&
+           is_ram(le64_get(desc->addr), len);
+}
+
+static bool read_buffer(
+    struct reading *c, const struct virtq_desc *desc, uint64_t *sum)
+{
+    const struct drive_buffer buf = {.addr = le64_get(desc->addr),
+        .len = le32_get(desc->len),
+        .writable = (le16_get(desc->flags) & VIRTQ_DESC_F_WRITE) != 0};
+
+    if (!buf.writable && c->count > c->readable)
+        return false;
+    if (buf.len == 0)
+        return true;
+    *sum += buf.len;
+    if (*sum > UINT32_MAX || !is_ram(buf.addr, buf.len))
+        return false;
+    c->bufs[c->count++] = buf;
+    c->readable = (uint16_t)(c->readable + !buf.writable);
+    return true;
+}
+
+/* Reads the chain that starts at c->head; whether it is one. */
+static bool read_chain(const struct player *p, struct reading *c)
+{
+    uint64_t table = p->state.desc;
+    uint32_t size = p->state.size;
+    uint32_t next = c->head;
+    uint64_t sum = 0;
+    uint32_t seen = 0;
+    bool inside = false;
+
+    for (;;) {
+        struct virtq_desc desc;
+        uint16_t flags;
+
+        if (next >= size)
+            return false;
+        get(p, table + next * sizeof(desc), &desc, sizeof(desc));
+        flags = le16_get(desc.flags);
+        if ((flags & VIRTQ_DESC_F_INDIRECT) != 0) {
+            /* WRITE says nothing here (2.7.5.3.2). */
+            desc.flags = le16_put(flags & (uint16_t)~VIRTQ_DESC_F_WRITE & 7u);
+            if (inside || !is_table(p, &desc))
+                return false;
+            inside = true;
+            table = le64_get(desc.addr);
+            size = le32_get(desc.len) / (uint32_t)sizeof(desc);
+            next = 0;
+            continue;
+        }
+        if (++seen > p->state.size || !read_buffer(c, &desc, &sum))
+            return false;
+        if ((flags & VIRTQ_DESC_F_NEXT) == 0)
+            return true;
+        next = le16_get(desc.next);
+    }
+}
+
+static void read_next(const struct player *p, struct reading *c)
+{
+    const struct queue_state *s = &p->state;
+    le16 raw;
+
+    *c = (struct reading){.rc = 0};
+    if (p->q.avail_seen == s->avail_next) {
+        uint16_t ahead;
+
+        get(p, s->avail + VIRTQ_AVAIL_IDX, &raw, sizeof(raw));
+        ahead = (uint16_t)(le16_get(raw) - s->avail_next);
+        if (ahead == 0)
+            return;
+        if (ahead > s->size) {
+            c->rc = -1;
+            return;
+        }
+    }
+    get(p,
+        s->avail + VIRTQ_AVAIL_RING +
+            (uint64_t)(s->avail_next % s->size) * sizeof(raw),
+        &raw, sizeof(raw));
+    c->head = le16_get(raw);
+    c->rc = p->held_count < s->size && read_chain(p, c) ? 1 : -1;
+}
+
+static void check_slices(const struct gslice *slices,
+    const struct drive_buffer *bufs, uint16_t count, uint32_t bytes)
 {
     uint64_t sum = 0;
 
     for (uint16_t i = 0; i < count; i++) {
-        assert(slices[i].len > 0);
-        assert(num_range_within(slices[i].offset, slices[i].len, p->mem.size));
+        uint64_t offset = bufs[i].addr < GMEM_GAP_START
+                              ? bufs[i].addr
+                              : bufs[i].addr - GMEM_GAP_END + GMEM_GAP_START;
+
+        assert(slices[i].len == bufs[i].len && slices[i].offset == offset);
+        assert(num_range_within(slices[i].offset, slices[i].len, RAM));
         sum += slices[i].len;
+        (void)offset;
     }
     assert(sum == bytes);
+    (void)slices;
+    (void)bytes;
 }
 
-static void check_chain(const struct player *p, struct queue_chain *c)
+/* Whether all of it may be written to without taking much memory. */
+static bool is_touchable(const struct reading *want)
+{
+    for (uint16_t i = 0; i < want->count; i++) {
+        if (want->bufs[i].addr + want->bufs[i].len > TOUCHED)
+            return false;
+    }
+    return true;
+}
+
+static void check_chain(struct queue_chain *c, const struct reading *want)
 {
     struct iov_cursor in = iov_readable(c);
     struct iov_cursor out = iov_writable(c);
     uint8_t buf[64];
 
-    check_slices(
-        p, queue_chain_readable(c), c->readable_count, c->readable_bytes);
-    check_slices(
-        p, queue_chain_writable(c), c->writable_count, c->writable_bytes);
-    assert(c->readable_count + c->writable_count <= p->state.size);
+    assert(c->head == want->head);
+    assert(c->readable_count == want->readable);
+    assert(c->readable_count + c->writable_count == want->count);
+    check_slices(queue_chain_readable(c), want->bufs, c->readable_count,
+        c->readable_bytes);
+    check_slices(queue_chain_writable(c), want->bufs + c->readable_count,
+        c->writable_count, c->writable_bytes);
     assert((uint64_t)c->readable_bytes + c->writable_bytes <= UINT32_MAX);
+    if (!is_touchable(want))
+        return;
     assert(
         iov_read(&in, buf, sizeof(buf)) == (c->readable_bytes >= sizeof(buf)));
     assert(iov_write(&out, buf, 1) == (c->writable_bytes >= 1));
@@ -72,15 +214,18 @@ static void check_chain(const struct player *p, struct queue_chain *c)
 static void pop(struct player *p)
 {
     struct queue_chain *c = NULL;
-    int rc = queue_pop(&p->q, &c);
+    struct reading want;
+    int rc;
 
-    assert(rc == 1 || rc == 0 || (rc < 0 && p->q.fault != NULL));
+    read_next(p, &want);
+    rc = queue_pop(&p->q, &c);
+    assert(rc == want.rc || (rc < 0 && want.rc < 0 && p->q.fault != NULL));
     if (rc != 1)
         return;
     assert(p->held_count < p->state.size);
-    check_chain(p, c);
+    check_chain(c, &want);
     p->held[p->held_count++] = c;
-    p->latest = c;
+    p->run++;
 }
 
 static void push(struct player *p, uint8_t which, uint32_t written)
@@ -93,17 +238,16 @@ static void push(struct player *p, uint8_t which, uint32_t written)
     queue_push(&p->q, p->held[i],
         (uint32_t)num_min(written, p->held[i]->writable_bytes));
     p->held[i] = p->held[--p->held_count];
-    p->latest = NULL;
+    p->run = 0;
 }
 
+/* In the reverse order of popping, as long as nothing was pushed. */
 static void unpop(struct player *p)
 {
-    if (p->latest == NULL)
+    if (p->run == 0)
         return;
-    assert(p->held[p->held_count - 1] == p->latest);
-    p->held_count--;
-    queue_unpop(&p->q, p->latest);
-    p->latest = NULL;
+    p->run--;
+    queue_unpop(&p->q, p->held[--p->held_count]);
 }
 
 /* A driver's store: mostly into the rings, which is where it matters. */
@@ -129,6 +273,13 @@ static void describe(struct player *p, struct bytes_reader *r)
 
     if ((flags & 0x40) != 0)
         buf.addr = p->d.desc;
+    if ((flags & 0x38) == 0x38)
+        buf.addr += (flags & 0x80) != 0 ? GMEM_GAP_START - 0x8000
+                                        : GMEM_GAP_END + 64 * NUM_MIB - 0x8000;
+    else if ((flags & 0x38) == 0x30)
+        buf.len = bytes_get_u32(r);
+    else if ((flags & 0x38) == 0x28)
+        buf.len = UINT32_C(0x60000000) + buf.len;
     if ((flags & 0x80) != 0)
         buf.len = (buf.len % 8) * 16u;
     drive_set_desc(&p->mem, p->d.desc, (uint16_t)(i % p->d.size), &buf,
@@ -234,7 +385,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         play(p, &r);
     while (p->held_count > 0)
         push(p, 0, 0);
-    p->latest = NULL;
     queue_fini(&p->q);
     return 0;
 }

@@ -4,43 +4,54 @@
  *
  * The input is a program of steps: mostly well-formed packets on a few ports,
  * seldom a broken one, with host programs that write, read, close and connect
- * in between, and the resets and loads that can come at any time.
+ * in between, by a socket pair or through the listening socket with its line
+ * of text. What every device must stand is played and checked by fuzz_guest;
+ * here, that the tables stay consistent and bounded, and that packets to the
+ * guest are what they say they are.
  */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-#include "tests/unit/support/vsock_guest.h"
-#include "virtio/spec.h"
-#include "vmm/base/bytes.h"
+#include "tests/fuzz/support/fuzz_guest.h"
+#include "tests/fuzz/support/fuzz_kernel.h"
+#include "virtio/vsock.h"
+#include "virtio/vsock_uds.h"
 #include "vmm/base/fd.h"
-#include "vmm/base/num.h"
-
-#define HOSTS_MAX   16u
-#define STEPS_MAX   300u
-#define CONNECTIONS 6u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+#define HOSTS_MAX   16u
+#define CONNECTIONS 6u
+#define CID         42u
+
+/* Descriptors by which the loop must run before more come. */
+#define FDS_ENOUGH 100u
+
+/* Headers at FUZZ_TEXT, buffers at FUZZ_WRITABLE. */
+#define SLOTS    16u
+#define SLOT     64u
+#define RX_PITCH UINT64_C(0x1000)
+
 struct run {
-    struct vsock_guest g;
+    struct fuzz_guest guest;
+    struct vsock vsock;
+    struct vsock_uds uds; /* in use if uds.vsock is not NULL */
     struct bytes_reader in;
     int hosts[HOSTS_MAX]; /* -1 or the host's end of a connection */
+    uint32_t tx_slot;
+    uint32_t rx_slot;
     uint8_t data[8192];
 };
-
-static void require(bool ok)
-{
-    if (!ok)
-        abort();
-}
 
 /* Keeps a host's end, in place of the oldest when there are too many. */
 static void keep_host(struct run *r, int fd)
 {
+    if (fd < 0)
+        return;
     fd_closep(&r->hosts[HOSTS_MAX - 1]);
     memmove(&r->hosts[1], &r->hosts[0], sizeof(int) * (HOSTS_MAX - 1));
     r->hosts[0] = fd;
@@ -49,7 +60,6 @@ static void keep_host(struct run *r, int fd)
 static int accept_some(void *opaque, uint32_t guest_port, uint32_t host_port)
 {
     struct run *r = opaque;
-    const int least = 1;
     int fds[2];
 
     (void)guest_port;
@@ -57,8 +67,7 @@ static int accept_some(void *opaque, uint32_t guest_port, uint32_t host_port)
         return VSOCK_NOT_MINE;
     if (host_port == 4)
         return -ECONNREFUSED;
-    vsock_guest_pair(fds);
-    (void)setsockopt(fds[1], SOL_SOCKET, SO_SNDBUF, &least, sizeof(least));
+    fuzz_kernel_pair(fds);
     keep_host(r, fds[0]);
     return fds[1];
 }
@@ -77,19 +86,37 @@ static uint32_t pick_host_port(struct run *r)
                                : (which & 0x07u);
 }
 
-static void send_packet(struct run *r)
+static void send_packet(struct run *r, uint8_t what)
 {
     uint8_t op = bytes_get_u8(&r->in);
     uint8_t flaw = bytes_get_u8(&r->in);
-    uint32_t guest_port = bytes_get_u8(&r->in) & 3u;
-    struct vsock_header h = vsock_guest_header(
-        guest_port, pick_host_port(r), (enum vsock_op)(op & 7u));
-    uint32_t len =
-        (op & 7u) == VSOCK_OP_RW ? bytes_get_u16(&r->in) & 0x1fffu : 0;
+    uint64_t at = FUZZ_TEXT + (uint64_t)(r->tx_slot++ % SLOTS) * SLOT;
+    struct drive_buffer bufs[4];
+    uint16_t n = 0;
+    uint32_t len = 0;
+    uint32_t cut = flaw == 6 ? op : 44;
+    struct vsock_header h = {.src_cid = le64_put(CID),
+        .dst_cid = le64_put(VSOCK_CID_HOST),
+        .src_port = le32_put(bytes_get_u8(&r->in) & 3u),
+        .dst_port = le32_put(pick_host_port(r)),
+        .type = le16_put(VSOCK_TYPE_STREAM),
+        .op = le16_put(op & 7u)};
 
-    h.flags = le32_put(bytes_get_u8(&r->in));
+    h.flags = le32_put(bytes_get_u8(&r->in) & 3u);
     h.buf_alloc = le32_put((uint32_t)bytes_get_u8(&r->in) << 6);
     h.fwd_cnt = le32_put(bytes_get_u16(&r->in));
+    if ((op & 7u) == VSOCK_OP_RW)
+        len = bytes_get_u16(&r->in) & 0xfffu;
+    cut = (uint32_t)num_min(cut, 44);
+    bufs[n++] = (struct drive_buffer){at, cut, false};
+    if (cut < 44)
+        bufs[n++] = (struct drive_buffer){at + cut, 44 - cut, false};
+    if (flaw >= 0xf8) {
+        bufs[n] = fuzz_guest_buffer(&r->in, flaw == 0xff, 8192);
+        len = bufs[n++].len;
+    } else if (len > 0) {
+        bufs[n++] = (struct drive_buffer){FUZZ_FIXED + op, len, false};
+    }
     if (flaw == 1)
         h.src_cid = le64_put(bytes_get_u64(&r->in));
     else if (flaw == 2)
@@ -99,20 +126,11 @@ static void send_packet(struct run *r)
     else if (flaw == 4)
         h.op = le16_put(bytes_get_u16(&r->in));
     h.len = le32_put(flaw == 5 ? bytes_get_u32(&r->in) : len);
-    if (flaw == 5)
-        vsock_guest_send_raw(&r->g, &h, sizeof(h), 44);
-    else
-        vsock_guest_send(&r->g, &h, r->data, len,
-            flaw == 6 ? (len + 44) / 90 + 1 + (op >> 3) : 0);
-}
-
-static void send_bytes(struct run *r)
-{
-    uint32_t len = (uint32_t)num_min(bytes_get_u8(&r->in), bytes_left(&r->in));
-    const uint8_t *bytes = bytes_take(&r->in, len);
-
-    if (bytes != NULL)
-        vsock_guest_send_raw(&r->g, bytes, len, 0);
+    if (flaw == 7)
+        n = 1;
+    fuzz_guest_put(&r->guest, (uint32_t)(at - FUZZ_TEXT), &h, sizeof(h));
+    fuzz_guest_add(&r->guest, VSOCK_QUEUE_TX, bufs, n, (what & 0x10) != 0);
+    fuzz_guest_kick(&r->guest, VSOCK_QUEUE_TX);
 }
 
 static void drive_host(struct run *r)
@@ -150,80 +168,106 @@ static void connect_from_host(struct run *r)
     int fds[2];
     int rc;
 
-    vsock_guest_pair(fds);
-    device_lock(&r->g.vsock.virtio.base);
-    rc = vsock_connect(&r->g.vsock, guest_port, fds[1], say_hello);
-    device_unlock(&r->g.vsock.virtio.base);
+    fuzz_kernel_pair(fds);
+    device_lock(r->guest.dev);
+    rc = vsock_connect(&r->vsock, guest_port, fds[1], say_hello);
+    device_unlock(r->guest.dev);
     if (rc < 0)
-        (void)close(fds[1]);
+        fd_closep(&fds[1]);
     keep_host(r, fds[0]);
 }
 
-static void lifecycle(struct run *r)
+/* A caller of the listening socket, with a line that is mostly one. */
+static void call(struct run *r)
 {
-    struct device *dev = &r->g.vsock.virtio.base;
     uint8_t what = bytes_get_u8(&r->in);
+    char line[64];
+    int n = snprintf(line, sizeof(line), "CONNECT %u\n",
+        (what & 0x80) != 0 ? bytes_get_u32(&r->in) : what & 3u);
+    int fd;
 
-    if (what < 0x40) {
-        device_lock(dev);
-        require(dev->ops->quiesce(dev, NULL) == 0);
-        device_unlock(dev);
-    } else if (what < 0xa0) {
-        device_lock(dev);
-        dev->ops->resume(dev);
-        device_unlock(dev);
-    } else if (what < 0xd0) {
-        device_lock(dev);
-        /* The state as it is: always one that was saved by us. */
-        require(dev->ops->quiesce(dev, NULL) == 0);
-        require(dev->ops->post_load(dev, NULL) == 0);
-        dev->ops->resume(dev);
-        device_unlock(dev);
-    } else if (what < 0xe0) {
-        drive_write(dev, VIRTIO_MMIO_QUEUE_SEL, what & 3u);
-        drive_write(dev, VIRTIO_MMIO_QUEUE_RESET, 1);
-    } else if (what < 0xf0) {
-        drive_write(dev, VIRTIO_MMIO_STATUS, 0);
-        vsock_guest_drive(&r->g);
-    } else {
-        /* A corrupt driver; only a reset helps. */
-        drive_set_avail_idx(
-            &r->g.queues[what % VSOCK_QUEUES], bytes_get_u16(&r->in));
-        drive_kick(dev, what % VSOCK_QUEUES);
-        (void)vsock_guest_run(&r->g);
-        drive_write(dev, VIRTIO_MMIO_STATUS, 0);
-        vsock_guest_drive(&r->g);
+    fd = fuzz_kernel_call(r->uds.listen_fd);
+    if (fd < 0)
+        return;
+    if ((what & 0x60) == 0x60)
+        line[what % (unsigned int)n] = (char)bytes_get_u8(&r->in);
+    if ((what & 0x10) != 0)
+        n = what & 0x0f;
+    (void)send(fd, line, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    keep_host(r, fd);
+}
+
+static void post(struct run *r)
+{
+    uint8_t what = bytes_get_u8(&r->in);
+    unsigned int queue =
+        (what & 0x40) != 0 ? VSOCK_QUEUE_EVENT : VSOCK_QUEUE_RX;
+    unsigned int n = (what & 0x40) != 0 ? what & 3u : what & 0x0fu;
+
+    for (unsigned int i = 0; i < n; i++) {
+        struct drive_buffer buf = {
+            FUZZ_WRITABLE + RX_PITCH * (r->rx_slot++ % 32), 4096, true};
+
+        if (what == 0xff)
+            buf = fuzz_guest_buffer(&r->in, true, 200);
+        fuzz_guest_add(&r->guest, queue, &buf, 1, (what & 0x10) != 0);
+    }
+    fuzz_guest_kick(&r->guest, queue);
+}
+
+/* What came for the guest, as long as its buffers are its own. */
+static void receive(struct run *r)
+{
+    struct drive_queue *d = &r->guest.queues[VSOCK_QUEUE_RX];
+    uint32_t id;
+    uint32_t len;
+
+    while (drive_get_used(d, &id, &len)) {
+        struct vsock_header h;
+        struct virtq_desc desc;
+
+        if (r->guest.wild)
+            continue;
+        fuzz_require(id < d->size);
+        fuzz_require(gmem_read(r->guest.mem, gpa(d->desc + id * sizeof(desc)),
+                         &desc, sizeof(desc)) == 0);
+        /* Not one that was in a table, or has been given again since. */
+        if (len == 0 || le16_get(desc.flags) != VIRTQ_DESC_F_WRITE ||
+            le32_get(desc.len) != 4096)
+            continue;
+        fuzz_require(gmem_read(r->guest.mem, gpa(le64_get(desc.addr)), &h,
+                         sizeof(h)) == 0);
+        fuzz_require(len >= sizeof(h) && len <= 4096);
     }
 }
 
-static void post_buffers(struct run *r)
+static void receive_event(struct run *r)
 {
-    uint8_t what = bytes_get_u8(&r->in);
+    uint32_t id;
+    uint32_t len;
 
-    r->g.rx_size = what == 0xff ? bytes_get_u8(&r->in) : 4096;
-    if ((what & 0x40) != 0)
-        vsock_guest_post_event(&r->g, (what & 1u) != 0 ? 2 : 1);
-    else
-        vsock_guest_post_rx(&r->g, what & 0x1fu);
-    r->g.rx_size = 4096;
+    while (drive_get_used(&r->guest.queues[VSOCK_QUEUE_EVENT], &id, &len))
+        fuzz_require(
+            r->guest.wild || len == sizeof(struct vsock_event) || len == 0);
 }
 
 static void step(struct run *r)
 {
-    struct vsock_guest_packet p;
     uint8_t what = bytes_get_u8(&r->in);
-    uint32_t id;
 
+    if (fuzz_kernel_count() > FDS_ENOUGH)
+        fuzz_guest_run(&r->guest);
     switch (what & 15) {
     case 0:
     case 1:
     case 2:
     case 3:
     case 4:
-        send_packet(r);
+        send_packet(r, what);
         break;
     case 5:
-        send_bytes(r);
+        if (r->uds.vsock != NULL)
+            call(r);
         break;
     case 6:
     case 7:
@@ -234,25 +278,21 @@ static void step(struct run *r)
         connect_from_host(r);
         break;
     case 10:
-        post_buffers(r);
+        post(r);
         break;
     case 11:
+        receive(r);
+        break;
     case 12:
-        while (vsock_guest_receive(&r->g, (what & 0x10) != 0, &p) &&
-               (what & 0x20) == 0)
-            (void)vsock_guest_sent(&r->g);
-        break;
-    case 13:
-        (void)vsock_guest_event(&r->g, (what & 0x10) != 0, &id);
-        break;
-    case 14:
-        lifecycle(r);
+        receive_event(r);
         break;
     default:
+        fuzz_guest_step(&r->guest, &r->in);
         break;
     }
     if ((what & 0x80) == 0)
-        (void)vsock_guest_run(&r->g);
+        fuzz_guest_run(&r->guest);
+    keep_host(r, fuzz_kernel_called());
 }
 
 static void check_list(const struct vsock_conn_list *list, uint32_t *count)
@@ -261,58 +301,93 @@ static void check_list(const struct vsock_conn_list *list, uint32_t *count)
 
     TAILQ_FOREACH(conn, list, link)
     {
-        require(conn->list == list && conn->buffered <= conn->buf_alloc);
-        require((conn->buf != NULL) == (conn->buffered > 0));
-        require(vsock_conn_uses_fd(conn) == (conn->fd >= 0));
-        require(conn->state != VSOCK_CONN_DEAD);
-        require(conn->hashed == !conn->orphan);
+        fuzz_require(conn->list == list && conn->buffered <= conn->buf_alloc);
+        fuzz_require((conn->buf != NULL) == (conn->buffered > 0));
+        fuzz_require(vsock_conn_uses_fd(conn) == (conn->fd >= 0));
+        fuzz_require(conn->state != VSOCK_CONN_DEAD);
+        fuzz_require(conn->hashed == !conn->orphan);
         (*count)++;
     }
 }
 
 static void check(struct run *r)
 {
-    struct vsock_table *table = &r->g.vsock.table;
+    struct vsock_table *table = &r->vsock.table;
     const struct vsock_conn *conn;
     uint32_t count = 0;
 
+    fuzz_guest_check(&r->guest, true);
     check_list(&table->idle, &count);
     check_list(&table->ready, &count);
     check_list(&table->lingering, &count);
-    require(count == table->count && count <= CONNECTIONS);
+    fuzz_require(count == table->count && count <= CONNECTIONS);
     TAILQ_FOREACH(conn, &table->ready, link)
     {
-        require(vsock_conn_has_packet(conn));
+        fuzz_require(vsock_conn_has_packet(conn));
     }
-    require(r->g.vsock.reset_count <= VSOCK_RESETS_MAX);
-    for (unsigned int i = 0; i < VSOCK_QUEUES; i++)
-        require(r->g.vsock.virtio.queues[i].q.inflight == 0);
+    fuzz_require(r->vsock.reset_count <= VSOCK_RESETS_MAX);
+}
+
+/* Host programs come by socket pairs, or through a listening socket. */
+static bool open_host(struct run *r, uint8_t mode)
+{
+    int fd;
+
+    r->uds.vsock = NULL;
+    vsock_set_accept(&r->vsock, VSOCK_ACCEPT_MONITOR,
+        (mode & 0x10) == 0 ? accept_some : NULL, r);
+    if ((mode & 0x20) == 0 || !r->guest.has_loop)
+        return true;
+    fd = fuzz_kernel_listen();
+    if (vsock_uds_open(&r->uds, &r->vsock, "sock", fd, NULL) == 0)
+        return true;
+    fd_closep(&fd);
+    r->uds.vsock = NULL;
+    return false;
+}
+
+static void play(struct run *r, uint8_t mode)
+{
+    fuzz_guest_start(&r->guest, &r->vsock.virtio, VSOCK_QUEUES, mode,
+        (mode & 0x40) != 0 ? VSOCK_F_STREAM : 0);
+    while (bytes_left(&r->in) > 0) {
+        step(r);
+        check(r);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct run run;
-    struct vsock_guest_config config = {
-        .connections_max = CONNECTIONS, .buf_alloc = VSOCK_BUF_ALLOC_MIN};
+    struct run *r = &run;
+    const struct vsock_config config = {.id = "vsock",
+        .guest_cid = CID,
+        .connections_max = CONNECTIONS,
+        .buf_alloc = VSOCK_BUF_ALLOC_MIN};
+    struct virtio_host host;
     uint8_t mode;
 
-    bytes_reader_init(&run.in, data, size);
-    mode = bytes_get_u8(&run.in);
-    config.rx_buffers = mode & 0x1f;
-    config.event_buffers = (mode & 0x20) != 0 ? 8 : 0;
-    config.features = VIRTIO_F_VERSION_1 | VIRTIO_F_RING_RESET |
-                      ((mode & 0x40) != 0 ? VIRTIO_F_EVENT_IDX : 0);
-    config.without_loop = mode >= 0xf8;
+    bytes_reader_init(&r->in, data, size);
+    /* Mostly with a loop: without one there are no connections. */
+    mode = bytes_get_u8(&r->in);
+    host =
+        fuzz_guest_prepare(&r->guest, mode == 0x80 ? 0 : (uint8_t)(mode | 1));
+    mode = bytes_get_u8(&r->in);
     for (unsigned int i = 0; i < HOSTS_MAX; i++)
-        run.hosts[i] = -1;
-    vsock_guest_start(&run.g, &config);
-    vsock_set_accept(&run.g.vsock, VSOCK_ACCEPT_BACKEND, accept_some, &run);
-    for (unsigned int i = 0; i < STEPS_MAX && bytes_left(&run.in) > 0; i++) {
-        step(&run);
-        check(&run);
+        r->hosts[i] = -1;
+    r->tx_slot = 0;
+    r->rx_slot = 0;
+    if (vsock_init(&r->vsock, &config, &host, NULL) == 0) {
+        if (open_host(r, mode)) {
+            play(r, mode);
+            fuzz_guest_finish(&r->guest, data, size);
+            vsock_uds_close(&r->uds);
+        }
+        vsock_fini(&r->vsock);
     }
-    vsock_guest_stop(&run.g);
+    keep_host(r, fuzz_kernel_called());
     for (unsigned int i = 0; i < HOSTS_MAX; i++)
-        fd_closep(&run.hosts[i]);
+        fd_closep(&r->hosts[i]);
+    fuzz_guest_end(&r->guest);
     return 0;
 }

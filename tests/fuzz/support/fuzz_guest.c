@@ -166,7 +166,8 @@ void fuzz_guest_restart(struct fuzz_guest *g)
     drive_write(g->dev, VIRTIO_MMIO_STATUS, 0);
     fuzz_require(g->v->state->status == 0);
     for (unsigned int i = 0; i < g->queue_count; i++)
-        lay_out(g, i, FUZZ_QUEUE_SIZE);
+        lay_out(g, i,
+            (uint16_t)num_min(FUZZ_QUEUE_SIZE, g->v->queues[i].q.size_max));
     drive_start(g->dev, g->features, g->queues, g->queue_count);
     fuzz_require(virtio_is_live(g->v));
     g->was_broken = false;
@@ -519,9 +520,12 @@ static void set_wishes(
 static void be_host(struct fuzz_guest *g, struct bytes_reader *r)
 {
     static const int errors[] = {EINTR, EAGAIN, ENOMEM, EPIPE};
+    static const int accept_errors[] = {EINTR, ECONNABORTED, EMFILE, ENOMEM};
     uint8_t what = bytes_get_u8(r);
 
-    if ((what & 0x80) != 0)
+    if (what >= 0xf8)
+        fuzz_kernel_fail(FUZZ_KERNEL_ACCEPT, 0, accept_errors[what & 3]);
+    else if ((what & 0x80) != 0)
         fuzz_kernel_advance((what & 0x7fu) * 16u * CLOCK_NS_PER_MS);
     else if ((what & 0x40) != 0)
         fuzz_kernel_fail(what % 2 == 0 ? FUZZ_KERNEL_SEND : FUZZ_KERNEL_RECV,

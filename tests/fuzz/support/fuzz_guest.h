@@ -39,6 +39,7 @@
 #define FUZZ_RINGS      UINT64_C(0x1000)  /* a page for each queue */
 #define FUZZ_TABLE      UINT64_C(0x10000) /* an indirect table */
 #define FUZZ_TEXT       UINT64_C(0x11000) /* the driver's own, for requests */
+#define FUZZ_TEXT_LEN   UINT64_C(0x400)
 #define FUZZ_FIXED      UINT64_C(0x12000) /* readable data, always the same */
 #define FUZZ_FIXED_LEN  UINT64_C(0x2000)
 #define FUZZ_NEIGHBOUR  UINT64_C(0x14000)
@@ -67,7 +68,7 @@ struct fuzz_guest {
     /* Descriptors and available ring of each queue, as the driver wrote them.
      */
     uint8_t kept[VIRTIO_QUEUES_MAX][FUZZ_QUEUE_SIZE * 18 + 6];
-    uint8_t text[256]; /* what is at FUZZ_TEXT */
+    uint8_t text[FUZZ_TEXT_LEN]; /* what is at FUZZ_TEXT */
     uint8_t fixed[FUZZ_FIXED_LEN];
 };
 
@@ -85,7 +86,8 @@ struct virtio_host fuzz_guest_prepare(struct fuzz_guest *g, uint8_t how);
 /*
  * Takes the device to DRIVER_OK for the first time in this input, with the
  * transport's features that the low bits of `wish` choose and those of
- * `features` that the device has. Queues are of FUZZ_QUEUE_SIZE.
+ * `features` that the device has. Queues are of FUZZ_QUEUE_SIZE, or
+ * as large as the device lets them be.
  */
 void fuzz_guest_start(struct fuzz_guest *g, struct virtio_device *v,
     unsigned int queue_count, uint8_t wish, uint64_t features);
@@ -114,7 +116,7 @@ void fuzz_guest_run(struct fuzz_guest *g);
  */
 void fuzz_guest_check(struct fuzz_guest *g, bool idle);
 
-/* Writes to FUZZ_TEXT + `at`, `len` bytes that end within 256. */
+/* Writes to FUZZ_TEXT + `at`, `len` bytes that end within FUZZ_TEXT_LEN. */
 void fuzz_guest_put(
     struct fuzz_guest *g, uint32_t at, const void *src, uint32_t len);
 

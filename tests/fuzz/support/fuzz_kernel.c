@@ -11,12 +11,15 @@
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 
 #include "tests/fuzz/support/fuzz_guest.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/num.h"
 
-enum kind { CLOSED, EPOLL, EVENT, TIMER, SOCKET };
+enum kind { CLOSED, EPOLL, EVENT, TIMER, SOCKET, LISTENER };
+
+#define BACKLOG 8u
 
 struct file {
     enum kind kind;
@@ -30,7 +33,8 @@ struct file {
     int error; /* reported once */
     uint32_t head;
     uint32_t len;
-    uint8_t *data; /* a ring of FUZZ_KERNEL_ROOM_MAX bytes */
+    uint8_t *data;        /* a ring of FUZZ_KERNEL_ROOM_MAX bytes */
+    int backlog[BACKLOG]; /* of a listener: `value` descriptors */
 };
 
 static struct {
@@ -39,6 +43,7 @@ static struct {
     uint8_t *ram;
     uint64_t ram_size;
     uint64_t discarded_from;
+    int called; /* fuzz_kernel_called, or -1 */
     uint32_t room;
     uint64_t now_ns;
     struct {
@@ -67,6 +72,9 @@ ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags);
 ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags);
 ssize_t __wrap_sendmsg(int fd, const struct msghdr *msg, int flags);
 ssize_t __wrap_recvmsg(int fd, struct msghdr *msg, int flags);
+int __wrap_accept4(int fd, void *addr, socklen_t *len, int flags);
+int __wrap_socket(int domain, int type, int protocol);
+int __wrap_connect(int fd, const struct sockaddr_un *addr, socklen_t len);
 int __wrap_shutdown(int fd, int how);
 int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len);
 int __wrap_fcntl64(int fd, int op, ...);
@@ -125,6 +133,7 @@ void fuzz_kernel_prepare(uint32_t room)
     }
     kernel.top = 0;
     kernel.discarded_from = UINT64_MAX;
+    kernel.called = -1;
     memset(kernel.faults, 0, sizeof(kernel.faults));
     kernel.room = room;
     kernel.now_ns = CLOCK_NS_PER_S;
@@ -151,21 +160,63 @@ unsigned int fuzz_kernel_count(void)
     return n;
 }
 
+static struct file *at(int fd)
+{
+    fuzz_require(fd >= FUZZ_KERNEL_FD && fd < FUZZ_KERNEL_FD + FUZZ_KERNEL_FDS);
+    return &kernel.files[fd - FUZZ_KERNEL_FD];
+}
+
+static int make_socket(void)
+{
+    int fd = make(SOCKET);
+    struct file *f = at(fd);
+
+    if (f->data == NULL)
+        f->data = malloc(FUZZ_KERNEL_ROOM_MAX);
+    fuzz_require(f->data != NULL);
+    return fd;
+}
+
+/* The other end of a socket that has none yet. */
+static int join(int fd)
+{
+    int other = make_socket();
+
+    at(fd)->peer = at(other);
+    at(other)->peer = at(fd);
+    return other;
+}
+
 void fuzz_kernel_pair(int ret_fds[2])
 {
-    for (int i = 0; i < 2; i++) {
-        struct file *f;
+    ret_fds[0] = make_socket();
+    ret_fds[1] = join(ret_fds[0]);
+}
 
-        ret_fds[i] = make(SOCKET);
-        f = &kernel.files[ret_fds[i] - FUZZ_KERNEL_FD];
-        if (f->data == NULL)
-            f->data = malloc(FUZZ_KERNEL_ROOM_MAX);
-        fuzz_require(f->data != NULL);
-    }
-    kernel.files[ret_fds[0] - FUZZ_KERNEL_FD].peer =
-        &kernel.files[ret_fds[1] - FUZZ_KERNEL_FD];
-    kernel.files[ret_fds[1] - FUZZ_KERNEL_FD].peer =
-        &kernel.files[ret_fds[0] - FUZZ_KERNEL_FD];
+int fuzz_kernel_listen(void)
+{
+    return make(LISTENER);
+}
+
+int fuzz_kernel_call(int listen_fd)
+{
+    struct file *f = at(listen_fd);
+    int fds[2];
+
+    fuzz_require(f->kind == LISTENER);
+    if (f->value == BACKLOG)
+        return -1;
+    fuzz_kernel_pair(fds);
+    f->backlog[f->value++] = fds[1];
+    return fds[0];
+}
+
+int fuzz_kernel_called(void)
+{
+    int fd = kernel.called;
+
+    kernel.called = -1;
+    return fd;
 }
 
 int __wrap_close(int fd)
@@ -174,9 +225,10 @@ int __wrap_close(int fd)
 
     if (fd < FUZZ_KERNEL_FD)
         return __real_close(fd);
-    fuzz_require(fd < FUZZ_KERNEL_FD + FUZZ_KERNEL_FDS);
-    f = &kernel.files[fd - FUZZ_KERNEL_FD];
+    f = at(fd);
     fuzz_require(f->kind != CLOSED);
+    while (f->kind == LISTENER && f->value > 0)
+        (void)__wrap_close(f->backlog[--f->value]);
     if (f->kind == SOCKET && f->peer != NULL) {
         f->peer->no_more_in = true;
         f->peer->no_more_out = true;
@@ -197,7 +249,7 @@ int __wrap_eventfd(unsigned int count, int flags)
     if (is_due_to_fail(FUZZ_KERNEL_EVENTFD))
         return fail(kernel.faults[FUZZ_KERNEL_EVENTFD].error);
     fd = make(EVENT);
-    kernel.files[fd - FUZZ_KERNEL_FD].value = count;
+    at(fd)->value = count;
     return fd;
 }
 
@@ -225,8 +277,7 @@ ssize_t __wrap_read(int fd, void *buf, size_t len)
 
     if (fd < FUZZ_KERNEL_FD)
         return __real_read(fd, buf, len);
-    fuzz_require(fd < FUZZ_KERNEL_FD + FUZZ_KERNEL_FDS);
-    f = &kernel.files[fd - FUZZ_KERNEL_FD];
+    f = at(fd);
     fuzz_require((f->kind == EVENT || f->kind == TIMER) && len == 8);
     if (f->value == 0 || (f->kind == TIMER && f->value > kernel.now_ns))
         return fail(EAGAIN);
@@ -258,9 +309,8 @@ int __wrap_epoll_ctl(int epfd, int op, int fd, const struct epoll_event *ev)
 {
     struct file *f;
 
-    fuzz_require(file_of(epfd, EPOLL) != NULL && fd >= FUZZ_KERNEL_FD &&
-                 fd < FUZZ_KERNEL_FD + FUZZ_KERNEL_FDS);
-    f = &kernel.files[fd - FUZZ_KERNEL_FD];
+    fuzz_require(file_of(epfd, EPOLL) != NULL);
+    f = at(fd);
     /* Those that watch know what they watch. */
     fuzz_require(f->kind != CLOSED && f->watched == (op != EPOLL_CTL_ADD));
     if (op != EPOLL_CTL_DEL && is_due_to_fail(FUZZ_KERNEL_EPOLL_CTL))
@@ -283,6 +333,7 @@ static uint32_t events_of(const struct file *f)
 
     switch (f->kind) {
     case EVENT:
+    case LISTENER:
         return f->value > 0 ? EPOLLIN : 0;
     case TIMER:
         return f->value > 0 && f->value <= kernel.now_ns ? EPOLLIN : 0;
@@ -415,6 +466,42 @@ ssize_t __wrap_recv(int fd, void *buf, size_t len, int flags)
     return __wrap_recvmsg(fd, &msg, flags);
 }
 
+int __wrap_accept4(int fd, void *addr, socklen_t *len, int flags)
+{
+    struct file *f = file_of(fd, LISTENER);
+    int next;
+
+    fuzz_require(f != NULL && addr == NULL && len == NULL && flags != 0);
+    if (is_due_to_fail(FUZZ_KERNEL_ACCEPT))
+        return fail(kernel.faults[FUZZ_KERNEL_ACCEPT].error);
+    if (f->value == 0)
+        return fail(EAGAIN);
+    next = f->backlog[0];
+    f->value--;
+    memmove(f->backlog, f->backlog + 1, f->value * sizeof(next));
+    return next;
+}
+
+int __wrap_socket(int domain, int type, int protocol)
+{
+    fuzz_require(domain == AF_UNIX && protocol == 0);
+    (void)type;
+    return make_socket();
+}
+
+int __wrap_connect(int fd, const struct sockaddr_un *addr, socklen_t len)
+{
+    size_t end = strnlen(addr->sun_path, sizeof(addr->sun_path));
+
+    fuzz_require(file_of(fd, SOCKET) != NULL && len == sizeof(*addr));
+    if (end == 0 || (addr->sun_path[end - 1] & 1) != 0)
+        return fail(ECONNREFUSED);
+    if (kernel.called >= 0)
+        (void)__wrap_close(kernel.called);
+    kernel.called = join(fd);
+    return 0;
+}
+
 int __wrap_shutdown(int fd, int how)
 {
     struct file *f = file_of(fd, SOCKET);
@@ -446,7 +533,7 @@ int __wrap_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 int __wrap_fcntl64(int fd, int op, ...)
 {
     (void)op;
-    fuzz_require(file_of(fd, SOCKET) != NULL);
+    fuzz_require(at(fd)->kind != CLOSED);
     return 0;
 }
 

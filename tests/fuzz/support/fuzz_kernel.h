@@ -20,7 +20,7 @@
 #include <stdint.h>
 
 #define FUZZ_KERNEL_FD       0x100000
-#define FUZZ_KERNEL_FDS      96
+#define FUZZ_KERNEL_FDS      160
 #define FUZZ_KERNEL_ROOM_MAX (256u << 10)
 
 /* What can be made to fail, once: the n-th call from now on. */
@@ -29,6 +29,7 @@ enum fuzz_kernel_call {
     FUZZ_KERNEL_EVENTFD,
     FUZZ_KERNEL_SEND,
     FUZZ_KERNEL_RECV,
+    FUZZ_KERNEL_ACCEPT,
     FUZZ_KERNEL_RANDOM,
     FUZZ_KERNEL_FALLOCATE,
     FUZZ_KERNEL_CALLS,
@@ -63,5 +64,15 @@ uint64_t fuzz_kernel_discarded_from(void);
 
 /* A pair of connected stream sockets. */
 void fuzz_kernel_pair(int ret_fds[2]);
+
+/* A listening socket; and somebody who connects to it, -1 if there are many. */
+int fuzz_kernel_listen(void);
+int fuzz_kernel_call(int listen_fd);
+
+/*
+ * connect(2) succeeds for paths that end in an even digit; the other end of
+ * the latest such socket, which is then the caller's, or -1.
+ */
+int fuzz_kernel_called(void);
 
 #endif

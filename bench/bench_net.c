@@ -23,7 +23,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "bench/ring.h"
@@ -100,15 +99,6 @@ static void must(bool ok, const char *what)
         return;
     (void)fprintf(stderr, "bench_net: %s: %s\n", what, strerror(errno));
     exit(1);
-}
-
-/* Processor time of this thread: a busy host disturbs it least. */
-static uint64_t cpu_ns(void)
-{
-    struct timespec ts;
-
-    must(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts) == 0, "clock");
-    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }
 
 static void put16(uint8_t *p, unsigned int v)
@@ -431,7 +421,7 @@ static double round_of(struct rig *g, bool is_device)
 
         if (g->kind->is_rx)
             feed(g);
-        started = cpu_ns();
+        started = stats_cpu_ns();
         if (g->kind->is_rx && is_device)
             device_receive(g);
         else if (g->kind->is_rx)
@@ -440,7 +430,7 @@ static double round_of(struct rig *g, bool is_device)
             device_send(g);
         else
             plain_send(g);
-        spent += cpu_ns() - started;
+        spent += stats_cpu_ns() - started;
         if (!g->kind->is_rx)
             swallow(g);
     }

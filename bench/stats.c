@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 void stats_add(struct stats *s, double sample)
 {
@@ -50,4 +51,12 @@ void stats_print(struct stats *s, const char *name, const char *unit, FILE *out)
         "\"p90\": %.4g, \"p99\": %.4g, \"max\": %.4g}",
         name, unit, s->count, stats_quantile(s, 0), stats_quantile(s, 0.5),
         stats_quantile(s, 0.9), stats_quantile(s, 0.99), stats_quantile(s, 1));
+}
+
+uint64_t stats_cpu_ns(void)
+{
+    struct timespec ts = {0};
+
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 }

@@ -6,6 +6,7 @@
 #define BENCH_STATS_H
 
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct stats {
@@ -23,5 +24,8 @@ double stats_quantile(struct stats *s, double q);
 /* "name": {"unit": ..., "n": ..., "min": ..., "p50": ..., "p90": ..., ...} */
 void stats_print(
     struct stats *s, const char *name, const char *unit, FILE *out);
+
+/* Processor time of this thread in ns: a busy host disturbs it least. */
+uint64_t stats_cpu_ns(void);
 
 #endif

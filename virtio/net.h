@@ -55,11 +55,12 @@ struct net_backend_ops {
         size_t len);
 
     /*
-     * Puts one frame into `iov`, which has room for NET_BUFFER_BYTES at
-     * least. Its bytes, > 0; -EAGAIN when there is none yet and the fd will
-     * become readable; -ENOTCONN as above; any other -errno: one was lost,
-     * and after NET_FAILURES_MAX in a row the backend counts as gone. Nothing
-     * is written to `iov` unless the result is > 0.
+     * Puts one frame into `iov`, which has room for frame_max bytes and a
+     * header at least. Its bytes, > 0; -EAGAIN when there is none yet and the
+     * fd will become readable; -ENOTCONN as above; -EMSGSIZE: one that did
+     * not fit was lost; any other -errno: one was lost. After
+     * NET_FAILURES_MAX losses in a row the backend counts as gone. Nothing is
+     * written to `iov` unless the result is > 0 or -EMSGSIZE.
      */
     ssize_t (*receive)(
         struct net_backend *b, struct iovec *iov, unsigned int count);

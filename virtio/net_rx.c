@@ -176,6 +176,19 @@ static void write_stage(
     }
 }
 
+/* A frame did not fit: the memory is the driver's still, but written to. */
+static int lose_frame(struct net *net)
+{
+    const struct net_stage *s = &net->stage;
+
+    for (unsigned int i = 0; i < s->count; i++) {
+        struct iov_cursor c = iov_writable(s->chains[s->first + i]);
+
+        iov_mark_dirty(&c, c.left);
+    }
+    return failed(net, -EMSGSIZE);
+}
+
 /*
  * Reads a frame straight into the stage; what is longer than frames were
  * lately spills into the buffer of held frames and is copied. A frame that is
@@ -189,22 +202,17 @@ static int read_direct(struct net *net, uint64_t skip)
     unsigned int count = make_iov(net, skip, &room);
     ssize_t n;
 
-    net->iov[count] =
-        (struct iovec){.iov_base = net->held, .iov_len = NET_BUFFER_BYTES};
-    n = b->ops->receive(b, net->iov, count + 1);
+    if (skip + room < sizeof(none) + b->frame_max)
+        net->iov[count++] =
+            (struct iovec){.iov_base = net->held, .iov_len = NET_BUFFER_BYTES};
+    n = b->ops->receive(b, net->iov, count);
+    if (n == -EMSGSIZE)
+        return lose_frame(net);
     if (n < 0)
         return failed(net, n);
     if (skip + (uint64_t)n > net->stage.room ||
-        skip + (uint64_t)n <= sizeof(none)) {
-        /* It is the driver's memory still, but written to. */
-        for (unsigned int i = 0; i < net->stage.count; i++) {
-            struct iov_cursor c =
-                iov_writable(net->stage.chains[net->stage.first + i]);
-
-            iov_mark_dirty(&c, c.left);
-        }
-        return failed(net, -EMSGSIZE);
-    }
+        skip + (uint64_t)n <= sizeof(none))
+        return lose_frame(net);
     if (skip > 0)
         write_stage(net, 0, (const uint8_t *)&none, sizeof(none));
     if ((uint64_t)n > room) {

@@ -52,8 +52,13 @@ static int send_frame(
 static ssize_t receive_frame(
     struct net_backend *b, struct iovec *iov, unsigned int count)
 {
-    ssize_t n = readv(b->fd, iov, (int)count);
+    /* Not the same to the kernel: readv copies and checks the iovecs. */
+    ssize_t n = count == 1 ? read(b->fd, iov->iov_base, iov->iov_len)
+                           : readv(b->fd, iov, (int)count);
 
+    /* What it says of a frame for which there is too little room. */
+    if (n < 0 && errno == EFAULT)
+        return -EMSGSIZE;
     if (n < 0)
         return errno == EINTR ? -EAGAIN : error_of(errno);
     return n > 0 ? n : -EIO;

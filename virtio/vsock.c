@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "virtio/iov.h"
+#include "virtio/vsock_rx.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 
@@ -112,98 +113,24 @@ static void serve_events(struct vsock *s)
         virtio_notify(&s->virtio, VSOCK_QUEUE_EVENT);
 }
 
-/* A buffer of the driver's, or NULL, and then a kick comes with the next. */
-static struct queue_chain *pop_rx(struct vsock *s)
-{
-    struct virtio_device *v = &s->virtio;
-    struct queue_chain *chain;
-
-    do {
-        chain = virtio_pop(v, VSOCK_QUEUE_RX);
-    } while (chain == NULL && virtio_queue_live(v, VSOCK_QUEUE_RX) &&
-             queue_enable_kicks(&v->queues[VSOCK_QUEUE_RX].q));
-    return chain;
-}
-
-static struct vsock_header take_reset(struct vsock *s)
-{
-    const struct vsock_reset *r = &s->resets[s->reset_first];
-    struct vsock_header header = {.src_cid = le64_put(r->src_cid),
-        .src_port = le32_put(r->src_port),
-        .dst_port = le32_put(r->dst_port),
-        .type = le16_put(r->type),
-        .op = le16_put(VSOCK_OP_RST)};
-
-    s->reset_first = (s->reset_first + 1) % VSOCK_RESETS_MAX;
-    s->reset_count--;
-    return header;
-}
-
-/* Fills in one buffer of the driver's, or gives it back to the queue. */
-static void send_packet(struct vsock *s, struct queue_chain *chain)
-{
-    struct iov_cursor at = iov_writable(chain);
-    struct iov_cursor payload = at;
-    struct vsock_conn *conn = NULL;
-    struct vsock_header header;
-    uint32_t len;
-    bool fits;
-
-    if (!iov_skip(&payload, sizeof(header)) || payload.left == 0) {
-        s->stats.malformed++;
-        s->virtio.stats.violations++;
-        virtio_push(&s->virtio, VSOCK_QUEUE_RX, chain, 0);
-        return;
-    }
-    if (s->reset_count > 0) {
-        header = take_reset(s);
-    } else {
-        conn = vsock_table_ready(&s->table);
-        if (!vsock_conn_next(
-                conn, &payload, chain->iov, chain->writable_count, &header)) {
-            virtio_unpop(&s->virtio, VSOCK_QUEUE_RX, chain);
-            vsock_table_settle(&s->table, conn);
-            return;
-        }
-        header.src_cid = le64_put(VSOCK_CID_HOST);
-        header.type = le16_put(VSOCK_TYPE_STREAM);
-    }
-    header.dst_cid = le64_put(s->state.guest_cid);
-    fits = iov_write(&at, &header, sizeof(header));
-    assert(fits);
-    (void)fits;
-    len = le32_get(header.len);
-    virtio_push(
-        &s->virtio, VSOCK_QUEUE_RX, chain, (uint32_t)sizeof(header) + len);
-    s->stats.rx_packets++;
-    s->stats.rx_bytes += len;
-    s->virtio.stats.bytes += len;
-    if (le16_get(header.op) == VSOCK_OP_RST)
-        s->stats.resets++;
-    if (conn != NULL)
-        vsock_table_rotate(&s->table, conn);
-}
-
 static void serve_rx(struct vsock *s)
 {
-    struct queue_chain *chain;
+    unsigned int sent = 1;
     unsigned int n = 0;
 
     if (s->event_phase == VSOCK_EVENT_DUE)
         serve_events(s);
     if (s->event_phase == VSOCK_EVENT_SENT)
         return;
-    while (s->reset_count > 0 || vsock_table_ready(&s->table) != NULL) {
+    while (sent > 0 &&
+           (s->reset_count > 0 || vsock_table_ready(&s->table) != NULL)) {
         /* Without a loop there are only resets, and few. */
-        if (n == RX_BATCH && s->virtio.host.loop != NULL) {
+        if (n >= RX_BATCH && s->virtio.host.loop != NULL) {
             wake(s);
             break;
         }
-        chain = pop_rx(s);
-        if (chain == NULL)
-            break;
-        send_packet(s, chain);
-        n++;
+        sent = vsock_rx_send(s);
+        n += sent;
     }
     if (n > 0)
         virtio_notify(&s->virtio, VSOCK_QUEUE_RX);

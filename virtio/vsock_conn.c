@@ -11,6 +11,9 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 
+/* Longer runs of data are not told from each other. */
+#define RUN_MAX (16u * VSOCK_PACKET_MAX)
+
 struct vsock_conn *vsock_conn_new(
     uint32_t guest_port, uint32_t host_port, int fd, uint32_t buf_alloc)
 {
@@ -400,24 +403,34 @@ bool vsock_conn_has_packet(const struct vsock_conn *conn)
     return conn->pending != 0 || has_data(conn);
 }
 
-/* Reads from the host into the guest; bytes, 0 if there was nothing. */
-static uint32_t read_data(struct vsock_conn *conn, struct iov_cursor *payload,
-    struct iovec *iov, unsigned int iov_max)
+uint32_t vsock_conn_expected(const struct vsock_conn *conn)
 {
-    struct iov_cursor ahead = *payload;
-    uint64_t room;
-    struct msghdr msg = {.msg_iov = iov,
-        .msg_iovlen =
-            iov_take(&ahead, num_min(vsock_conn_credit(conn), VSOCK_PACKET_MAX),
-                iov, iov_max, &room)};
+    if (conn->pending != 0 || !has_data(conn))
+        return 0;
+    /* As much as last time, and once that has come as much again. */
+    return conn->run < conn->last_run ? conn->last_run - conn->run : conn->run;
+}
+
+/* Nothing is left to be read for now: the next read starts a run. */
+static void end_run(struct vsock_conn *conn)
+{
+    conn->readable = false;
+    conn->last_run = conn->run;
+    conn->run = 0;
+}
+
+uint32_t vsock_conn_read(struct vsock_conn *conn, struct iovec *iov,
+    unsigned int count, uint64_t room)
+{
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = count};
     ssize_t n = recvmsg(conn->fd, &msg, MSG_DONTWAIT);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        conn->readable = false;
+        end_run(conn);
         return 0;
     }
     if (n <= 0) {
-        conn->readable = false;
+        end_run(conn);
         conn->host_sends_no_more = true;
         conn->pending |= VSOCK_PENDING_SHUTDOWN;
         if (n < 0)
@@ -425,13 +438,28 @@ static uint32_t read_data(struct vsock_conn *conn, struct iov_cursor *payload,
         settle(conn);
         return 0;
     }
+    conn->run = (uint32_t)num_min(conn->run + (uint64_t)n, RUN_MAX);
     /* Less than asked for is all there was; epoll tells of more. */
     if ((uint64_t)n < room)
-        conn->readable = false;
-    iov_mark_dirty(payload, (uint64_t)n);
+        end_run(conn);
     conn->sent_cnt += (uint32_t)n;
     ask_for_credit(conn);
     return (uint32_t)n;
+}
+
+/* Reads from the host into the guest; bytes, 0 if there was nothing. */
+static uint32_t read_data(struct vsock_conn *conn, struct iov_cursor *payload,
+    struct iovec *iov, unsigned int iov_max)
+{
+    struct iov_cursor ahead = *payload;
+    uint64_t room;
+    unsigned int count =
+        iov_take(&ahead, num_min(vsock_conn_credit(conn), VSOCK_PACKET_MAX),
+            iov, iov_max, &room);
+    uint32_t n = vsock_conn_read(conn, iov, count, room);
+
+    iov_mark_dirty(payload, n);
+    return n;
 }
 
 /* The first control packet that is pending, VSOCK_OP_INVALID if none is. */
@@ -473,6 +501,27 @@ static uint32_t shutdown_flags(const struct vsock_conn *conn)
            (conn->host_sends_no_more ? VSOCK_SHUTDOWN_SEND : 0);
 }
 
+/* A packet of this connection; it tells of all the credit that there is. */
+static struct vsock_header make_header(
+    struct vsock_conn *conn, enum vsock_op op, uint32_t len)
+{
+    conn->told_fwd_cnt = conn->fwd_cnt;
+    conn->pending &= ~VSOCK_PENDING_CREDIT_UPDATE;
+    return (struct vsock_header){.src_port = le32_put(conn->host_port),
+        .dst_port = le32_put(conn->guest_port),
+        .len = le32_put(len),
+        .op = le16_put((uint16_t)op),
+        .flags = le32_put(op == VSOCK_OP_SHUTDOWN ? shutdown_flags(conn) : 0),
+        .buf_alloc = le32_put(conn->buf_alloc),
+        .fwd_cnt = le32_put(conn->fwd_cnt)};
+}
+
+void vsock_conn_data_packet(
+    struct vsock_conn *conn, uint32_t len, struct vsock_header *ret_header)
+{
+    *ret_header = make_header(conn, VSOCK_OP_RW, len);
+}
+
 bool vsock_conn_next(struct vsock_conn *conn, struct iov_cursor *payload,
     struct iovec *iov, unsigned int iov_max, struct vsock_header *ret_header)
 {
@@ -486,15 +535,7 @@ bool vsock_conn_next(struct vsock_conn *conn, struct iov_cursor *payload,
     }
     if (op == VSOCK_OP_INVALID)
         return false;
-    *ret_header = (struct vsock_header){.src_port = le32_put(conn->host_port),
-        .dst_port = le32_put(conn->guest_port),
-        .len = le32_put(len),
-        .op = le16_put((uint16_t)op),
-        .flags = le32_put(op == VSOCK_OP_SHUTDOWN ? shutdown_flags(conn) : 0),
-        .buf_alloc = le32_put(conn->buf_alloc),
-        .fwd_cnt = le32_put(conn->fwd_cnt)};
-    conn->told_fwd_cnt = conn->fwd_cnt;
-    conn->pending &= ~VSOCK_PENDING_CREDIT_UPDATE;
+    *ret_header = make_header(conn, op, len);
     sent_control(conn, op);
     return true;
 }

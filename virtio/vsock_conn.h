@@ -84,6 +84,8 @@ struct vsock_conn {
     uint32_t peer_buf_alloc;
     uint32_t peer_fwd_cnt;
     uint32_t sent_cnt;
+    uint32_t run;      /* bytes read since the descriptor was last empty */
+    uint32_t last_run; /* `run` when it was */
 
     /* The table's own. */
     struct vsock_table *table;
@@ -145,6 +147,22 @@ bool vsock_conn_has_packet(const struct vsock_conn *conn);
 CC_MUST_CHECK bool vsock_conn_next(struct vsock_conn *conn,
     struct iov_cursor *payload, struct iovec *iov, unsigned int iov_max,
     struct vsock_header *ret_header);
+
+/*
+ * Bytes of data that are likely next, by what came last before the descriptor
+ * was read empty; 0 if data is not next.
+ */
+uint32_t vsock_conn_expected(const struct vsock_conn *conn);
+
+/*
+ * Reads data for the guest into `room` bytes at `iov`, at most its credit: the
+ * bytes, each of which is sent in a vsock_conn_data_packet next; 0 if there is
+ * nothing after all.
+ */
+CC_MUST_CHECK uint32_t vsock_conn_read(struct vsock_conn *conn,
+    struct iovec *iov, unsigned int count, uint64_t room);
+void vsock_conn_data_packet(
+    struct vsock_conn *conn, uint32_t len, struct vsock_header *ret_header);
 
 /*
  * What to watch the descriptor for: events, 0 for a hang-up only, or

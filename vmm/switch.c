@@ -321,7 +321,7 @@ static int set_up(struct app *app, struct err *err)
 
 static int serve(const struct options *options)
 {
-    static struct app app;
+    struct app app;
     struct err err;
     int rc;
 

@@ -163,6 +163,24 @@ static void test_mark_dirty_covers_exactly_the_pages(void **state)
     assert_int_equal(c.left, 903);
 }
 
+static void test_join(void **state)
+{
+    uint8_t buf[64];
+    struct iovec iov[] = {{buf, 8}, {buf + 8, 8}, {buf + 16, 16}, {buf + 40, 8},
+        {buf + 32, 8}, {buf + 40, 4}};
+
+    (void)state;
+    assert_int_equal(iov_join(iov, 0), 0);
+    assert_int_equal(iov_join(iov, 1), 1);
+    assert_int_equal(iov_join(iov, ARRAY_SIZE(iov)), 3);
+    assert_ptr_equal(iov[0].iov_base, buf);
+    assert_int_equal(iov[0].iov_len, 32);
+    assert_ptr_equal(iov[1].iov_base, buf + 40);
+    assert_int_equal(iov[1].iov_len, 8);
+    assert_ptr_equal(iov[2].iov_base, buf + 32);
+    assert_int_equal(iov[2].iov_len, 12);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -173,6 +191,7 @@ int main(void)
         T(test_write_and_zero_mark_dirty),
         T(test_take_covers_and_advances),
         T(test_mark_dirty_covers_exactly_the_pages),
+        cmocka_unit_test(test_join),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

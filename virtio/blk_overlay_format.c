@@ -112,26 +112,40 @@ static uint64_t clusters_in(const struct blk_map *m, uint64_t index)
         BLK_MAP_BLOCK_CLUSTERS, m->clusters - index * BLK_MAP_BLOCK_CLUSTERS);
 }
 
+/* The 32 low bits of `v`, each on every other bit. */
+static uint64_t spread(uint64_t v)
+{
+    v &= UINT32_MAX;
+    v = (v | v << 16) & UINT64_C(0x0000ffff0000ffff);
+    v = (v | v << 8) & UINT64_C(0x00ff00ff00ff00ff);
+    v = (v | v << 4) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    v = (v | v << 2) & UINT64_C(0x3333333333333333);
+    return (v | v << 1) & UINT64_C(0x5555555555555555);
+}
+
 void blk_overlay_map_encode(const struct blk_map *m, uint64_t index,
     uint64_t sequence, uint8_t ret_block[BLK_OVERLAY_BLOCK])
 {
-    uint64_t first = index * BLK_MAP_BLOCK_CLUSTERS;
-    uint64_t count = clusters_in(m, index);
-    uint8_t *entries = ret_block + MAP_HEADER;
-    enum blk_cluster_state state;
+    /* A block begins with a word of the bitmaps, and is 254 of them. */
+    uint64_t first = index * BLK_MAP_BLOCK_CLUSTERS / 64;
+    uint64_t words = num_div_up(clusters_in(m, index), 64);
     struct bytes_writer w;
-    uint64_t n;
 
+    _Static_assert(BLK_MAP_BLOCK_CLUSTERS % 64 == 0, "whole words");
+    _Static_assert(BLK_CLUSTER_DATA == 1 && BLK_CLUSTER_ZERO == 2, "bits");
     bytes_writer_init(&w, ret_block, BLK_OVERLAY_BLOCK);
     bytes_put_u64(&w, sequence);
     bytes_put_u64(&w, index);
-    bytes_put_zero(&w, BLK_OVERLAY_BLOCK - w.pos);
-    for (uint64_t i = 0; i < count; i += n) {
-        n = blk_map_run(m, first + i, count - i, &state);
-        for (uint64_t k = i; k < i + n && state != BLK_CLUSTER_BASE; k++)
-            entries[k / PER_BYTE] |=
-                (uint8_t)((unsigned int)state << k % PER_BYTE * ENTRY_BITS);
+    bytes_put_zero(&w, MAP_HEADER - w.pos);
+    for (uint64_t i = first; i < first + words; i++) {
+        uint64_t data = m->data.words[i];
+        uint64_t zero = m->zero.words[i];
+
+        bytes_put_u64(&w, spread(data) | spread(zero) << 1);
+        bytes_put_u64(&w, spread(data >> 32) | spread(zero >> 32) << 1);
     }
+    bytes_put_zero(&w, BLK_OVERLAY_BLOCK - w.pos);
+    assert(!w.failed);
     bytes_writer_init(&w, ret_block + MAP_CRC, sizeof(uint32_t));
     bytes_put_u32(&w, map_crc(ret_block));
 }

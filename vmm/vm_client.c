@@ -52,7 +52,7 @@ int vm_client_call(const char *id, enum http_verb verb, const char *path,
     const char *body, struct http_reply *ret_reply, struct err *err)
 {
     CC_CLEANUP(fd_closep) int fd = -1;
-    struct http_reply reply;
+    struct http_reply reply = {0};
     int rc = vm_client_connect(id, TIMEOUT_MS, &fd, err);
 
     if (rc == 0)

@@ -7,6 +7,7 @@
 
 #include "virtio/iov.h"
 #include "vmm/base/clock.h"
+#include "vmm/base/log.h"
 #include "vmm/base/num.h"
 
 /*
@@ -55,6 +56,30 @@ static uint8_t status_of(int rc)
     return rc == -EOPNOTSUPP ? BLK_S_UNSUPP : BLK_S_IOERR;
 }
 
+/*
+ * One line when operations of a kind begin to fail, the next only after one
+ * has worked: a guest that tries again and again does not fill the log.
+ */
+static void note_result(struct blk_request *req, int rc)
+{
+    static const char *const names[] = {[BLK_READ] = "reads",
+        [BLK_WRITE] = "writes",
+        [BLK_FLUSH] = "flushes",
+        [BLK_DISCARD] = "discards",
+        [BLK_ZERO] = "writes of zeroes"};
+    struct blk *blk = req->blk;
+    uint32_t bit = UINT32_C(1) << req->io.kind;
+
+    if (rc == 0 || rc == -EOPNOTSUPP) {
+        blk->failing &= ~bit;
+        return;
+    }
+    if ((blk->failing & bit) == 0 && log_rate_allow(&blk->log_rate))
+        log_err("blk", "%s: %s fail: %s; the guest sees I/O errors",
+            blk->virtio.base.id, names[req->io.kind], strerror(-rc));
+    blk->failing |= bit;
+}
+
 static void submit(struct blk_request *req)
 {
     struct blk_backend *b = req->blk->backend;
@@ -67,6 +92,7 @@ static void transfer_done(struct blk_io *io, int rc)
     struct blk_request *req = container_of(io, struct blk_request, io);
     uint64_t filled = 0;
 
+    note_result(req, rc);
     if (req->fetches) {
         /* A read that failed half-way has written as well. */
         iov_mark_dirty(&req->data, req->data_len);
@@ -79,7 +105,10 @@ static void transfer_done(struct blk_io *io, int rc)
 
 static void flush_done(struct blk_io *io, int rc)
 {
-    answer(container_of(io, struct blk_request, io), status_of(rc), 0);
+    struct blk_request *req = container_of(io, struct blk_request, io);
+
+    note_result(req, rc);
+    answer(req, status_of(rc), 0);
 }
 
 /* Whether [sector, sector + sectors) lies on the disk. */

@@ -25,6 +25,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/base/le.h"
+#include "vmm/base/log.h"
 #include "vmm/core/rate.h"
 #include "vmm/core/uring.h"
 
@@ -185,6 +186,8 @@ struct blk {
     struct loop_timer timer;
     uint32_t waiting;   /* bit per queue that stands still for the limit */
     uint64_t throttled; /* times that one began to */
+    uint32_t failing;   /* bit per enum blk_io_kind: the last one failed */
+    struct log_rate log_rate;
 };
 
 struct blk_config {

@@ -3,57 +3,186 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include "virtio/blk_overlay_clusters.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/log.h"
+#include "vmm/base/num.h"
 
 #define QUEUE_SIZE 256u
 
-static bool rate_is_set(const struct rate_config *limits)
+static struct blk_backend *backend_of(struct machine_drive_disk *disk)
 {
-    return limits->bytes.size != 0 || limits->ops.size != 0;
+    return disk->has_overlay ? &disk->overlay.overlay.backend
+                             : &disk->file.backend;
+}
+
+static int open_disk(const struct machine_drive *drive, const char *path,
+    struct machine_drive_disk **ret_disk, struct err *err)
+{
+    const struct machine_drive_options *options = &drive->options;
+    struct blk_file_config file = {.path = path,
+        .fd = -1,
+        .uring = drive->uring,
+        .read_only = drive->config->is_read_only,
+        .direct = options->direct};
+    struct blk_overlay_file_config overlay = {.base_path = path,
+        .base_fd = -1,
+        .kind = options->overlay,
+        .path = options->overlay_path,
+        .uring = drive->uring,
+        .direct = options->direct};
+    struct machine_drive_disk *disk = calloc(1, sizeof(*disk));
+    const char *warning = NULL;
+    int rc;
+
+    if (disk == NULL)
+        return err_sys(err, ENOMEM, "%s", path);
+    disk->has_overlay = options->has_overlay;
+    if (options->has_overlay)
+        rc = blk_overlay_file_open(&disk->overlay, &overlay, &warning, err);
+    else
+        rc = blk_file_open(&disk->file, &file, &warning, err);
+    if (rc < 0) {
+        free(disk);
+        return rc;
+    }
+    if (warning != NULL)
+        log_warn("drive", "%s: %s", path, warning);
+    *ret_disk = disk;
+    return 0;
+}
+
+static void close_disk(struct machine_drive_disk *disk)
+{
+    if (disk->has_overlay)
+        blk_overlay_file_close(&disk->overlay);
+    else
+        blk_file_close(&disk->file);
+    free(disk);
+}
+
+/* An overlay that stays keeps its map, whether the guest has flushed or not. */
+static void save_disk(struct machine_drive *drive)
+{
+    struct blk_overlay *o = machine_drive_overlay(drive);
+    int rc = o == NULL ? 0 : blk_overlay_sync(o);
+
+    if (rc < 0)
+        log_err("drive", "%s: what was written last may be lost: %s",
+            drive->options.overlay_path, strerror(-rc));
+}
+
+int machine_drive_open(const struct config_drive *config,
+    const struct machine_drive_options *options, struct uring *uring,
+    const struct virtio_host *host, struct machine_drive **ret_drive,
+    struct err *err)
+{
+    struct machine_drive *drive;
+    struct blk_config blk = {.id = config->id,
+        .serial = config->id,
+        .queue_size = QUEUE_SIZE,
+        .queue_count = (uint16_t)num_max(options->queues, 1),
+        .rate = options->rate,
+        .unsafe = !config->is_writeback};
+    int rc;
+
+    if (options->has_overlay && config->is_read_only)
+        return err_set(err, EINVAL,
+            "%s: a read-only drive has no use for an overlay", config->path);
+    if (blk.queue_count > VIRTIO_QUEUES_MAX)
+        return err_set(err, EINVAL, "%s: a drive has at most %d queues",
+            config->path, VIRTIO_QUEUES_MAX);
+    drive = calloc(1, sizeof(*drive));
+    if (drive == NULL)
+        return err_sys(err, ENOMEM, "%s", config->path);
+    drive->config = config;
+    drive->options = *options;
+    drive->uring = config->engine == CONFIG_IO_SYNC ? NULL : uring;
+    rc = open_disk(drive, config->path, &drive->disk, err);
+    if (rc < 0) {
+        free(drive);
+        return rc;
+    }
+    blk.backend = backend_of(drive->disk);
+    rc = blk_init(&drive->blk, &blk, host, err);
+    if (rc < 0) {
+        close_disk(drive->disk);
+        free(drive);
+        return rc;
+    }
+    *ret_drive = drive;
+    return 0;
 }
 
 int machine_drive_new(const struct config_drive *config, struct uring *uring,
     const struct virtio_host *host, struct machine_drive **ret_drive,
     struct err *err)
 {
-    struct machine_drive *drive;
-    struct blk_file_config file = {.path = config->path,
-        .fd = -1,
-        .uring = config->engine == CONFIG_IO_SYNC ? NULL : uring,
-        .read_only = config->is_read_only};
-    struct blk_config blk = {.id = config->id,
-        .serial = config->id,
-        .queue_size = QUEUE_SIZE,
-        .queue_count = 1,
-        .unsafe = !config->is_writeback};
-    const char *warning = NULL;
+    const struct machine_drive_options options = {
+        .has_overlay = config->overlay != CONFIG_OVERLAY_NONE,
+        .overlay = config->overlay == CONFIG_OVERLAY_FILE ? BLK_OVERLAY_FILE
+                                                          : BLK_OVERLAY_MEMORY,
+        .overlay_path = config->overlay_path,
+        .queues = (uint16_t)config->queues,
+        .rate = config->limits};
+
+    return machine_drive_open(config, &options, uring, host, ret_drive, err);
+}
+
+int machine_drive_replace(
+    struct machine_drive *drive, const char *path, struct err *err)
+{
+    struct device *dev = &drive->blk.virtio.base;
+    struct machine_drive_disk *old = drive->disk;
+    struct machine_drive_disk *disk;
+    struct blk_backend *backend;
     int rc;
 
-    if (config->overlay != CONFIG_OVERLAY_NONE || config->queues > 1 ||
-        rate_is_set(&config->limits))
-        return err_set(err, ENOTSUP,
-            "%s: overlays, queues and rate limits are not supported yet",
-            config->path);
-    drive = calloc(1, sizeof(*drive));
-    if (drive == NULL)
-        return err_sys(err, ENOMEM, "%s", config->path);
-    rc = blk_file_open(&drive->file, &file, &warning, err);
+    if (drive->options.has_overlay &&
+        drive->options.overlay == BLK_OVERLAY_FILE)
+        return err_set(err, EINVAL,
+            "%s: its overlay %s belongs to the image it was made over",
+            drive->config->path, drive->options.overlay_path);
+    /* It may be the same file, which must not find itself in use. */
+    if (!old->has_overlay)
+        fd_unlock(old->file.fd);
+    rc = open_disk(drive, path, &disk, err);
+    if (rc == 0) {
+        device_lock(dev);
+        rc = blk_set_backend(&drive->blk, backend_of(disk), &backend, err);
+        device_unlock(dev);
+        if (rc < 0)
+            close_disk(disk);
+    }
     if (rc < 0) {
-        free(drive);
+        if (!old->has_overlay &&
+            fd_lock(old->file.fd, !drive->config->is_read_only) < 0)
+            log_warn(
+                "drive", "%s: the lock on it is lost", drive->config->path);
         return rc;
     }
-    if (warning != NULL)
-        log_warn("drive", "%s: %s", config->path, warning);
-    blk.backend = &drive->file.backend;
-    rc = blk_init(&drive->blk, &blk, host, err);
-    if (rc < 0) {
-        blk_file_close(&drive->file);
-        free(drive);
-        return rc;
-    }
-    *ret_drive = drive;
+    drive->disk = disk;
+    close_disk(old);
     return 0;
+}
+
+int machine_drive_set_rate(struct machine_drive *drive,
+    const struct rate_change *change, struct err *err)
+{
+    struct device *dev = &drive->blk.virtio.base;
+    int rc;
+
+    device_lock(dev);
+    rc = blk_set_rate(&drive->blk, change, err);
+    device_unlock(dev);
+    return rc;
+}
+
+struct blk_overlay *machine_drive_overlay(struct machine_drive *drive)
+{
+    return drive->disk->has_overlay ? &drive->disk->overlay.overlay : NULL;
 }
 
 void machine_drive_free(struct machine_drive *drive)
@@ -66,8 +195,9 @@ void machine_drive_free(struct machine_drive *drive)
     dev = &drive->blk.virtio.base;
     device_lock(dev);
     dev->ops->reset(dev);
+    save_disk(drive);
     device_unlock(dev);
     blk_fini(&drive->blk);
-    blk_file_close(&drive->file);
+    close_disk(drive->disk);
     free(drive);
 }

@@ -1,250 +1,284 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The block device in front of a disk in memory, with requests that are
- * mostly well formed, of any cut, and sometimes broken, and operations that
- * complete late, out of order or with an error. The backend must never see a
- * range beyond the disk, and every request is answered once.
+ * The block device with several queues and limits, in front of disks in memory
+ * and of an overlay over two of them: requests that are mostly well formed, of
+ * any cut, operations that complete late, out of order or with an error, and a
+ * host that changes limits and exchanges the disk. What every device must
+ * stand is played and checked by fuzz_guest. The disks assert that they never
+ * see a range beyond their end or a write that they must not get.
  */
-#include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "tests/unit/support/drive_queue.h"
+#include "tests/fuzz/support/fuzz_guest.h"
+#include "tests/unit/support/mem_disk.h"
 #include "virtio/blk.h"
-#include "vmm/base/bytes.h"
-#include "vmm/base/cc.h"
-#include "vmm/base/num.h"
+#include "virtio/blk_overlay.h"
+#include "virtio/blk_overlay_clusters.h"
+#include "virtio/blk_overlay_format.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define RAM     NUM_MIB
-#define RINGS   UINT64_C(0x1000)
-#define TABLE   UINT64_C(0x4000)
-#define HEADER  UINT64_C(0x5000)
-#define DATA    UINT64_C(0x10000)
-#define SIZE    ((uint16_t)16)
-#define SECTORS 64u
-#define BUFS    8u
+#define SECTORS  61u
+#define CLUSTERS 8u
+#define OFFSET   (3u * BLK_OVERLAY_BLOCK)
+#define UPPER    (OFFSET + CLUSTERS * BLK_CLUSTER)
+#define RANGE_AT 64u /* in the driver's text, behind the header */
+#define BUFS     8u
 
-struct disk {
-    struct blk_backend backend;
-    uint8_t data[SECTORS * BLK_SECTOR];
-    struct blk_io *held[SIZE];
-    uint32_t held_count;
-    bool holds;
-    bool fails;
-};
+enum { PLAIN, OTHER, BASE, TOP, DISKS };
 
 struct rig {
-    struct gmem mem;
-    struct disk disk;
+    struct fuzz_guest guest;
     struct blk blk;
-    struct device *dev;
-    struct drive_queue d;
+    uint8_t data[DISKS][UPPER];
+    struct mem_disk disks[DISKS];
+    struct blk_overlay overlay;
+    bool read_only;
 };
 
-static void finish(struct disk *d, uint32_t i)
+static void make_disks(struct rig *g)
 {
-    struct blk_io *io = d->held[i];
-    uint64_t at = io->offset;
+    static const uint64_t sectors[DISKS] = {
+        SECTORS, 80, SECTORS, UPPER / BLK_SECTOR};
+    const struct blk_overlay_config config = {.base = &g->disks[BASE].backend,
+        .upper = &g->disks[TOP].backend,
+        .data_offset = OFFSET,
+        .persistent = true,
+        .inline_only = false};
 
-    d->held[i] = d->held[--d->held_count];
-    for (unsigned int k = 0; k < io->iov_count && !d->fails; k++) {
-        if (io->kind == BLK_READ)
-            memcpy(io->iov[k].iov_base, d->data + at, io->iov[k].iov_len);
-        else
-            memcpy(d->data + at, io->iov[k].iov_base, io->iov[k].iov_len);
-        at += io->iov[k].iov_len;
+    for (unsigned int i = 0; i < DISKS; i++)
+        mem_disk_init(&g->disks[i], g->data[i], sectors[i]);
+    fuzz_require(blk_overlay_init(&g->overlay, &config, NULL) == 0);
+}
+
+/* As new; what is costly to make is kept. */
+static void reset_disks(struct rig *g, bool read_only, bool persistent)
+{
+    struct blk_overlay *o = &g->overlay;
+
+    if (o->tasks == NULL)
+        make_disks(g);
+    for (unsigned int i = 0; i < DISKS; i++) {
+        struct mem_disk *d = &g->disks[i];
+
+        mem_disk_init(d, d->data, d->backend.capacity);
+        d->backend.read_only = i == BASE || (read_only && i != TOP);
     }
-    assert(d->fails || io->iov_count == 0 || at == io->offset + io->len);
-    io->done(io, d->fails ? -EIO : 0);
+    blk_map_set(&o->map, 0, CLUSTERS, BLK_CLUSTER_BASE);
+    blk_overlay_take_dirty(o, NULL);
+    bitmap_clear_all(&o->map.unsaved);
+    o->config.persistent = persistent;
+    o->adopted = false;
+    g->read_only = read_only;
 }
 
-static void disk_submit(struct blk_backend *b, struct blk_io *io)
+static unsigned int held(const struct rig *g)
 {
-    struct disk *d = container_of(b, struct disk, backend);
+    unsigned int n = 0;
 
-    assert(num_range_within(io->offset, io->len, sizeof(d->data)));
-    assert(d->held_count < SIZE);
-    assert(!b->read_only || io->kind == BLK_READ || io->kind == BLK_FLUSH);
-    d->held[d->held_count++] = io;
-    if (!d->holds)
-        finish(d, d->held_count - 1);
+    for (unsigned int i = 0; i < DISKS; i++)
+        n += g->disks[i].held_count;
+    return n;
 }
 
-static void disk_commit(struct blk_backend *b)
+static void finish(struct rig *g, uint8_t which)
 {
-    (void)b;
-}
+    struct mem_disk *d = &g->disks[which % DISKS];
 
-static void disk_drain(struct blk_backend *b)
-{
-    struct disk *d = container_of(b, struct disk, backend);
-
-    while (d->held_count > 0)
-        finish(d, d->held_count / 2);
-    b->batch_done(b->opaque);
-}
-
-static const struct blk_backend_ops disk_ops = {
-    .submit = disk_submit, .commit = disk_commit, .drain = disk_drain};
-
-static void set_up(struct rig *g, bool read_only)
-{
-    const struct blk_config config = {.id = "vda",
-        .serial = "fuzz",
-        .backend = &g->disk.backend,
-        .queue_size = SIZE,
-        .queue_count = 1};
-    const struct virtio_host host = {.mem = &g->mem, .irq = {.fd = -1}};
-
-    if (g->mem.host == NULL && gmem_init(&g->mem, RAM, NULL) < 0)
-        abort();
-    g->disk.backend = (struct blk_backend){.ops = &disk_ops,
-        .capacity = SECTORS,
-        .block_size = 512,
-        .physical_size = 4096,
-        .read_only = read_only,
-        .can_discard = true,
-        .can_zero = true};
-    g->disk.holds = false;
-    g->disk.fails = false;
-    if (blk_init(&g->blk, &config, &host, NULL) < 0)
-        abort();
-    g->dev = &g->blk.virtio.base;
-}
-
-static void begin(struct rig *g, uint64_t features)
-{
-    /* Before the rings go: they are the device's until it is reset. */
-    drive_write(g->dev, VIRTIO_MMIO_STATUS, 0);
-    drive_queue_init(&g->d, &g->mem, RINGS, SIZE);
-    drive_start(g->dev, features & g->blk.virtio.features, &g->d, 1);
+    if (d->held_count == 0)
+        return;
+    mem_disk_finish(d, which / DISKS % d->held_count);
+    d->backend.batch_done(d->backend.opaque);
 }
 
 static void put_header(struct rig *g, struct bytes_reader *r)
 {
     static const uint32_t types[] = {BLK_T_IN, BLK_T_OUT, BLK_T_FLUSH,
-        BLK_T_GET_ID, BLK_T_DISCARD, BLK_T_WRITE_ZEROES, BLK_T_IN, 99};
+        BLK_T_GET_ID, BLK_T_DISCARD, BLK_T_WRITE_ZEROES, BLK_T_OUT, 99};
     uint8_t what = bytes_get_u8(r);
+    uint8_t at = bytes_get_u8(r);
     const struct blk_header h = {.type = le32_put(types[what % 8]),
-        .sector = le64_put(
-            (what & 0x80) != 0 ? bytes_get_u64(r) : bytes_get_u8(r) % SECTORS)};
+        .sector = le64_put(what >= 0xf0 ? bytes_get_u64(r) : at % SECTORS)};
+    const struct blk_range range = {.sector = le64_put(at % SECTORS),
+        .sectors =
+            le32_put(what >= 0xe0 ? bytes_get_u32(r) : (uint32_t)(what >> 3)),
+        .flags = le32_put(at >> 7)};
 
-    if (gmem_write(&g->mem, gpa(HEADER), &h, sizeof(h)) < 0)
-        abort();
+    fuzz_guest_put(&g->guest, 0, &h, sizeof(h));
+    fuzz_guest_put(&g->guest, RANGE_AT, &range, sizeof(range));
 }
 
-/* A request: the header, up to BUFS - 2 pieces of data, the status. */
-static void request(struct rig *g, struct bytes_reader *r)
+/* A request: the header in two, pieces of data, the status. */
+static void request(struct rig *g, struct bytes_reader *r, unsigned int queue)
 {
     struct drive_buffer bufs[BUFS];
     uint8_t shape = bytes_get_u8(r);
-    uint16_t n = 0;
     uint8_t cut = shape % 17;
+    uint16_t n = 0;
 
     put_header(g, r);
-    bufs[n++] = (struct drive_buffer){HEADER, cut, false};
-    bufs[n++] = (struct drive_buffer){HEADER + cut, 16u - cut, false};
-    for (uint8_t i = 0; i < (shape >> 5) % 5; i++) {
+    bufs[n++] = (struct drive_buffer){FUZZ_TEXT, cut, false};
+    bufs[n++] = (struct drive_buffer){FUZZ_TEXT + cut, 16u - cut, false};
+    if ((shape & 0x80) != 0)
+        bufs[n++] = (struct drive_buffer){
+            FUZZ_TEXT + RANGE_AT, sizeof(struct blk_range), false};
+    for (uint8_t i = 0; i < (shape >> 5) % 4; i++) {
         uint8_t len = bytes_get_u8(r);
+        bool writable = (len & 0x40) != 0;
 
-        bufs[n++] = (struct drive_buffer){DATA + bytes_get_u16(r) * UINT64_C(4),
-            (len & 0x80) != 0 ? len : len % 9 * 512u, (len & 0x40) != 0};
+        bufs[n] = fuzz_guest_buffer(r, writable, 20000);
+        if ((len & 0x80) == 0)
+            bufs[n] = (struct drive_buffer){
+                writable ? FUZZ_WRITABLE + len * UINT64_C(4096) : FUZZ_FIXED,
+                len % 16 * 512u, writable};
+        n++;
     }
-    bufs[n++] = (struct drive_buffer){HEADER + 64, 1, (shape & 1) == 0};
-    if ((shape & 2) != 0)
-        (void)drive_add_indirect(&g->d, TABLE, bufs, n);
+    if (shape != 0xff)
+        bufs[n++] = (struct drive_buffer){
+            FUZZ_WRITABLE + shape, 1, (shape & 0x1f) != 3};
+    fuzz_guest_add(&g->guest, queue, bufs, n, (shape & 2) != 0);
+}
+
+static void set_rate(struct rig *g, struct bytes_reader *r)
+{
+    uint8_t how = bytes_get_u8(r);
+    const struct rate_change change = {.has_bytes = (how & 1) != 0,
+        .has_ops = (how & 2) != 0,
+        .limits = {.bytes = {.size = bytes_get_u16(r), .refill_ms = how >> 2},
+            .ops = {.size = how % 8,
+                .refill_ms = how == 0xff ? UINT64_MAX : how >> 3,
+                .burst = how % 3}}};
+
+    /* A refill time that is too long is refused, whatever bucket it is of. */
+    fuzz_require((blk_set_rate(&g->blk, &change, NULL) == 0) == (how != 0xff));
+}
+
+static void exchange(struct rig *g, uint8_t which)
+{
+    struct blk_backend *to = &g->disks[which % 2 == 0 ? PLAIN : OTHER].backend;
+    struct blk_backend *old = g->blk.backend;
+
+    if (which % 3 == 0)
+        to = &g->overlay.backend;
+    if (to == old)
+        return;
+    if (blk_set_backend(&g->blk, to, &old, NULL) == 0)
+        fuzz_require(old != to && g->blk.state.capacity == to->capacity);
     else
-        (void)drive_add(&g->d, bufs, n);
+        fuzz_require(to->read_only != old->read_only);
 }
 
-static void poke(struct rig *g, struct bytes_reader *r)
+static void set_disk(struct rig *g, uint8_t what)
 {
-    uint16_t at = bytes_get_u16(r);
-    uint8_t len = (uint8_t)(bytes_get_u8(r) % 17);
-    uint8_t buf[16];
+    struct mem_disk *d = &g->disks[what % DISKS];
 
-    bytes_get(r, buf, len);
-    if (gmem_write(&g->mem, gpa(RINGS + at), buf, len) < 0)
-        abort();
+    d->holds = (what & 0x80) != 0;
+    d->fails_with = (what & 0x40) == 0 ? 0 : what % 3 == 0 ? -ENOSPC : -EIO;
+    d->reads_fail = (what & 0x20) != 0;
+    d->tears = (what & 0x10) != 0;
 }
 
-static void quiesce(struct rig *g)
+/* A snapshot engine at work between a quiesce and a resume. */
+static void save_and_put(struct rig *g, uint8_t what)
 {
-    int rc = g->dev->ops->quiesce(g->dev, NULL);
+    struct blk_overlay *o = &g->overlay;
+    uint8_t data[2 * BLK_CLUSTER];
+    uint64_t first = what % (CLUSTERS - 1);
+    int rc;
 
-    assert(rc == 0 && g->blk.virtio.queues[0].q.inflight == 0);
-    rc = g->dev->ops->post_load(g->dev, NULL);
-    assert(rc == 0);
-    (void)rc;
-    g->dev->ops->resume(g->dev);
+    if (g->blk.backend != &o->backend || g->guest.quiesced)
+        return;
+    fuzz_require(g->guest.dev->ops->quiesce(g->guest.dev, NULL) == 0);
+    fuzz_require(held(g) == 0);
+    rc = blk_overlay_read(o, first, 2, data);
+    if (rc == 0)
+        rc = blk_overlay_put(
+            o, first, 2, what % 3, what % 3 == BLK_CLUSTER_DATA ? data : NULL);
+    fuzz_require(rc <= 0);
+    blk_overlay_take_dirty(o, NULL);
+    g->guest.dev->ops->resume(g->guest.dev);
 }
 
-static void step(struct rig *g, struct bytes_reader *r, uint64_t features)
+static void step(struct rig *g, struct bytes_reader *r)
 {
     uint8_t what = bytes_get_u8(r);
-    struct disk *d = &g->disk;
+    unsigned int queue = what / 16 % g->guest.queue_count;
 
-    switch (what % 8) {
+    switch (what % 16) {
     case 0:
     case 1:
-        request(g, r);
-        break;
     case 2:
-        drive_kick(g->dev, 0);
-        break;
     case 3:
-        poke(g, r);
-        break;
     case 4:
-        if (d->held_count > 0)
-            finish(d, what % d->held_count);
+        request(g, r, queue);
+        fuzz_guest_kick(&g->guest, queue);
         break;
     case 5:
-        d->holds = (what & 0x80) != 0;
-        d->fails = (what & 0x40) != 0;
+        request(g, r, queue);
         break;
     case 6:
-        quiesce(g);
+    case 7:
+        finish(g, bytes_get_u8(r));
+        break;
+    case 8:
+        set_disk(g, bytes_get_u8(r));
+        break;
+    case 9:
+        set_rate(g, r);
+        break;
+    case 10:
+        exchange(g, bytes_get_u8(r));
+        break;
+    case 11:
+        save_and_put(g, bytes_get_u8(r));
         break;
     default:
-        if ((what & 0x80) != 0)
-            begin(g, features);
-        else
-            (void)drive_read(g->dev, VIRTIO_MMIO_CONFIG + (what & 0x7cu));
+        fuzz_guest_step(&g->guest, r);
         break;
     }
+    fuzz_guest_check(&g->guest, false);
+    for (unsigned int i = 0; i < g->guest.queue_count && held(g) == 0; i++)
+        fuzz_require(g->blk.virtio.queues[i].q.inflight == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct rig rig;
     struct rig *g = &rig;
+    struct blk_config config = {
+        .id = "vda", .serial = "fuzz", .queue_size = FUZZ_QUEUE_SIZE};
+    uint64_t features = BLK_F_MQ;
+    struct virtio_host host;
     struct bytes_reader r;
-    uint64_t features = VIRTIO_F_VERSION_1;
     uint8_t wish;
+    uint8_t offer;
 
     bytes_reader_init(&r, data, size);
+    host = fuzz_guest_prepare(&g->guest, bytes_get_u8(&r));
     wish = bytes_get_u8(&r);
-    if ((wish & 1) != 0)
-        features |= VIRTIO_F_INDIRECT_DESC;
-    if ((wish & 2) != 0)
-        features |= VIRTIO_F_EVENT_IDX;
-    if ((wish & 4) != 0)
+    offer = bytes_get_u8(&r);
+    reset_disks(g, (offer & 1) != 0, (offer & 2) != 0);
+    config.backend =
+        (offer & 5) == 4 ? &g->overlay.backend : &g->disks[PLAIN].backend;
+    config.unsafe = (offer & 8) != 0;
+    config.queue_count = (uint16_t)(1 + (offer >> 4) % VIRTIO_QUEUES_MAX);
+    config.rate.ops = (struct rate_bucket_config){
+        .size = offer >> 7, .refill_ms = 10, .burst = 3};
+    if ((wish & 8) == 0)
         features |= BLK_F_FLUSH | BLK_F_DISCARD | BLK_F_WRITE_ZEROES;
-    set_up(g, (wish & 8) != 0);
-    begin(g, features);
-    while (bytes_left(&r) > 0)
-        step(g, &r, features);
-    /* In flight is what the disk holds, no more and no less. */
-    assert(g->blk.virtio.queues[0].q.inflight == g->disk.held_count);
-    g->dev->ops->reset(g->dev);
-    assert(g->disk.held_count == 0);
-    blk_fini(&g->blk);
+    if (blk_init(&g->blk, &config, &host, NULL) == 0) {
+        fuzz_guest_start(
+            &g->guest, &g->blk.virtio, config.queue_count, wish, features);
+        while (bytes_left(&r) > 0)
+            step(g, &r);
+        fuzz_guest_finish(&g->guest, data, size);
+        fuzz_require(held(g) == 0 && g->overlay.active == NULL);
+        blk_fini(&g->blk);
+    }
+    fuzz_guest_end(&g->guest);
     return 0;
 }

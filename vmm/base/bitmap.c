@@ -106,6 +106,23 @@ bool bitmap_take(struct bitmap *map, size_t *word, uint64_t *ret_bits)
     return false;
 }
 
+void bitmap_clear(struct bitmap *map, size_t first, size_t count)
+{
+    assert(num_range_within(first, count, map->bits));
+    while (count > 0) {
+        size_t bit = first % WORD_BITS;
+        size_t n = num_min(count, WORD_BITS - bit);
+        uint64_t mask = mask_of(bit, n);
+        uint64_t *word = &map->words[first / WORD_BITS];
+
+        /* A word that was never written to stays a zero page. */
+        if ((__atomic_load_n(word, __ATOMIC_RELAXED) & mask) != 0)
+            (void)__atomic_fetch_and(word, ~mask, __ATOMIC_RELAXED);
+        first += n;
+        count -= n;
+    }
+}
+
 bool bitmap_test(const struct bitmap *map, size_t bit)
 {
     uint64_t word;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A fixed-size bitmap with atomic set and a walk over runs of set bits.
+ * A fixed-size bitmap with atomic set and clear, and a walk over runs of set
+ * bits.
  *
  * Its words are zero pages of the host until a bit in them is set. Thread
- * rule: bitmap_set, bitmap_test and bitmap_take from any thread at any time;
+ * rule: bitmap_set, bitmap_clear, bitmap_test and bitmap_take from any
+ * thread at any time;
  * the walks see what was set before they began and may miss what is set
  * meanwhile.
  *
@@ -32,8 +34,9 @@ struct bitmap {
 CC_MUST_CHECK int bitmap_init(struct bitmap *map, size_t bits);
 void bitmap_fini(struct bitmap *map);
 
-/* Sets [first, first + count), which must lie within the bitmap. */
+/* Set or clear [first, first + count), which must lie within the bitmap. */
 void bitmap_set(struct bitmap *map, size_t first, size_t count);
+void bitmap_clear(struct bitmap *map, size_t first, size_t count);
 
 /*
  * Clears one word that has bits, the first at or after *word: true, its number

@@ -86,6 +86,10 @@ static json_t *devices(struct machine *m)
         if (m->drives[i] != NULL)
             add_device(json, &m->drives[i]->blk.virtio);
     }
+    for (uint32_t i = 0; i < CONFIG_PMEMS_MAX; i++) {
+        if (m->pmems[i] != NULL)
+            add_device(json, &m->pmems[i]->pmem.virtio);
+    }
     if (m->vsock != NULL)
         add_device(json, &m->vsock->virtio);
     return json;

@@ -86,8 +86,18 @@ static json_t *devices(struct machine *m)
         if (m->drives[i] != NULL)
             add_device(json, &m->drives[i]->blk.virtio);
     }
+    for (uint32_t i = 0; i < CONFIG_NETS_MAX; i++) {
+        if (m->nets[i] != NULL)
+            add_device(json, &m->nets[i]->net.virtio);
+    }
     if (m->vsock != NULL)
         add_device(json, &m->vsock->virtio);
+    if (m->rng != NULL)
+        add_device(json, &m->rng->virtio);
+    if (m->balloon != NULL)
+        add_device(json, &m->balloon->virtio);
+    if (m->vconsole != NULL)
+        add_device(json, &m->vconsole->virtio);
     return json;
 }
 

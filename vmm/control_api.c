@@ -115,58 +115,71 @@ static const struct schema_field stop_fields[] = {
 };
 static const struct schema_field no_fields[] = {{.name = NULL}};
 
-#define GET    HTTP_VERB_GET
-#define PUT    HTTP_VERB_PUT
-#define PATCH  HTTP_VERB_PATCH
-#define DELETE HTTP_VERB_DELETE
+#define ROUTE(verb_, path_, phases_, fields_, handle_)                         \
+    {                                                                          \
+        .verb = HTTP_VERB_##verb_, .path = (path_),                            \
+        .phases = ROUTER_##phases_, .fields = (fields_), .handle = (handle_)   \
+    }
+#define ROUTE_EMPTY(verb_, path_, phases_, fields_, handle_)                   \
+    {                                                                          \
+        .verb = HTTP_VERB_##verb_, .path = (path_),                            \
+        .phases = ROUTER_##phases_, .fields = (fields_), .handle = (handle_),  \
+        .may_be_empty = true                                                   \
+    }
 
 /* In the order of the contract; ours at the end. */
 static const struct router_route routes[] = {
-    {GET, "/", ROUTER_ALWAYS, NULL, get_instance},
-    {GET, "/version", ROUTER_ALWAYS, NULL, get_version},
-    {GET, "/vm/config", ROUTER_ALWAYS, NULL, get_config},
-    {PATCH, "/vm", ROUTER_AFTER, vm_fields, patch_vm},
-    {PUT, "/actions", ROUTER_ALWAYS, action_fields, put_action},
-    {GET, "/machine-config", ROUTER_ALWAYS, NULL, get_machine_config},
-    {PUT, "/machine-config", ROUTER_BEFORE, NULL, not_supported},
-    {PATCH, "/machine-config", ROUTER_BEFORE, NULL, not_supported},
-    {PUT, "/boot-source", ROUTER_BEFORE, NULL, not_supported},
-    {PUT, "/cpu-config", ROUTER_BEFORE, NULL, not_supported},
-    {PUT, "/drives/*", ROUTER_BEFORE, NULL, not_supported},
-    {PATCH, "/drives/*", ROUTER_AFTER, NULL, not_supported},
-    {DELETE, "/drives/*", ROUTER_AFTER, NULL, not_supported},
-    {PUT, "/pmem/*", ROUTER_BEFORE, NULL, not_supported},
-    {PATCH, "/pmem/*", ROUTER_AFTER, NULL, not_supported},
-    {DELETE, "/pmem/*", ROUTER_AFTER, NULL, not_supported},
-    {PUT, "/network-interfaces/*", ROUTER_BEFORE, NULL, not_supported},
-    {PATCH, "/network-interfaces/*", ROUTER_AFTER, NULL, not_supported},
-    {DELETE, "/network-interfaces/*", ROUTER_AFTER, NULL, not_supported},
-    {PUT, "/vsock", ROUTER_BEFORE, NULL, not_supported},
-    {PUT, "/entropy", ROUTER_BEFORE, NULL, not_supported},
-    {PUT, "/serial", ROUTER_BEFORE, NULL, not_supported},
-    {GET, "/balloon", ROUTER_ALWAYS, NULL, not_supported},
-    {PUT, "/balloon", ROUTER_BEFORE, NULL, not_supported},
-    {PATCH, "/balloon", ROUTER_AFTER, NULL, not_supported},
-    {GET, "/balloon/statistics", ROUTER_AFTER, NULL, not_supported},
-    {PATCH, "/balloon/statistics", ROUTER_AFTER, NULL, not_supported},
-    {PATCH, "/balloon/hinting/start", ROUTER_AFTER, NULL, not_supported},
-    {GET, "/balloon/hinting/status", ROUTER_AFTER, NULL, not_supported},
-    {PATCH, "/balloon/hinting/stop", ROUTER_AFTER, NULL, not_supported},
-    {GET, "/hotplug/memory", ROUTER_AFTER, NULL, not_supported},
-    {PUT, "/hotplug/memory", ROUTER_BEFORE, NULL, not_supported},
-    {PATCH, "/hotplug/memory", ROUTER_AFTER, NULL, not_supported},
-    {PUT, "/logger", ROUTER_BEFORE, NULL, not_supported},
-    {PUT, "/metrics", ROUTER_BEFORE, NULL, not_supported},
-    {GET, "/mmds", ROUTER_ALWAYS, NULL, not_supported},
-    {PUT, "/mmds", ROUTER_ALWAYS, NULL, not_supported},
-    {PATCH, "/mmds", ROUTER_ALWAYS, NULL, not_supported},
-    {PUT, "/mmds/config", ROUTER_BEFORE, NULL, not_supported},
-    {PUT, "/snapshot/create", ROUTER_AFTER, NULL, not_supported},
-    {PUT, "/snapshot/load", ROUTER_BEFORE, NULL, not_supported},
-    {GET, "/spore", ROUTER_ALWAYS, NULL, control_spore_get},
-    {PUT, "/spore/stop", ROUTER_AFTER, stop_fields, control_spore_stop},
-    {PUT, "/spore/kill", ROUTER_AFTER, no_fields, control_spore_kill},
-    {GET, "/spore/vsock/*", ROUTER_AFTER, NULL, control_spore_vsock},
+    ROUTE(GET, "/", ALWAYS, NULL, get_instance),
+    ROUTE(GET, "/version", ALWAYS, NULL, get_version),
+    ROUTE(GET, "/vm/config", ALWAYS, NULL, get_config),
+    ROUTE(PATCH, "/vm", AFTER, vm_fields, patch_vm),
+    ROUTE(PUT, "/actions", ALWAYS, action_fields, put_action),
+    ROUTE(GET, "/machine-config", ALWAYS, NULL, get_machine_config),
+    ROUTE(PUT, "/machine-config", BEFORE, NULL, not_supported),
+    ROUTE(PATCH, "/machine-config", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/boot-source", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/cpu-config", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/drives/*", BEFORE, NULL, not_supported),
+    ROUTE(PATCH, "/drives/*", AFTER, NULL, not_supported),
+    ROUTE(DELETE, "/drives/*", AFTER, NULL, not_supported),
+    ROUTE(PUT, "/pmem/*", BEFORE, NULL, not_supported),
+    ROUTE(PATCH, "/pmem/*", AFTER, NULL, not_supported),
+    ROUTE(DELETE, "/pmem/*", AFTER, NULL, not_supported),
+    ROUTE(PUT, "/network-interfaces/*", BEFORE, NULL, not_supported),
+    ROUTE(PATCH, "/network-interfaces/*", AFTER, control_net_fields,
+        control_net_patch),
+    ROUTE(DELETE, "/network-interfaces/*", AFTER, NULL, not_supported),
+    ROUTE(PUT, "/vsock", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/entropy", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/serial", BEFORE, NULL, not_supported),
+    ROUTE(GET, "/balloon", ALWAYS, NULL, control_balloon_get),
+    ROUTE(PUT, "/balloon", BEFORE, NULL, not_supported),
+    ROUTE(PATCH, "/balloon", AFTER, control_balloon_fields,
+        control_balloon_patch),
+    ROUTE(GET, "/balloon/statistics", AFTER, NULL, control_balloon_stats_get),
+    ROUTE(PATCH, "/balloon/statistics", AFTER, control_balloon_stats_fields,
+        control_balloon_stats_patch),
+    ROUTE_EMPTY(PATCH, "/balloon/hinting/start", AFTER,
+        control_balloon_hint_fields, control_balloon_hint_start),
+    ROUTE(GET, "/balloon/hinting/status", AFTER, NULL,
+        control_balloon_hint_status),
+    ROUTE_EMPTY(
+        PATCH, "/balloon/hinting/stop", AFTER, NULL, control_balloon_hint_stop),
+    ROUTE(GET, "/hotplug/memory", AFTER, NULL, not_supported),
+    ROUTE(PUT, "/hotplug/memory", BEFORE, NULL, not_supported),
+    ROUTE(PATCH, "/hotplug/memory", AFTER, NULL, not_supported),
+    ROUTE(PUT, "/logger", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/metrics", BEFORE, NULL, not_supported),
+    ROUTE(GET, "/mmds", ALWAYS, NULL, not_supported),
+    ROUTE(PUT, "/mmds", ALWAYS, NULL, not_supported),
+    ROUTE(PATCH, "/mmds", ALWAYS, NULL, not_supported),
+    ROUTE(PUT, "/mmds/config", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/snapshot/create", AFTER, NULL, not_supported),
+    ROUTE(PUT, "/snapshot/load", BEFORE, NULL, not_supported),
+    ROUTE(GET, "/spore", ALWAYS, NULL, control_spore_get),
+    ROUTE(PUT, "/spore/stop", AFTER, stop_fields, control_spore_stop),
+    ROUTE(PUT, "/spore/kill", AFTER, no_fields, control_spore_kill),
+    ROUTE(GET, "/spore/vsock/*", AFTER, NULL, control_spore_vsock),
 };
 
 struct router control_api_router(struct control *control)

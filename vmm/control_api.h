@@ -25,6 +25,20 @@ int control_spore_stop(void *opaque, struct router_call *call);
 int control_spore_kill(void *opaque, struct router_call *call);
 int control_spore_vsock(void *opaque, struct router_call *call);
 
+/* Devices, in control_devices.c, and the bodies they take. */
+extern const struct schema_field control_net_fields[];
+extern const struct schema_field control_balloon_fields[];
+extern const struct schema_field control_balloon_stats_fields[];
+extern const struct schema_field control_balloon_hint_fields[];
+int control_net_patch(void *opaque, struct router_call *call);
+int control_balloon_get(void *opaque, struct router_call *call);
+int control_balloon_patch(void *opaque, struct router_call *call);
+int control_balloon_stats_get(void *opaque, struct router_call *call);
+int control_balloon_stats_patch(void *opaque, struct router_call *call);
+int control_balloon_hint_start(void *opaque, struct router_call *call);
+int control_balloon_hint_stop(void *opaque, struct router_call *call);
+int control_balloon_hint_status(void *opaque, struct router_call *call);
+
 /* JSON of a handler's reply; takes `json` over. -ENOMEM. */
 CC_MUST_CHECK int control_api_reply(struct router_call *call, json_t *json);
 

@@ -90,8 +90,18 @@ static json_t *devices(struct machine *m)
         if (m->pmems[i] != NULL)
             add_device(json, &m->pmems[i]->pmem.virtio);
     }
+    for (uint32_t i = 0; i < CONFIG_NETS_MAX; i++) {
+        if (m->nets[i] != NULL)
+            add_device(json, &m->nets[i]->net.virtio);
+    }
     if (m->vsock != NULL)
         add_device(json, &m->vsock->virtio);
+    if (m->rng != NULL)
+        add_device(json, &m->rng->virtio);
+    if (m->balloon != NULL)
+        add_device(json, &m->balloon->virtio);
+    if (m->vconsole != NULL)
+        add_device(json, &m->vconsole->virtio);
     return json;
 }
 

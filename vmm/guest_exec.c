@@ -14,6 +14,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
+#include "vmm/guest_error.h"
 #include "vmm/guest_exec_request.h"
 
 /* The request, or one STDIN frame and some control frames, at a time. */
@@ -268,27 +269,12 @@ static void do_hello(struct guest_exec *exec, struct bytes_reader *r)
 
 static void do_error(struct guest_exec *exec, struct bytes_reader *r)
 {
-    struct agent_error error;
-    char text[AGENT_ERROR_TEXT_MAX + 1];
-    size_t len;
-    int status;
+    struct guest_error error;
 
-    bytes_get(r, &error, sizeof(error));
-    if (r->failed || bytes_left(r) > AGENT_ERROR_TEXT_MAX) {
+    if (!guest_error_parse(r, &error))
         fail(exec, 125, MALFORMED "error");
-        return;
-    }
-    len = bytes_left(r);
-    bytes_get(r, text, len);
-    text[len] = '\0';
-    /* The guest's words end up on a terminal. */
-    for (size_t i = 0; i < len; i++) {
-        if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f)
-            text[i] = '?';
-    }
-    status = agent_le16_get(error.status) & 0xff;
-    fail(exec, status == 0 ? 125 : status,
-        len == 0 ? "the agent gave no reason" : text);
+    else
+        fail(exec, error.status == 0 ? 125 : error.status, error.text);
 }
 
 static void do_exit(struct guest_exec *exec, struct bytes_reader *r)

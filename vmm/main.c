@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/base/cc.h"
+#include "vmm/cp.h"
 #include "vmm/doctor.h"
 #include "vmm/exec.h"
 #include "vmm/lifecycle.h"
@@ -29,6 +30,7 @@ static const struct command {
 } commands[] = {
     {"run", cmd_run, "boot Linux in a microVM and run a command in it"},
     {"exec", cmd_exec, "run a command in a machine that runs"},
+    {"cp", cmd_cp, "copy files and trees into and out of a machine"},
     {"ps", cmd_ps, "list the machines that run"},
     {"pause", cmd_pause, "hold a machine's processors"},
     {"resume", cmd_resume, "let them run on"},

@@ -198,6 +198,8 @@ static void ids(void **state)
     expect_fault(f, "PUT", "/drives/a", "{\"drive_id\":\"b\"}", MISMATCH);
     expect_fault(
         f, "PATCH", "/network-interfaces/a", "{\"iface_id\":\"b\"}", MISMATCH);
+    expect_fault(f, "PATCH", "/network-interfaces/a", "{\"iface_id\":\"a\"}",
+        "Network config error: Invalid interface ID - not found.");
     expect_fault(f, "PUT", "/pmem/a", "{\"id\":\"b\"}", MISMATCH);
     memset(path + 8, 'a', ROUTER_ID_MAX + 1);
     expect_fault(f, "PATCH", path, "{}", BAD_ID);
@@ -304,6 +306,102 @@ static void actions(void **state)
         "a machine that is 'Stopped' cannot be resumed");
 }
 
+#define BUCKET "{\"size\":1,\"refill_time\":2}"
+
+static void limits_are_checked_all_the_way_down(void **state)
+{
+    static const struct {
+        const char *body;
+        const char *complaint;
+    } cases[] = {
+        {"{\"rx_rate_limiter\":{}}",
+            "missing field `iface_id` at line 1 column 22"},
+        {"{\"iface_id\":\"a\",\"rx_rate_limiter\":1}",
+            "invalid type: integer `1`, expected an object at line 1 column "
+            "33"},
+        {"{\"iface_id\":\"a\",\"rx_rate_limiter\":{\"x\":1}}",
+            "unknown field `x`, expected `bandwidth` or `ops` at line 1 column "
+            "38"},
+        {"{\"iface_id\":\"a\",\"rx_rate_limiter\":{\"ops\":{\"size\":1}}}",
+            "missing field `refill_time` at line 1 column 53"},
+        {"{\"iface_id\":\"a\",\"tx_rate_limiter\":{\"ops\":{\"size\":-1,"
+         "\"refill_time\":1}}}",
+            "invalid value: integer `-1`, expected 0 to 9223372036854775807 at "
+            "line 1 column 48"},
+    };
+    struct fixture *f = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        char fault[512];
+
+        (void)snprintf(fault, sizeof(fault), SERDE "%s.", cases[i].complaint);
+        expect_fault(f, "PATCH", "/network-interfaces/a", cases[i].body, fault);
+    }
+    expect_fault(f, "PATCH", "/network-interfaces/a",
+        "{\"iface_id\":\"a\",\"rx_rate_limiter\":{\"bandwidth\":" BUCKET
+        ",\"ops\":null},\"tx_rate_limiter\":{\"ops\":" BUCKET "}}",
+        "Network config error: Invalid interface ID - not found.");
+}
+
+static void a_balloon(void **state)
+{
+    struct fixture *f = *state;
+    struct machine *m = &f->b.inst.machine;
+    struct balloon_config config = {.id = "balloon",
+        .target = 512,
+        .stats_interval_ms = 3000,
+        .deflate_on_oom = true};
+    struct virtio_host host = {.mem = &m->mem, .irq = {.fd = -1}};
+    struct balloon balloon;
+
+    expect_fault(f, "GET", "/balloon", NULL,
+        "Balloon config error: No balloon device found.");
+    expect_fault(f, "PATCH", "/balloon", "{\"amount_mib\":1}",
+        "Balloon update error: No balloon device found.");
+    expect_fault(f, "PATCH", "/balloon", "{}",
+        SERDE "missing field `amount_mib` at line 1 column 2.");
+    assert_int_equal(gmem_init(&m->mem, 16 << 20, NULL), 0);
+    assert_int_equal(balloon_init(&balloon, &config, &host, NULL), 0);
+    m->balloon = &balloon;
+    f->b.config.balloon.deflate_on_oom = true;
+    expect_json(f, 200, "GET", "/balloon", NULL,
+        "{\"amount_mib\":2,\"deflate_on_oom\":true,"
+        "\"stats_polling_interval_s\":3,\"free_page_hinting\":false,"
+        "\"free_page_reporting\":false}");
+    expect_done(f, "PATCH", "/balloon", "{\"amount_mib\":4}");
+    assert_int_equal(balloon.state.target, 1024);
+    expect_fault(f, "PATCH", "/balloon", "{\"amount_mib\":17}",
+        "Balloon update error: Amount of pages requested is too large.");
+    expect_fault(f, "PATCH", "/balloon", "{\"amount_mib\":4294967296}",
+        SERDE "invalid value: integer `4294967296`, expected 0 to 4294967295 "
+              "at line 1 column 13.");
+    assert_int_equal(balloon.state.target, 1024);
+    balloon.guest.values[BALLOON_S_MEMFREE] = 4096;
+    balloon.guest.present = 1u << BALLOON_S_MEMFREE;
+    expect_json(f, 200, "GET", "/balloon/statistics", NULL,
+        "{\"target_pages\":1024,\"actual_pages\":0,\"target_mib\":4,"
+        "\"actual_mib\":0,\"free_memory\":4096}");
+    expect_done(
+        f, "PATCH", "/balloon/statistics", "{\"stats_polling_interval_s\":5}");
+    assert_int_equal(balloon.interval_ms, 5000);
+    expect_fault(f, "PATCH", "/balloon/statistics",
+        "{\"stats_polling_interval_s\":0}",
+        "Balloon update error: Cannot enable/disable the statistics after "
+        "boot.");
+    expect_fault(f, "PATCH", "/balloon/hinting/start", "{}",
+        "Balloon update error: Device is inactive, check if balloon driver is "
+        "enabled in guest kernel.");
+    expect_json(f, 200, "GET", "/balloon/hinting/status", NULL,
+        "{\"host_cmd\":0,\"guest_cmd\":0}");
+    expect_done(f, "PATCH", "/balloon/hinting/stop", "{}");
+    expect_done(f, "PATCH", "/balloon/hinting/stop", NULL);
+    expect_fault(f, "PATCH", "/balloon", NULL, "Empty PATCH request.");
+    assert_non_null(strstr(ask(f, "GET", "/spore", NULL), "\"balloon\":{"));
+    m->balloon = NULL;
+    balloon_fini(&balloon);
+    gmem_fini(&m->mem);
+}
+
 static void without_a_vsock_device(void **state)
 {
     struct fixture *f = *state;
@@ -337,6 +435,8 @@ int main(void)
         TEST(what_bodies_hold),
         TEST(bodies_that_are_refused_whole),
         TEST(actions),
+        TEST(limits_are_checked_all_the_way_down),
+        TEST(a_balloon),
         TEST(without_a_vsock_device),
     };
 

@@ -131,7 +131,9 @@ static void do_route(const struct router *router,
 {
     char text[SCHEMA_TEXT_MAX];
 
-    if (takes_body(route->verb)) {
+    if (takes_body(route->verb) && call->request->body_len == 0) {
+        call->body = json_object();
+    } else if (takes_body(route->verb)) {
         call->body = schema_parse(
             call->request->body, call->request->body_len, route->fields, text);
         if (call->body == NULL) {
@@ -164,7 +166,9 @@ void router_handle(
     const char *at = NULL;
     size_t len = 0;
 
-    if (takes_body(request->verb) && request->body_len == 0) {
+    route = find_route(router, request, &at, &len);
+    if (takes_body(request->verb) && request->body_len == 0 &&
+        (route == NULL || !route->may_be_empty)) {
         reply_faultf(conn, "Empty %s request.", verb);
         return;
     }
@@ -172,7 +176,6 @@ void router_handle(
         reply_faultf(conn, "%s request cannot have a body.", verb);
         return;
     }
-    route = find_route(router, request, &at, &len);
     if (route == NULL) {
         const char *word = request->path + strspn(request->path, "/");
 

@@ -11,6 +11,7 @@
 #define VMM_API_ROUTER_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -49,7 +50,8 @@ struct router_route {
     const char *path; /* a star, as its last component, is an id */
     enum router_phase phases;
     const struct schema_field *fields; /* of the body; NULL: any object */
-    router_handler_fn *handle; /* NULL: has no place in any phase it is in */
+    router_handler_fn *handle;
+    bool may_be_empty; /* a body that is not there counts as {} */
 };
 
 struct router {

@@ -4,10 +4,9 @@
  * bits.
  *
  * Its words are zero pages of the host until a bit in them is set. Thread
- * rule: bitmap_set, bitmap_clear, bitmap_test and bitmap_take from any
- * thread at any time;
- * the walks see what was set before they began and may miss what is set
- * meanwhile.
+ * rule: bitmap_set, bitmap_clear, bitmap_test and bitmap_take from any thread
+ * at any time; the walks see what was set before they began and may miss what
+ * is set meanwhile.
  *
  * bitmap_set and bitmap_take are full barriers between them: who takes a bit
  * sees what its setter wrote before it, and a bit that is set while another

@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/base/cc.h"
+#include "vmm/base/num.h"
+#include "vmm/control.h"
+#include "vmm/control_api.h"
+
+#define BALLOON_CONFIG "Balloon config error: "
+#define BALLOON_UPDATE "Balloon update error: "
+#define NO_BALLOON     "No balloon device found."
+#define NO_STATS       "Statistics for the balloon device are not enabled"
+#define STATS_CHANGE   "Cannot enable/disable the statistics after boot."
+#define TOO_MANY_PAGES "Amount of pages requested is too large."
+#define NOT_ACTIVE                                                             \
+    "Device is inactive, check if balloon driver is enabled in guest kernel."
+
+#define PAGES_PER_MIB (NUM_MIB / NUM_PAGE_SIZE)
+
+/* ---- rate limits -------------------------------------------------------- */
+
+static const struct schema_field bucket_fields[] = {
+    {.name = "size", .type = SCHEMA_UINT, .required = true, .max = INT64_MAX},
+    {.name = "refill_time",
+        .type = SCHEMA_UINT,
+        .required = true,
+        .max = RATE_REFILL_MS_MAX},
+    {.name = "one_time_burst", .type = SCHEMA_UINT, .max = INT64_MAX},
+    {.name = NULL},
+};
+static const struct schema_field limiter_fields[] = {
+    {.name = "bandwidth", .type = SCHEMA_OBJECT, .object = bucket_fields},
+    {.name = "ops", .type = SCHEMA_OBJECT, .object = bucket_fields},
+    {.name = NULL},
+};
+
+static bool get_bucket(const json_t *limiter, const char *name,
+    struct rate_bucket_config *ret_bucket)
+{
+    const json_t *bucket = json_object_get(limiter, name);
+
+    if (!json_is_object(bucket))
+        return false;
+    *ret_bucket =
+        (struct rate_bucket_config){.size = schema_uint(bucket, "size", 0),
+            .refill_ms = schema_uint(bucket, "refill_time", 0),
+            .burst = schema_uint(bucket, "one_time_burst", 0)};
+    return true;
+}
+
+/* Buckets that are not there keep their limits. */
+static struct rate_change get_limits(const json_t *body, const char *name)
+{
+    const json_t *limiter = json_object_get(body, name);
+    struct rate_change change = {.has_bytes = false};
+
+    change.has_bytes = get_bucket(limiter, "bandwidth", &change.limits.bytes);
+    change.has_ops = get_bucket(limiter, "ops", &change.limits.ops);
+    return change;
+}
+
+/* ---- network ------------------------------------------------------------ */
+
+const struct schema_field control_net_fields[] = {
+    {.name = "iface_id", .type = SCHEMA_STRING, .required = true},
+    {.name = "rx_rate_limiter",
+        .type = SCHEMA_OBJECT,
+        .object = limiter_fields},
+    {.name = "tx_rate_limiter",
+        .type = SCHEMA_OBJECT,
+        .object = limiter_fields},
+    {.name = NULL},
+};
+
+static struct machine_net *find_net(struct machine *m, const char *id)
+{
+    for (uint32_t i = 0; i < CONFIG_NETS_MAX; i++) {
+        if (m->nets[i] != NULL && strcmp(m->nets[i]->config->id, id) == 0)
+            return m->nets[i];
+    }
+    return NULL;
+}
+
+int control_net_patch(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    struct machine_net *net = find_net(&c->inst->machine, call->id);
+    struct rate_change rx = get_limits(call->body, "rx_rate_limiter");
+    struct rate_change tx = get_limits(call->body, "tx_rate_limiter");
+    struct device *dev;
+    int rc;
+
+    if (net == NULL)
+        return err_set(&call->err, ENODEV,
+            "Network config error: Invalid interface ID - not found.");
+    dev = &net->net.virtio.base;
+    device_lock(dev);
+    rc = net_limit_set(&net->rx, &rx, &call->err);
+    if (rc == 0)
+        rc = net_limit_set(&net->tx, &tx, &call->err);
+    device_unlock(dev);
+    return rc < 0 ? err_wrap(&call->err, rc, "Network config error") : 0;
+}
+
+/* ---- balloon ------------------------------------------------------------ */
+
+const struct schema_field control_balloon_fields[] = {
+    {.name = "amount_mib",
+        .type = SCHEMA_UINT,
+        .required = true,
+        .max = UINT32_MAX},
+    {.name = NULL},
+};
+const struct schema_field control_balloon_stats_fields[] = {
+    {.name = "stats_polling_interval_s",
+        .type = SCHEMA_UINT,
+        .required = true,
+        .max = UINT16_MAX},
+    {.name = NULL},
+};
+const struct schema_field control_balloon_hint_fields[] = {
+    {.name = "acknowledge_on_stop", .type = SCHEMA_BOOL},
+    {.name = NULL},
+};
+
+static struct balloon *get_balloon(
+    const struct control *c, const char *prefix, struct err *err)
+{
+    struct balloon *balloon = c->inst->machine.balloon;
+
+    if (balloon == NULL)
+        (void)err_set(err, ENODEV, "%s" NO_BALLOON, prefix);
+    return balloon;
+}
+
+int control_balloon_get(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    const struct config_balloon *config = &c->inst->config->balloon;
+    struct balloon *b = get_balloon(c, BALLOON_CONFIG, &call->err);
+    uint64_t target;
+    uint64_t interval_ms;
+
+    if (b == NULL)
+        return -ENODEV;
+    device_lock(&b->virtio.base);
+    target = b->state.target;
+    interval_ms = b->interval_ms;
+    device_unlock(&b->virtio.base);
+    return control_api_reply(
+        call, json_pack("{s:I, s:b, s:I, s:b, s:b}", "amount_mib",
+                  (json_int_t)(target / PAGES_PER_MIB), "deflate_on_oom",
+                  (int)config->deflate_on_oom, "stats_polling_interval_s",
+                  (json_int_t)(interval_ms / 1000), "free_page_hinting",
+                  (int)config->page_hinting, "free_page_reporting",
+                  (int)config->page_reporting));
+}
+
+int control_balloon_patch(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    struct balloon *b = get_balloon(c, BALLOON_UPDATE, &call->err);
+    int rc;
+
+    if (b == NULL)
+        return -ENODEV;
+    device_lock(&b->virtio.base);
+    rc = balloon_set_target(
+        b, schema_uint(call->body, "amount_mib", 0) * PAGES_PER_MIB, NULL);
+    device_unlock(&b->virtio.base);
+    return rc < 0 ? err_set(&call->err, rc, BALLOON_UPDATE TOO_MANY_PAGES) : 0;
+}
+
+static json_t *stats_json(
+    uint64_t target, uint64_t actual, const struct balloon_guest_stats *guest)
+{
+    static const char *const names[BALLOON_TAGS] = {"swap_in", "swap_out",
+        "major_faults", "minor_faults", "free_memory", "total_memory",
+        "available_memory", "disk_caches", "hugetlb_allocations",
+        "hugetlb_failures", "oom_kill", "alloc_stall", "async_scan",
+        "direct_scan", "async_reclaim", "direct_reclaim"};
+    json_t *json = json_pack("{s:I, s:I, s:I, s:I}", "target_pages",
+        (json_int_t)target, "actual_pages", (json_int_t)actual, "target_mib",
+        (json_int_t)(target / PAGES_PER_MIB), "actual_mib",
+        (json_int_t)(actual / PAGES_PER_MIB));
+
+    for (uint32_t i = 0; json != NULL && i < BALLOON_TAGS; i++) {
+        if ((guest->present >> i & 1) != 0)
+            (void)json_object_set_new(
+                json, names[i], json_integer((json_int_t)guest->values[i]));
+    }
+    return json;
+}
+
+int control_balloon_stats_get(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    struct balloon *b = get_balloon(c, BALLOON_CONFIG, &call->err);
+    struct balloon_guest_stats guest;
+    uint64_t target;
+    uint64_t actual;
+    bool enabled;
+
+    if (b == NULL)
+        return -ENODEV;
+    device_lock(&b->virtio.base);
+    guest = b->guest;
+    target = b->state.target;
+    actual = b->state.actual;
+    enabled = b->interval_ms != 0;
+    /* Those of now are there at the next request. */
+    if (enabled)
+        (void)balloon_poll_stats(b);
+    device_unlock(&b->virtio.base);
+    if (!enabled)
+        return err_set(&call->err, EOPNOTSUPP, BALLOON_CONFIG NO_STATS);
+    return control_api_reply(call, stats_json(target, actual, &guest));
+}
+
+int control_balloon_stats_patch(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    struct balloon *b = get_balloon(c, BALLOON_UPDATE, &call->err);
+    uint64_t interval_s =
+        schema_uint(call->body, "stats_polling_interval_s", 0);
+    bool enabled;
+    int rc = 0;
+
+    if (b == NULL)
+        return -ENODEV;
+    device_lock(&b->virtio.base);
+    enabled = b->interval_ms != 0;
+    if (enabled && interval_s != 0)
+        rc = balloon_set_interval(b, interval_s * 1000, &call->err);
+    device_unlock(&b->virtio.base);
+    if (enabled != (interval_s != 0))
+        return err_set(&call->err, EINVAL, BALLOON_UPDATE STATS_CHANGE);
+    return rc < 0 ? err_wrap(&call->err, rc, "Balloon update error") : 0;
+}
+
+int control_balloon_hint_start(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    struct balloon *b = get_balloon(c, BALLOON_UPDATE, &call->err);
+    bool ack = schema_bool(call->body, "acknowledge_on_stop", true);
+    int rc;
+
+    if (b == NULL)
+        return -ENODEV;
+    device_lock(&b->virtio.base);
+    rc = balloon_start_hinting(b, ack, NULL);
+    device_unlock(&b->virtio.base);
+    return rc < 0 ? err_set(&call->err, rc, BALLOON_UPDATE NOT_ACTIVE) : 0;
+}
+
+int control_balloon_hint_stop(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    struct balloon *b = get_balloon(c, BALLOON_UPDATE, &call->err);
+
+    if (b == NULL)
+        return -ENODEV;
+    device_lock(&b->virtio.base);
+    balloon_stop_hinting(b);
+    device_unlock(&b->virtio.base);
+    return 0;
+}
+
+int control_balloon_hint_status(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    struct balloon *b = get_balloon(c, BALLOON_CONFIG, &call->err);
+    uint32_t host_cmd;
+    uint32_t guest_cmd;
+
+    if (b == NULL)
+        return -ENODEV;
+    device_lock(&b->virtio.base);
+    host_cmd = b->state.host_cmd;
+    guest_cmd = b->state.guest_cmd;
+    device_unlock(&b->virtio.base);
+    return control_api_reply(
+        call, json_pack("{s:I, s:I}", "host_cmd", (json_int_t)host_cmd,
+                  "guest_cmd", (json_int_t)guest_cmd));
+}

@@ -123,6 +123,7 @@ void instance_close(struct instance *inst)
 {
     machine_fini(&inst->machine);
     console_fini(&inst->console);
+    console_fini(&inst->vconsole);
     fd_closep(&inst->power_off_fd);
     inst->phase = INSTANCE_STOPPED;
 }
@@ -148,6 +149,8 @@ int instance_build(struct instance *inst, const struct config *config,
 
     assert(inst->config == NULL);
     inst->config = config;
+    if (inst->vconsole.loop != NULL)
+        host.vconsole = &inst->vconsole;
     return machine_init(&inst->machine, config, &host, err);
 }
 

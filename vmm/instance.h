@@ -49,7 +49,8 @@ struct instance {
     enum instance_phase phase;
     struct loop loop;
     struct kvm kvm;
-    struct console console; /* the owner's to console_init before building */
+    struct console console;  /* the owner's to console_init before building */
+    struct console vconsole; /* the same, if there is a virtio console */
     struct timings *timings;
     struct machine machine;
     const struct config *config; /* borrowed; NULL before building */

@@ -41,7 +41,8 @@ struct run {
     struct detach detach;
     struct tty console_tty; /* the serial console's keyboard */
     char *kernel_path;
-    int console_fd; /* owned; -1: none of our own */
+    int console_fd;  /* owned; -1: none of our own */
+    int vconsole_fd; /* the same */
     struct loop_timer timeout;
     struct loop_timer serve_later;
     bool is_done; /* `status` stands */
@@ -228,11 +229,41 @@ static int find_artifacts(struct run *run, struct err *err)
     return rc;
 }
 
+static int open_output(const char *path, int *ret_fd, struct err *err)
+{
+    int fd =
+        open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0600);
+
+    if (fd < 0)
+        return err_sys(err, errno, "%s", path);
+    *ret_fd = fd;
+    return 0;
+}
+
+static int open_vconsole(struct run *run, struct err *err)
+{
+    const struct run_options *o = &run->options;
+    int out = STDERR_FILENO;
+    int rc;
+
+    if (!o->config.has_vconsole)
+        return 0;
+    if (o->vconsole_file != NULL) {
+        rc = open_output(o->vconsole_file, &run->vconsole_fd, err);
+        if (rc < 0)
+            return rc;
+        out = run->vconsole_fd;
+    }
+    console_init(&run->inst.vconsole, &run->inst.loop, out, -1);
+    return 0;
+}
+
 static int open_console(struct run *run, struct err *err)
 {
     const struct run_options *o = &run->options;
     int out = -1;
     int in = -1;
+    int rc;
 
     switch (o->console) {
     case RUN_CONSOLE_STDIO:
@@ -243,10 +274,9 @@ static int open_console(struct run *run, struct err *err)
         out = STDERR_FILENO;
         break;
     case RUN_CONSOLE_FILE:
-        run->console_fd = open(o->console_file,
-            O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0600);
-        if (run->console_fd < 0)
-            return err_sys(err, errno, "%s", o->console_file);
+        rc = open_output(o->console_file, &run->console_fd, err);
+        if (rc < 0)
+            return rc;
         out = run->console_fd;
         break;
     case RUN_CONSOLE_TAIL:
@@ -306,6 +336,8 @@ static int prepare(struct run *run, struct err *err)
         rc = session_watch_signals(&run->session, &run->inst.loop, err);
     if (rc == 0)
         rc = open_console(run, err);
+    if (rc == 0)
+        rc = open_vconsole(run, err);
     return rc;
 }
 
@@ -342,6 +374,7 @@ static void tear_down(struct run *run)
     tty_restore(&run->console_tty);
     instance_fini(&run->inst);
     fd_closep(&run->console_fd);
+    fd_closep(&run->vconsole_fd);
     free(run->kernel_path);
 }
 
@@ -399,6 +432,7 @@ static void init(struct run *run)
     run->inst = (struct instance)INSTANCE_NONE;
     run->console_tty.fd = -1;
     run->console_fd = -1;
+    run->vconsole_fd = -1;
     run->timeout = (struct loop_timer){.fire = on_timeout, .opaque = run};
     run->serve_later =
         (struct loop_timer){.fire = on_serve_later, .opaque = run};

@@ -10,6 +10,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/config_text.h"
+#include "vmm/run_devices.h"
 #include "vmm/rundir.h"
 
 #define TIMEOUT_MIN_S 0.001
@@ -26,14 +27,26 @@ const char run_options_help[] =
     "  -r, --rootfs FILE[,ro][,pmem]\n"
     "                          root file system image, a drive or with pmem\n"
     "                          mapped into the guest; none: the initrd\n"
-    "  -d, --disk FILE[,ro]    further drive, up to 15\n"
+    "  -d, --disk FILE[,ro]    further drive, up to 15; behind commas also:\n"
+    "                          overlay[=FILE], queues=N, rate=BYTES, iops=N\n"
     "      --pmem FILE[,ro]    file mapped into the guest as /dev/pmemN\n"
+    "      --net WHAT          network interface, up to 8: user (with passt,\n"
+    "                          no privilege; tcp=HOSTPORT:GUESTPORT, udp=),\n"
+    "                          tap=NAME, fd=N, stream=PATH, switch=NAME; also\n"
+    "                          mac=, mtu=, ip=ADDRESS/BITS, gw=, rx= and tx=\n"
+    "                          (bytes a second), rx-ops=, tx-ops=\n"
+    "      --rng, --no-rng     entropy device, or none\n"
+    "      --balloon MIB       memory balloon of this size; behind commas:\n"
+    "                          oom, stats=SECONDS, report, hint\n"
     "  -m, --mem SIZE          guest memory: 128 (MiB), 512K, 2G\n"
     "  -c, --cpus N            virtual CPUs, 1 to 32\n"
     "  -a, --cmdline WORDS     kernel command line instead of the default one\n"
     "  -f, --config FILE       machine description in JSON; options go on top\n"
     "      --console[=WHERE]   serial port: stdio (the default of --console;\n"
     "                          no agent), stderr, or a file\n"
+    "      --virtio-console[=FILE]\n"
+    "                          /dev/hvc0 of the guest: standard error, or "
+    "FILE\n"
     "      --vsock PATH        Unix socket on the host for the guest's vsock\n"
     "      --discovery HOW     devices through acpi or cmdline\n"
     "  -e, --env NAME=VALUE    environment of COMMAND; may be repeated\n"
@@ -62,10 +75,15 @@ const char run_options_help[] =
 
 enum {
     OPT_CONSOLE = 256,
+    OPT_BALLOON,
     OPT_DISCOVERY,
+    OPT_NET,
+    OPT_NO_RNG,
+    OPT_RNG,
     OPT_PMEM,
     OPT_TIMEOUT,
     OPT_TIMINGS,
+    OPT_VCONSOLE,
     OPT_VSOCK,
     OPT_ID,
     OPT_DETACH,
@@ -87,7 +105,12 @@ static const struct option long_options[] = {
     {"cpus", required_argument, NULL, 'c'},
     {"cmdline", required_argument, NULL, 'a'},
     {"config", required_argument, NULL, 'f'},
+    {"net", required_argument, NULL, OPT_NET},
+    {"rng", no_argument, NULL, OPT_RNG},
+    {"no-rng", no_argument, NULL, OPT_NO_RNG},
+    {"balloon", required_argument, NULL, OPT_BALLOON},
     {"console", optional_argument, NULL, OPT_CONSOLE},
+    {"virtio-console", optional_argument, NULL, OPT_VCONSOLE},
     {"discovery", required_argument, NULL, OPT_DISCOVERY},
     {"env", required_argument, NULL, 'e'},
     {"user", required_argument, NULL, 'u'},
@@ -150,93 +173,6 @@ static int parse_timeout(const char *text, uint64_t *ret_ns, struct err *err)
     return 0;
 }
 
-/* What may stand behind the name of a file, each once and in any order. */
-struct file_words {
-    bool read_only;
-    bool pmem;
-};
-
-/* Takes a word off the end of `text`, of which `len` bytes are left. */
-static bool cut_word(const char *text, const char *word, size_t *len)
-{
-    size_t cut = strlen(word);
-
-    if (*len <= cut || strncmp(text + *len - cut, word, cut) != 0)
-        return false;
-    *len -= cut;
-    return true;
-}
-
-/* The name alone, to be freed; NULL without memory. */
-static char *split_file(
-    const char *text, bool may_be_pmem, struct file_words *ret_words)
-{
-    struct file_words words = {0};
-    size_t len = strlen(text);
-    bool found = true;
-
-    while (found) {
-        bool ro = !words.read_only && cut_word(text, ",ro", &len);
-        bool pmem = may_be_pmem && !words.pmem && cut_word(text, ",pmem", &len);
-
-        words.read_only = words.read_only || ro;
-        words.pmem = words.pmem || pmem;
-        found = ro || pmem;
-    }
-    *ret_words = words;
-    return strndup(text, len);
-}
-
-static int add_pmem(struct config *config, char *path, bool read_only,
-    bool is_root, struct err *err)
-{
-    char id[16];
-    const struct config_pmem pmem = {
-        .id = id, .path = path, .is_root = is_root, .is_read_only = read_only};
-
-    if (is_root)
-        (void)snprintf(id, sizeof(id), "rootfs");
-    else
-        (void)snprintf(id, sizeof(id), "pmem%u", config->pmem_count);
-    return config_add_pmem(config, &pmem, err);
-}
-
-static int add_drive(struct config *config, char *path, bool read_only,
-    bool is_root, struct err *err)
-{
-    struct config_drive drive = config_drive_default();
-    char id[16];
-
-    drive.id = id;
-    drive.path = path;
-    drive.is_root = is_root;
-    drive.is_read_only = read_only;
-    if (is_root)
-        (void)snprintf(id, sizeof(id), "rootfs");
-    else
-        (void)snprintf(id, sizeof(id), "disk%u", config->drive_count);
-    return config_add_drive(config, &drive, err);
-}
-
-/* FILE[,ro][,pmem] of --rootfs, FILE[,ro] of --disk and --pmem. */
-static int add_file(
-    struct config *config, const char *text, int opt, struct err *err)
-{
-    bool is_root = opt == 'r';
-    struct file_words words;
-    char *path = split_file(text, is_root, &words);
-    int rc;
-
-    if (path == NULL)
-        return err_sys(err, ENOMEM, "command line");
-    if (words.pmem || opt == OPT_PMEM)
-        rc = add_pmem(config, path, words.read_only, is_root, err);
-    else
-        rc = add_drive(config, path, words.read_only, is_root, err);
-    free(path);
-    return rc;
-}
-
 static int parse_console(
     struct run_options *o, const char *text, struct err *err)
 {
@@ -252,6 +188,17 @@ static int parse_console(
     } else {
         return err_set(err, EINVAL, "--console= is empty");
     }
+    return 0;
+}
+
+static int parse_vconsole(
+    struct run_options *o, const char *text, struct err *err)
+{
+    if (text != NULL && text[0] == '\0')
+        return err_set(err, EINVAL, "--virtio-console= is empty");
+    o->config.has_vconsole = true;
+    o->vconsole_file =
+        text == NULL || strcmp(text, "stderr") == 0 ? NULL : text;
     return 0;
 }
 
@@ -341,16 +288,30 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
         return replace_string(&o->config.boot_args, optarg, err);
     case 'r':
         o->no_root = strcmp(optarg, "none") == 0;
-        return o->no_root ? 0 : add_file(&o->config, optarg, opt, err);
+        return o->no_root
+                   ? 0
+                   : run_devices_add_drive(&o->config, optarg, true, err);
     case 'd':
+        return run_devices_add_drive(&o->config, optarg, false, err);
     case OPT_PMEM:
-        return add_file(&o->config, optarg, opt, err);
+        return run_devices_add_pmem(&o->config, optarg, err);
     case 'm':
         return config_parse_size(optarg, &o->config.mem_bytes, err);
     case 'c':
         return parse_cpus(optarg, &o->config.vcpus, err);
+    case OPT_NET:
+        return run_devices_add_net(&o->config, optarg, err);
+    case OPT_RNG:
+    case OPT_NO_RNG:
+        o->config.has_entropy = opt == OPT_RNG;
+        o->has_rng_option = true;
+        return 0;
+    case OPT_BALLOON:
+        return run_devices_set_balloon(&o->config, optarg, err);
     case OPT_CONSOLE:
         return parse_console(o, optarg, err);
+    case OPT_VCONSOLE:
+        return parse_vconsole(o, optarg, err);
     case OPT_VSOCK:
         return replace_string(&o->config.vsock_path, optarg, err);
     case OPT_DISCOVERY:

@@ -28,6 +28,8 @@ struct run_options {
     struct config config;
     enum run_console console;
     const char *console_file;
+    const char *vconsole_file; /* NULL: standard error */
+    bool has_rng_option;       /* else the default of the command */
     enum run_timings timings;
     uint64_t timeout_ns; /* 0: none */
     bool no_root;        /* --rootfs none: stay in the initrd */

@@ -150,6 +150,9 @@ phdr() {
     refused 'c.json: line 2' spore run --config c.json
     echo '[]' > c.json
     refused '^spore: run: c.json: ' spore run --config c.json
+    echo '{"network-interfaces": [{"iface_id": "e", "mac": 1}]}' > c.json
+    refused 'c.json: network-interfaces.0..mac: unknown key$' \
+        spore run --config c.json
     echo '{"boot-sauce": {}}' > c.json
     refused 'c.json: boot-sauce: unknown key$' spore run --config c.json
     echo '{"machine-config": {"vcpu_count": "two"}}' > c.json
@@ -184,6 +187,44 @@ phdr() {
     refused '--discovery x: it must be' with_kernel kernel --discovery x
     refused '--env x: it must be NAME=VALUE' with_kernel kernel --env x
     refused '--env =x: it must be NAME=VALUE' with_kernel kernel --env =x
+}
+
+@test "options: devices" {
+    refused '--net : it must begin with user, tap=NAME' \
+        with_kernel kernel --net ''
+    refused 'eth0: .*no interface nosuchtap; make it with .ip tuntap' \
+        with_kernel kernel --net tap=nosuchtap
+    refused '--net user,mtu=67: mtu: .67. is not a number from 68' \
+        with_kernel kernel --net user,mtu=67
+    refused '--net tap=t,tcp=80:80: tcp and udp are for user only' \
+        with_kernel kernel --net tap=t,tcp=80:80
+    refused 'eth0: network: nobody listens at /nonexistent' \
+        with_kernel kernel --net stream=/nonexistent
+    refused 'eth0: descriptor 99: Bad file descriptor' \
+        with_kernel kernel --net fd=99
+    refused 'network-interfaces.1..spore.address: network-interfaces.0. has' \
+        with_kernel kernel --net user,ip=10.0.0.2/24 --net tap=t,ip=10.0.0.3/24
+    refused 'more than 8 network interfaces' with_kernel kernel \
+        --net user --net user --net user --net user --net user --net user \
+        --net user --net user --net user
+    refused '--balloon x: .x. is not a number' with_kernel kernel --balloon x
+    refused 'balloon.amount_mib: 129 is more than the guest' \
+        with_kernel kernel --balloon 129
+    refused '--virtio-console= is empty' with_kernel kernel --virtio-console=
+    refused '/nonexistent/log: No such file' \
+        with_kernel kernel --virtio-console=/nonexistent/log
+    refused '--disk d,queues=0: queues: .0. is not a number from 1 to 16' \
+        with_kernel kernel --disk d,queues=0
+}
+
+@test "user network: passt is not installed, a port is taken" {
+    mkdir empty
+    refused 'eth0: cannot forward TCP port 9 of 203.0.113.1: Cannot assign' \
+        with_kernel kernel --net user,tcp=203.0.113.1/9
+    run -125 --separate-stderr env "PATH=$PWD/empty" "$SPORE" run --console \
+        --kernel kernel --net user < /dev/null
+    [ -z "$output" ]
+    [[ $stderr == *"eth0: passt is not installed: "*apt-get* ]]
 }
 
 @test "options: unknown, without a value, a command without an agent" {

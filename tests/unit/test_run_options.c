@@ -127,6 +127,10 @@ static void test_defaults(void **state)
     assert_int_equal(o->config.mem_bytes, 128 * NUM_MIB);
     assert_int_equal(o->config.vcpus, 1);
     assert_int_equal(o->config.drive_count, 0);
+    assert_int_equal(o->config.net_count, 0);
+    assert_false(o->config.has_balloon);
+    assert_false(o->config.has_vconsole);
+    assert_false(o->has_rng_option);
     assert_int_equal(o->config.discovery, CONFIG_DISCOVERY_ACPI);
     assert_true(o->config.has_agent);
     assert_false(o->config.has_exit_port);
@@ -171,6 +175,32 @@ static void test_machine(void **state)
     assert_int_equal(
         accept_line(*state, "run --discovery acpi")->config.discovery,
         CONFIG_DISCOVERY_ACPI);
+}
+
+static void test_devices(void **state)
+{
+    const struct run_options *o = accept_line(*state,
+        "run --net user --net tap=t --balloon 8,oom --virtio-console=F");
+
+    assert_int_equal(o->config.net_count, 2);
+    assert_int_equal(o->config.nets[1].backend, CONFIG_NET_TAP);
+    assert_true(o->config.has_balloon);
+    assert_true(o->config.has_vconsole);
+    assert_string_equal(o->vconsole_file, "F");
+    assert_false(o->has_rng_option);
+    o = accept_line(*state, "run --virtio-console --no-rng --rng");
+    assert_null(o->vconsole_file);
+    assert_true(o->config.has_entropy);
+    assert_true(o->has_rng_option);
+    o = accept_line(*state, "run --virtio-console=stderr --rng --no-rng");
+    assert_true(o->config.has_vconsole);
+    assert_null(o->vconsole_file);
+    assert_false(o->config.has_entropy);
+    assert_true(o->has_rng_option);
+    refuse_line(
+        *state, "run --virtio-console=", -EINVAL, "--virtio-console= is empty");
+    refuse_line(*state, "run --balloon 129", -ERANGE,
+        "balloon.amount_mib: 129 is more than the guest's memory");
 }
 
 static void expect_drive(const struct run_options *o, uint32_t index,
@@ -537,6 +567,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_machine),
+        cmocka_unit_test(test_devices),
         cmocka_unit_test(test_drives),
         cmocka_unit_test(test_pmems),
         cmocka_unit_test(test_console),

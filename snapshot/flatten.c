@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "snapshot/image.h"
+#include "snapshot/page_writer.h"
 #include "snapshot/save.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
@@ -22,7 +22,7 @@ struct copy {
     struct page_hashes hashes;
     struct page_index index;
     struct state_writer state;
-    struct image image;
+    struct page_writer image;
     int image_fd;
     uint8_t *buffer;
     const struct verify_progress *progress;
@@ -49,7 +49,7 @@ static int copy_chunk(struct copy *c, const struct page_extent *extent,
                 "snapshot verify",
                 (unsigned long long)(page + i));
     }
-    return image_put(&c->image, page, c->buffer, count, err);
+    return page_writer_put(&c->image, page, c->buffer, count, err);
 }
 
 static int copy_pages(struct copy *c, struct err *err)
@@ -90,7 +90,8 @@ static int copy_memory(struct copy *c, struct err *err)
         rc = save_create_image(&c->save, &own, &c->image_fd, err);
     if (rc < 0)
         return rc;
-    image_init(&c->image, c->image_fd, &c->save, &c->builder, &c->hashes, NULL);
+    page_writer_init(
+        &c->image, c->image_fd, &c->save, &c->builder, &c->hashes, NULL);
     rc = copy_pages(c, err);
     if (rc == 0)
         rc = page_index_builder_finish(&c->builder, &c->index, err);

@@ -20,6 +20,8 @@
 #include "snapshot/dedupe.h"
 #include "snapshot/page_writer.h"
 #include "snapshot/save.h"
+#include "snapshot/snap.h"
+#include "snapshot/verify.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
@@ -146,6 +148,31 @@ static void measure(struct rig *rig, const char *name, unsigned int rounds,
     stats_free(&ms);
 }
 
+/* What a restore does before it maps: all checks, and whether to trust. */
+static void measure_open(struct rig *rig, unsigned int rounds)
+{
+    struct parts p = {0};
+    struct snapshot_id id = save_all(rig, false, false, &p);
+    struct stats us = {0};
+    struct err err;
+
+    drop(&p);
+    for (unsigned int i = 0; i < 20 * rounds; i++) {
+        uint64_t started = clock_now_ns();
+        struct snap snap;
+
+        must(snap_open(&rig->store, &id, &snap, &err) == 0, &err);
+        must(verify_is_trusted(&snap), &err);
+        stats_add(&us, (double)(clock_now_ns() - started) / 1e3);
+        snap_close(&snap);
+    }
+    must(store_remove(&rig->store, &id, &err) == 0, &err);
+    (void)printf("  ");
+    stats_print(&us, "open", "us", stdout);
+    (void)puts(",");
+    stats_free(&us);
+}
+
 int main(int argc, char **argv)
 {
     static const struct {
@@ -183,6 +210,7 @@ int main(int argc, char **argv)
         (void)snprintf(name, sizeof(name), "%s_shared", memories[i].name);
         measure(&rig, name, rounds, false, true);
     }
+    measure_open(&rig, rounds);
     (void)puts("  \"end\": true\n}");
     store_close(&rig.store);
     must(rmdir(path) == 0, &err);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -150,6 +151,7 @@ static void enter_snapshot(
 struct candidate {
     struct snapshot_id id;
     struct timespec time; /* of the directory's last change */
+    uint64_t pages;       /* that it has hashes of, by the size of the file */
 };
 
 static int compare_newest_first(const void *a, const void *b)
@@ -164,6 +166,24 @@ static int compare_newest_first(const void *a, const void *b)
     return memcmp(x->id.b, y->id.b, sizeof(x->id.b));
 }
 
+static struct candidate look_at(
+    const struct store *store, const struct snapshot_id *id)
+{
+    char name[STORE_DIR_NAME_SIZE];
+    char hashes[sizeof(name) + sizeof(PAGE_HASHES_FILE_NAME)];
+    struct stat dir = {0};
+    struct stat file = {0};
+
+    store_dir_name(id, false, name);
+    (void)snprintf(
+        hashes, sizeof(hashes), "%s/%s", name, PAGE_HASHES_FILE_NAME);
+    (void)fstatat(store->dir_fd, name, &dir, AT_SYMLINK_NOFOLLOW);
+    (void)fstatat(store->dir_fd, hashes, &file, AT_SYMLINK_NOFOLLOW);
+    return (struct candidate){.id = *id,
+        .time = dir.st_mtim,
+        .pages = (uint64_t)file.st_size / sizeof(struct hash128)};
+}
+
 static int list_candidates(const struct store *store,
     struct candidate **ret_candidates, size_t *ret_count, struct err *err)
 {
@@ -176,13 +196,7 @@ static int list_candidates(const struct store *store,
         return rc;
     candidates = reallocarray(NULL, count + 1, sizeof(*candidates));
     for (size_t i = 0; candidates != NULL && i < count; i++) {
-        char name[STORE_DIR_NAME_SIZE];
-        struct stat st = {0};
-
-        store_dir_name(&entries[i].id, false, name);
-        (void)fstatat(store->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW);
-        candidates[i] =
-            (struct candidate){.id = entries[i].id, .time = st.st_mtim};
+        candidates[i] = look_at(store, &entries[i].id);
     }
     free(entries);
     if (candidates == NULL)
@@ -197,6 +211,7 @@ int dedupe_init(struct dedupe *dedupe, const struct store *store, size_t bytes,
     uint32_t run_min, struct err *err)
 {
     struct candidate *candidates;
+    uint64_t pages = 0;
     size_t slots = 1024;
     size_t count;
     void *table;
@@ -204,10 +219,11 @@ int dedupe_init(struct dedupe *dedupe, const struct store *store, size_t bytes,
 
     if (rc < 0)
         return rc;
-    while (slots < SIZE_MAX / 4 / sizeof(struct dedupe_slot) &&
-           2 * slots * sizeof(struct dedupe_slot) <= bytes)
+    for (size_t i = 0; i < count; i++)
+        pages += num_min(candidates[i].pages, PAGE_INDEX_PAGES_MAX);
+    /* No larger than there is use for: its pages are touched at random. */
+    while (slots / 2 < pages && 2 * slots * sizeof(struct dedupe_slot) <= bytes)
         slots *= 2;
-    /* A mapping: what of it is never touched takes no memory. */
     table =
         mmap(NULL, slots * sizeof(struct dedupe_slot), PROT_READ | PROT_WRITE,
             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

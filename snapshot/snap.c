@@ -41,7 +41,13 @@ int snap_read_file(const struct snap *snap, const char *name,
 
     if (record == NULL)
         return err_set(err, ENOENT, "the snapshot has no file %s", name);
-    rc = dirfile_read(snap->dir_fd, name, size_max(name), &data, &size, err);
+    if (record->size > size_max(name))
+        return err_set(err, EBADMSG, "%s: damaged: too large", name);
+    /* What is larger than it was is not even read. */
+    rc = dirfile_read(snap->dir_fd, name, record->size, &data, &size, err);
+    if (rc == -EFBIG)
+        return err_set(
+            err, EBADMSG, "%s: damaged: its size does not fit", name);
     if (rc < 0)
         return rc;
     hash = hash_bytes(data, size);

@@ -89,7 +89,7 @@ static struct snap must_open(const char *name)
 {
     struct snapshot_id id;
     struct store store;
-    struct snap snap;
+    struct snap snap = {.dir_fd = -1};
     char path[512];
     struct err err;
 

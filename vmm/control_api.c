@@ -140,7 +140,7 @@ static const struct router_route routes[] = {
     ROUTE(PUT, "/boot-source", BEFORE, NULL, not_supported),
     ROUTE(PUT, "/cpu-config", BEFORE, NULL, not_supported),
     ROUTE(PUT, "/drives/*", BEFORE, NULL, not_supported),
-    ROUTE(PATCH, "/drives/*", AFTER, NULL, not_supported),
+    ROUTE(PATCH, "/drives/*", AFTER, control_drive_fields, control_drive_patch),
     ROUTE(DELETE, "/drives/*", AFTER, NULL, not_supported),
     ROUTE(PUT, "/pmem/*", BEFORE, NULL, not_supported),
     ROUTE(PATCH, "/pmem/*", AFTER, NULL, not_supported),

@@ -26,10 +26,12 @@ int control_spore_kill(void *opaque, struct router_call *call);
 int control_spore_vsock(void *opaque, struct router_call *call);
 
 /* Devices, in control_devices.c, and the bodies they take. */
+extern const struct schema_field control_drive_fields[];
 extern const struct schema_field control_net_fields[];
 extern const struct schema_field control_balloon_fields[];
 extern const struct schema_field control_balloon_stats_fields[];
 extern const struct schema_field control_balloon_hint_fields[];
+int control_drive_patch(void *opaque, struct router_call *call);
 int control_net_patch(void *opaque, struct router_call *call);
 int control_balloon_get(void *opaque, struct router_call *call);
 int control_balloon_patch(void *opaque, struct router_call *call);

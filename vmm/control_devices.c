@@ -61,6 +61,42 @@ static struct rate_change get_limits(const json_t *body, const char *name)
     return change;
 }
 
+/* ---- drives ------------------------------------------------------------- */
+
+const struct schema_field control_drive_fields[] = {
+    {.name = "drive_id", .type = SCHEMA_STRING, .required = true},
+    {.name = "path_on_host", .type = SCHEMA_STRING},
+    {.name = "rate_limiter", .type = SCHEMA_OBJECT, .object = limiter_fields},
+    {.name = NULL},
+};
+
+static struct machine_drive *find_drive(struct machine *m, const char *id)
+{
+    for (uint32_t i = 0; i < CONFIG_DRIVES_MAX; i++) {
+        if (m->drives[i] != NULL && strcmp(m->drives[i]->config->id, id) == 0)
+            return m->drives[i];
+    }
+    return NULL;
+}
+
+int control_drive_patch(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    struct machine_drive *drive = find_drive(&c->inst->machine, call->id);
+    struct rate_change limits = get_limits(call->body, "rate_limiter");
+    const char *path = schema_string(call->body, "path_on_host");
+    int rc = 0;
+
+    if (drive == NULL)
+        return err_set(
+            &call->err, ENODEV, "Drive config error: Invalid block device ID!");
+    if (path != NULL)
+        rc = machine_drive_replace(drive, path, &call->err);
+    if (rc == 0 && (limits.has_bytes || limits.has_ops))
+        rc = machine_drive_set_rate(drive, &limits, &call->err);
+    return rc < 0 ? err_wrap(&call->err, rc, "Drive config error") : 0;
+}
+
 /* ---- network ------------------------------------------------------------ */
 
 const struct schema_field control_net_fields[] = {

@@ -245,6 +245,26 @@ run_as() {
     assert_nothing_left
 }
 
+@test "a drive's file is exchanged while the guest runs; limits are set" {
+    truncate -s 1M one
+    truncate -s 2M two
+    detached spin vm --disk one
+    run -0 api vm PATCH /drives/disk0 \
+        "{\"drive_id\":\"disk0\",\"path_on_host\":\"$PWD/two\"}"
+    [ "${lines[-1]}" = 204 ]
+    # The one is free again, the other is in use.
+    run -0 api vm PATCH /drives/disk0 '{"drive_id":"disk0","rate_limiter":{"ops":{"size":100,"refill_time":1000}}}'
+    [ "${lines[-1]}" = 204 ]
+    run -125 --separate-stderr spore run --console --disk two --kernel \
+        "$SPORE_GUESTS/hello.elf" < /dev/null
+    run -0 bare hello --disk one
+    run -0 api vm PATCH /drives/disk0 \
+        '{"drive_id":"disk0","path_on_host":"/no/such/file"}'
+    [[ ${lines[0]} == *"Drive config error: "*"/no/such/file"* ]]
+    run -0 spore kill vm
+    assert_nothing_left
+}
+
 @test "clients that die by the hundred do not disturb a machine" {
     detached spin vm
     run -0 python3 - "$XDG_RUNTIME_DIR/spore/vm/api.sock" << 'END'

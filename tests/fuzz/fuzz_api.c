@@ -67,8 +67,7 @@ static const char *const bodies[] = {"", "{}", "{\"state\":\"Paused\"}",
     "{\"action_type\":\"FlushMetrics\"}", "{\"action_type\":\"InstanceStart\"}",
     "{\"amount_mib\":1}", "{\"stats_polling_interval_s\":1}",
     "{\"drive_id\":\"a\",\"path_on_host\":\"/dev/null\"}",
-    "{\"iface_id\":\"eth0\",\"rx_rate_limiter\":{\"bandwidth\":{\"size\":1,"
-    "\"refill_time\":1,\"one_time_burst\":1},\"ops\":null}}",
+    "{\"iface_id\":\"eth0\",\"rx_rate_limiter\":{\"ops\":{\"size\":1}}}",
     "{\"timeout_ms\":1e3}", "{\"acknowledge_on_stop\":true}", "[[[[[[[[",
     "{\"state\":\"Paused\",\"state\":\"Paused\"}"};
 

@@ -200,6 +200,9 @@ static void ids(void **state)
         f, "PATCH", "/network-interfaces/a", "{\"iface_id\":\"b\"}", MISMATCH);
     expect_fault(f, "PATCH", "/network-interfaces/a", "{\"iface_id\":\"a\"}",
         "Network config error: Invalid interface ID - not found.");
+    expect_fault(f, "PATCH", "/drives/a", "{\"drive_id\":\"b\"}", MISMATCH);
+    expect_fault(f, "PATCH", "/drives/a", "{\"drive_id\":\"a\"}",
+        "Drive config error: Invalid block device ID!");
     expect_fault(f, "PUT", "/pmem/a", "{\"id\":\"b\"}", MISMATCH);
     memset(path + 8, 'a', ROUTER_ID_MAX + 1);
     expect_fault(f, "PATCH", path, "{}", BAD_ID);

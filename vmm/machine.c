@@ -193,8 +193,9 @@ static int append_ip(
         if (a.dns != 0)
             config_format_ipv4(a.dns, dns);
         (void)snprintf(words, sizeof(words),
-            "ip=%s::%s:%s::eth%u:off:%s carrier_timeout=2", address, gateway,
-            mask, i, dns);
+            "ip=%s::%s:%s::eth%u:off:%s carrier_timeout=2%s", address, gateway,
+            mask, i, dns,
+            a.dns != 0 && config->has_agent ? " spore.resolver" : "");
         return cmdline_append(line, words, err);
     }
     return 0;

@@ -263,6 +263,8 @@ static void settle(const struct start *s, enum agent_position position)
     if (!s->root_is_mounted)
         (void)mount_dev();
     mount_rest(position == AGENT_POSITION_INITRD || s->options.writable);
+    if (s->options.kernel_resolver)
+        mount_resolver();
     /* Control-Alt-Delete becomes SIGINT to process 1. */
     (void)reboot(RB_DISABLE_CAD);
     if (hostname != NULL)

@@ -194,3 +194,8 @@ void mount_rest(bool root_is_writable)
     if (!root_is_writable)
         (void)mount("tmpfs", "/tmp", "tmpfs", safe, "mode=1777");
 }
+
+void mount_resolver(void)
+{
+    (void)mount("/proc/net/pnp", "/etc/resolv.conf", NULL, MS_BIND, NULL);
+}

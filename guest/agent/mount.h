@@ -37,4 +37,10 @@ bool mount_root_is_initrd(void);
  */
 void mount_rest(bool root_is_writable);
 
+/*
+ * Shows the name server of the kernel's ip= as /etc/resolv.conf, where there
+ * is such a file; the file below stays as it is.
+ */
+void mount_resolver(void);
+
 #endif

@@ -121,7 +121,8 @@ static void test_command_line(void **state)
     char line[] = "console=ttyS0 root=/dev/vda  rw\trootfstype=ext4 "
                   "rootflags=\"data=x y\" spore.timeline=0xe9 "
                   "spore.hostname=g spore.init=/sbin/init "
-                  "spore.poweroff=reset root.x=1 softkvm quiet\n";
+                  "spore.poweroff=reset root.x=1 softkvm "
+                  "spore.resolver quiet\n";
     struct options o = {.root = NULL};
 
     (void)state;
@@ -134,6 +135,7 @@ static void test_command_line(void **state)
     assert_true(o.writable);
     assert_true(o.off_is_restart);
     assert_true(o.softkvm);
+    assert_true(o.kernel_resolver);
     assert_int_equal(o.timeline_port, 0xe9);
 }
 

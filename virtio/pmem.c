@@ -202,6 +202,8 @@ static void pmem_reset(struct virtio_device *v)
 
     p->state.start = p->start;
     p->state.size = p->size;
+    /* After a load that was refused there may be more than there can be. */
+    rate_resume(&p->rate, clock_now_ns());
     __atomic_store_n(&p->dropping, false, __ATOMIC_RELAXED);
 }
 

@@ -1,48 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The persistent memory device with chains of any shape, broken rings, resets,
- * accesses that KVM hands out, and loads of a state that was changed. Nothing
- * stays in flight, an answer is one of two, and no load moves the mapping.
+ * The persistent memory device with flushes of any shape, a limit or none, a
+ * file that cannot be synced, and accesses that KVM hands out. What every
+ * device must stand is played and checked by fuzz_guest; here, that an answer
+ * is one of two, and that no load moves the mapping.
  */
-#include <assert.h>
+#include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 
-#include "tests/unit/support/drive_queue.h"
+#include "tests/fuzz/support/fuzz_guest.h"
+#include "tests/fuzz/support/fuzz_kernel.h"
 #include "virtio/pmem.h"
-#include "vmm/base/bytes.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/log.h"
-#include "vmm/base/num.h"
 #include "vmm/core/bus.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define RAM    NUM_MIB
-#define RINGS  UINT64_C(0x1000)
-#define TABLE  UINT64_C(0x4000)
-#define DATA   UINT64_C(0x10000)
 #define WINDOW UINT64_C(0x100000000)
 #define MAPPED (2 * NUM_MIB)
-#define SIZE   ((uint16_t)16)
 #define BUFS   5u
-#define STEPS  24u /* an input's: more of them find nothing but time */
 
-/*
- * The places of the rings in a saved state. They stay as they are: a used ring
- * over the available one makes work of every answer, without end.
- */
-#define PLACES     32u
-#define PLACES_LEN ((unsigned int)VIRTIO_QUEUES_MAX * 3 * 8)
+/* Answers are written here by requests that are well formed. */
+#define ANSWER (FUZZ_RAM - 64)
 
 struct rig {
-    struct gmem mem;
+    struct fuzz_guest guest;
     struct bus mmio;
-    int fd;
     struct pmem pmem;
-    struct device *dev;
-    struct drive_queue d;
+    int fd;
     unsigned int faults;
     unsigned int expected_faults;
 };
@@ -54,41 +41,24 @@ static void on_fault(void *opaque)
     g->faults++;
 }
 
-static void begin(struct rig *g, uint64_t features)
-{
-    drive_write(g->dev, VIRTIO_MMIO_STATUS, 0);
-    drive_queue_init(&g->d, &g->mem, RINGS, SIZE);
-    drive_start(g->dev, features, &g->d, 1);
-}
-
-/* Most of them flushes: DATA is zero where nothing was answered. */
+/* Most of them flushes: RAM is zero where nothing was answered. */
 static void request(struct rig *g, struct bytes_reader *r)
 {
     struct drive_buffer bufs[BUFS];
     uint8_t shape = bytes_get_u8(r);
-    uint16_t n = (uint16_t)(1 + shape % BUFS);
+    const le32 type = le32_put((shape & 7) == 7 ? shape : PMEM_REQ_FLUSH);
+    uint16_t n = (uint16_t)(1 + (shape >> 3) % BUFS);
 
-    for (uint16_t i = 0; i < n; i++) {
-        uint16_t at = bytes_get_u16(r);
-        uint8_t len = bytes_get_u8(r);
-
-        bufs[i] = (struct drive_buffer){.addr = DATA + at * UINT64_C(16),
-            .len = (len & 0x80) != 0 ? (uint32_t)len << 12 : len,
-            .writable = (shape & 0x80) != 0 ? i > 0 : (len & 1) != 0};
+    if ((shape & 0x80) == 0) {
+        fuzz_guest_put(&g->guest, 0, &type, sizeof(type));
+        bufs[0] = (struct drive_buffer){FUZZ_TEXT, 4, false};
+        bufs[1] = (struct drive_buffer){ANSWER, 4, true};
+        n = 2;
+    } else {
+        for (uint16_t i = 0; i < n; i++)
+            bufs[i] = fuzz_guest_buffer(r, i > shape % 4, 64);
     }
-    if ((shape & 0x40) != 0)
-        (void)drive_add_indirect(&g->d, TABLE, bufs, n);
-    else
-        (void)drive_add(&g->d, bufs, n);
-}
-
-static void poke(struct rig *g, struct bytes_reader *r)
-{
-    uint16_t at = bytes_get_u16(r) % 0x1000;
-    uint8_t byte = bytes_get_u8(r);
-
-    if (gmem_write(&g->mem, gpa(RINGS + at), &byte, 1) < 0)
-        abort();
+    fuzz_guest_add(&g->guest, 0, bufs, n, (shape & 0x40) != 0);
 }
 
 static void touch(struct rig *g, struct bytes_reader *r)
@@ -103,97 +73,95 @@ static void touch(struct rig *g, struct bytes_reader *r)
         return;
     if (!is_write || !g->pmem.read_only)
         g->expected_faults++;
-    assert(is_write || data[0] == 0xff);
+    fuzz_require(is_write || data[0] == 0xff);
 }
 
-/* A save, a byte of it changed, and the load: refused or taken. */
-static void reload(struct rig *g, struct bytes_reader *r)
+static void set_rate(struct rig *g, uint8_t what)
 {
-    const struct state_desc *desc = g->dev->ops->state;
-    uint8_t wire[1024];
-    struct bytes_writer w;
-    struct bytes_reader from;
-    uint16_t at = bytes_get_u16(r);
-    int rc = g->dev->ops->quiesce(g->dev, NULL);
+    const struct rate_config rate = {
+        .ops = {.size = what % 8, .refill_ms = 10, .burst = what >> 6},
+        .bytes = {.size = what * UINT64_C(0x10000), .refill_ms = what % 4}};
 
-    assert(rc == 0);
-    bytes_writer_init(&w, wire, sizeof(wire));
-    state_save(desc, &g->pmem.state, &w);
-    assert(!w.failed);
-    at = (uint16_t)(at % (w.pos - PLACES_LEN));
-    wire[at < PLACES ? at : at + PLACES_LEN] ^= bytes_get_u8(r);
-    bytes_reader_init(&from, wire, w.pos);
-    rc = state_load(desc, desc->version, &from, &g->pmem.state);
-    assert(rc == 0);
-    rc = g->dev->ops->post_load(g->dev, NULL);
-    assert(rc == 0 || g->pmem.state.virtio.status == 0);
-    assert(g->pmem.state.start == WINDOW && g->pmem.state.size == MAPPED);
-    g->dev->ops->resume(g->dev);
+    fuzz_require(pmem_set_rate(&g->pmem, &rate, NULL) == 0);
 }
 
-static void init(struct rig *g, bool read_only)
+static void check_used(struct rig *g)
 {
-    struct pmem_config config = {.id = "pmem",
-        .start = WINDOW,
-        .size = MAPPED,
-        .read_only = read_only,
-        .rate = {.ops = {.size = 4, .refill_ms = 1, .burst = 2}},
-        .on_fault = on_fault,
-        .opaque = g};
-    const struct virtio_host host = {.mem = &g->mem, .irq = {.fd = -1}};
+    uint32_t id;
+    uint32_t len;
+    le32 status;
 
-    if (g->mem.host == NULL) {
-        log_set_level(LOG_ERR);
-        g->fd = memfd_create("pmem", MFD_CLOEXEC);
-        if (g->fd < 0 || gmem_init(&g->mem, RAM, NULL) < 0)
-            abort();
-    }
-    config.fd = g->fd;
-    g->faults = 0;
-    g->expected_faults = 0;
-    bus_init(&g->mmio);
-    if (pmem_init(&g->pmem, &config, &host, NULL) < 0 ||
-        bus_add(&g->mmio, WINDOW, MAPPED, &g->pmem.window) < 0)
-        abort();
-    g->dev = &g->pmem.virtio.base;
+    while (drive_get_used(&g->guest.queues[0], &id, &len))
+        fuzz_require(g->guest.wild ||
+                     (id < g->guest.queues[0].size && len == sizeof(status)));
+    fuzz_require(
+        gmem_read(g->guest.mem, gpa(ANSWER), &status, sizeof(status)) == 0);
+    fuzz_require(g->guest.wild || le32_get(status) <= PMEM_RESP_EIO);
+}
+
+static void step(struct rig *g, struct bytes_reader *r)
+{
+    uint8_t what = bytes_get_u8(r);
+
+    if (what < 0x70)
+        request(g, r);
+    else if (what < 0xe0)
+        fuzz_guest_step(&g->guest, r);
+    else if (what < 0xf0)
+        touch(g, r);
+    else if (what < 0xf8)
+        set_rate(g, bytes_get_u8(r));
+    else
+        fuzz_kernel_fail(
+            FUZZ_KERNEL_SYNC, what & 1, what < 0xfc ? EIO : ENOSPC);
+    if ((what & 1) == 0)
+        fuzz_guest_kick(&g->guest, 0);
+    fuzz_guest_check(&g->guest, true);
+    fuzz_require(g->pmem.syncing == NULL);
+    fuzz_require(g->pmem.state.start == WINDOW && g->pmem.state.size == MAPPED);
+    check_used(g);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct rig rig;
     struct rig *g = &rig;
+    struct pmem_config config = {.id = "pmem",
+        .start = WINDOW,
+        .size = MAPPED,
+        .on_fault = on_fault,
+        .opaque = g};
+    struct virtio_host host;
     struct bytes_reader r;
-    uint64_t features = VIRTIO_F_VERSION_1;
     uint8_t wish;
 
+    log_set_level(LOG_ERR);
     bytes_reader_init(&r, data, size);
+    host = fuzz_guest_prepare(&g->guest, bytes_get_u8(&r));
     wish = bytes_get_u8(&r);
-    init(g, (wish & 4) != 0);
-    if ((wish & 1) != 0)
-        features |= VIRTIO_F_INDIRECT_DESC;
-    if ((wish & 2) != 0)
-        features |= VIRTIO_F_EVENT_IDX;
-    begin(g, features);
-    for (unsigned int i = 0; i < STEPS && bytes_left(&r) > 0; i++) {
-        uint8_t what = bytes_get_u8(&r);
-
-        if (what % 8 < 3)
-            request(g, &r);
-        else if (what % 8 == 3)
-            poke(g, &r);
-        else if (what % 8 == 4)
-            begin(g, features);
-        else if (what % 8 == 5)
-            reload(g, &r);
-        else if (what % 8 == 6)
-            touch(g, &r);
-        drive_kick(g->dev, 0);
-        assert(g->pmem.virtio.queues[0].q.inflight == 0);
-        assert(g->pmem.syncing == NULL);
+    config.read_only = (wish & 0x10) != 0;
+    if ((wish & 0x20) != 0)
+        config.rate.ops =
+            (struct rate_bucket_config){.size = 4, .refill_ms = 1, .burst = 2};
+    if ((wish & 0xc0) == 0xc0)
+        config.on_fault = NULL;
+    g->fd = fuzz_kernel_listen();
+    config.fd = g->fd;
+    g->faults = 0;
+    g->expected_faults = 0;
+    bus_init(&g->mmio);
+    if (pmem_init(&g->pmem, &config, &host, NULL) == 0) {
+        fuzz_require(bus_add(&g->mmio, WINDOW, MAPPED, &g->pmem.window) == 0);
+        fuzz_guest_start(&g->guest, &g->pmem.virtio, 1, wish, 0);
+        while (bytes_left(&r) > 0)
+            step(g, &r);
+        fuzz_guest_finish(&g->guest, data, size);
+        fuzz_require(
+            config.on_fault == NULL || g->faults == g->expected_faults);
+        fuzz_require(!g->pmem.read_only || g->pmem.stats.syncs == 0);
+        pmem_fini(&g->pmem);
     }
-    assert(g->faults == g->expected_faults);
-    assert(!g->pmem.read_only || g->pmem.stats.syncs == 0);
-    g->dev->ops->reset(g->dev);
-    pmem_fini(&g->pmem);
+    fd_closep(&g->fd);
+    fuzz_guest_end(&g->guest);
     return 0;
 }

@@ -485,7 +485,9 @@ static void test_save_and_load(void **state)
             other.state.size *= 2;
         else
             other.state.virtio.queues[0].used = RAM;
+        other.state.rate.ops.budget = UINT64_MAX;
         assert_int_equal(dev->ops->post_load(dev, &err), -EINVAL);
+        assert_int_equal(other.state.rate.ops.budget, config.rate.ops.size);
         assert_int_equal(other.state.virtio.status, 0);
         assert_int_equal(other.state.start, START);
         assert_int_equal(other.state.size, BYTES);

@@ -81,6 +81,7 @@ int __wrap_fcntl64(int fd, int op, ...);
 uint64_t __wrap_clock_now_ns(void);
 ssize_t __wrap_getrandom(void *buf, size_t len, unsigned int flags);
 int __wrap_fallocate64(int fd, int mode, int64_t offset, int64_t len);
+int __wrap_fdatasync(int fd);
 
 static int fail(int error)
 {
@@ -551,6 +552,14 @@ void fuzz_kernel_set_ram(uint8_t *ram, uint64_t size)
 uint64_t fuzz_kernel_discarded_from(void)
 {
     return kernel.discarded_from;
+}
+
+int __wrap_fdatasync(int fd)
+{
+    fuzz_require(at(fd)->kind != CLOSED);
+    if (is_due_to_fail(FUZZ_KERNEL_SYNC))
+        return fail(kernel.faults[FUZZ_KERNEL_SYNC].error);
+    return 0;
 }
 
 int __wrap_fallocate64(int fd, int mode, int64_t offset, int64_t len)

@@ -32,6 +32,7 @@ enum fuzz_kernel_call {
     FUZZ_KERNEL_ACCEPT,
     FUZZ_KERNEL_RANDOM,
     FUZZ_KERNEL_FALLOCATE,
+    FUZZ_KERNEL_SYNC,
     FUZZ_KERNEL_CALLS,
 };
 

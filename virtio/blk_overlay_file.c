@@ -240,10 +240,12 @@ static int open_upper(
     struct opening *p, const char **ret_warning, struct err *err)
 {
     bool is_file = p->config->kind == BLK_OVERLAY_FILE;
+    /* A ring would hand memory to a worker thread: twice the time. */
+    bool is_memory = p->config->kind == BLK_OVERLAY_MEMORY;
     const char *name = is_file ? p->config->path : "overlay";
     struct blk_file_config upper = {.path = name,
-        .uring = p->config->uring,
-        .direct = p->config->direct && p->config->kind != BLK_OVERLAY_MEMORY};
+        .uring = is_memory ? NULL : p->config->uring,
+        .direct = p->config->direct && !is_memory};
     uint64_t offset = is_file ? blk_overlay_data_offset(p->clusters) : 0;
     int rc = is_file ? open_named(p, err) : open_unnamed(p, err);
 

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
@@ -232,7 +233,7 @@ static int register_op(const struct io_uring *ring, unsigned int op,
 static int restrict_ring(const struct io_uring *ring)
 {
     static const uint8_t ops[] = {IORING_OP_READV, IORING_OP_WRITEV,
-        IORING_OP_FSYNC, IORING_OP_FALLOCATE};
+        IORING_OP_READ, IORING_OP_WRITE, IORING_OP_FSYNC, IORING_OP_FALLOCATE};
     struct io_uring_restriction r[ARRAY_SIZE(ops) + 3] = {0};
     unsigned int n = 0;
     int rc;
@@ -371,15 +372,34 @@ void uring_client_fini(struct uring_client *client)
     client->uring = NULL;
 }
 
+/*
+ * One piece goes without a vector, which the kernel would have to fetch and
+ * keep.
+ */
+static bool is_one_piece(const struct uring_op *op)
+{
+    return op->iov_count == 1 && op->iov[0].iov_len <= INT_MAX;
+}
+
 static void prepare(struct io_uring_sqe *sqe, const struct uring_op *op)
 {
     switch (op->kind) {
     case URING_READ:
-        io_uring_prep_readv(sqe, op->slot, op->iov, op->iov_count, op->offset);
+        if (is_one_piece(op))
+            io_uring_prep_read(sqe, op->slot, op->iov[0].iov_base,
+                (unsigned int)op->iov[0].iov_len, op->offset);
+        else
+            io_uring_prep_readv(
+                sqe, op->slot, op->iov, op->iov_count, op->offset);
         break;
     case URING_WRITE:
-        io_uring_prep_writev2(sqe, op->slot, op->iov, op->iov_count, op->offset,
-            op->durable ? RWF_DSYNC : 0);
+        if (is_one_piece(op))
+            io_uring_prep_write(sqe, op->slot, op->iov[0].iov_base,
+                (unsigned int)op->iov[0].iov_len, op->offset);
+        else
+            io_uring_prep_writev(
+                sqe, op->slot, op->iov, op->iov_count, op->offset);
+        sqe->rw_flags = op->durable ? RWF_DSYNC : 0;
         break;
     case URING_FDATASYNC:
         io_uring_prep_fsync(sqe, op->slot, IORING_FSYNC_DATASYNC);

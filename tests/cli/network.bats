@@ -83,7 +83,7 @@ passt_of() {
     local stat name parent rest
 
     for stat in /proc/[0-9]*/stat; do
-        read -r rest < "$stat" 2> /dev/null || continue
+        { read -r rest < "$stat"; } 2> /dev/null || continue
         name=${rest#*(}
         name=${name%)*}
         read -r _ parent _ <<< "${rest##*) }"
@@ -160,7 +160,11 @@ print(urllib.request.urlopen(sys.argv[1], timeout=120).read().decode(), end="")
     ss -Hltn "sport = :$forward" | grep -q "127.0.0.1:$forward"
     [ "$(ss -Hltn "sport = :$forward" | wc -l)" -eq 1 ]
     kill -KILL "$(passt_of "$pid")"
-    read_line "link is down"
+    read_line "link is down" || {
+        end_status
+        echo "spore ended with status $status"
+        return 1
+    }
     end_status
     [ "$status" -eq 0 ]
     [ "$(wc -l < err)" -eq 1 ]

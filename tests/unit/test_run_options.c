@@ -314,7 +314,8 @@ static void test_the_rest(void **state)
         {"run --timeout=31536000", UINT64_C(31536000000000000)}};
 
     for (size_t i = 0; i < ARRAY_SIZE(ttys); i++)
-        assert_int_equal(accept_line(*state, ttys[i].line)->command.tty, ttys[i].tty);
+        assert_int_equal(
+            accept_line(*state, ttys[i].line)->command.tty, ttys[i].tty);
     for (size_t i = 0; i < ARRAY_SIZE(timings); i++)
         assert_int_equal(
             accept_line(*state, timings[i].line)->timings, timings[i].timings);
@@ -460,6 +461,43 @@ static void test_values_that_are_refused(void **state)
         refuse_line(*state, cases[i].line, cases[i].code, cases[i].text);
 }
 
+static void test_control(void **state)
+{
+    static const struct {
+        const char *line;
+        const char *text;
+    } cases[] = {
+        {"run --id a/b",
+            "--id a/b: it must be 1 to 64 of A-Z a-z 0-9 _ - and not 'net'"},
+        {"run --id net",
+            "--id net: it must be 1 to 64 of A-Z a-z 0-9 _ - and not 'net'"},
+        {"run --no-api --id x",
+            "--no-api has no place beside --id, --api-sock and --detach"},
+        {"run --no-api --detach",
+            "--no-api has no place beside --id, --api-sock and --detach"},
+        {"run --no-api --api-sock x",
+            "--no-api has no place beside --id, --api-sock and --detach"},
+        {"run --log x", "--log is for --detach"},
+        {"run --detach -t", "--tty has no place beside --detach"},
+    };
+    const struct run_options *o =
+        accept_line(*state, "run --id a-B_9 --api-sock s -u 1:2 -w /tmp ls");
+
+    assert_string_equal(o->id, "a-B_9");
+    assert_string_equal(o->api_sock, "s");
+    assert_string_equal(o->command.user, "1:2");
+    assert_string_equal(o->command.cwd, "/tmp");
+    assert_false(o->detach || o->no_api || o->command.no_stdin);
+    o = accept_line(*state, "run --detach --log l");
+    assert_true(o->detach && o->command.no_stdin);
+    assert_string_equal(o->log_file, "l");
+    assert_int_equal(o->command.tty, SESSION_TTY_OFF);
+    o = accept_line(*state, "run --no-api");
+    assert_true(o->no_api);
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        refuse_line(*state, cases[i].line, -EINVAL, cases[i].text);
+}
+
 static void test_options_that_are_refused(void **state)
 {
     static const struct {
@@ -489,7 +527,8 @@ static void test_options_that_are_refused(void **state)
         refuse_line(*state, cases[i].line, -EINVAL, want);
     }
     /* A word that was left half-way does not leak into the next line. */
-    assert_int_equal(accept_line(*state, "run -t")->command.tty, SESSION_TTY_ON);
+    assert_int_equal(
+        accept_line(*state, "run -t")->command.tty, SESSION_TTY_ON);
 }
 
 /* Options go on top of the file, wherever that stands. */
@@ -577,6 +616,7 @@ int main(void)
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_help),
         cmocka_unit_test(test_values_that_are_refused),
+        cmocka_unit_test(test_control),
         cmocka_unit_test(test_options_that_are_refused),
         cmocka_unit_test(test_configuration_comes_first),
         cmocka_unit_test(test_configuration_behind_the_command_is_its_own),

@@ -297,8 +297,8 @@ static void test_hostile_fields(void **state)
         rc = page_index_decode(data, size, &index, &err);
         if (rc == 0)
             fail_msg("%s: accepted", fields[i].what);
-        assert_int_equal(
-            rc, strncmp(fields[i].what, "version", 7) == 0 ? -ENOTSUP : -EBADMSG);
+        assert_int_equal(rc,
+            strncmp(fields[i].what, "version", 7) == 0 ? -ENOTSUP : -EBADMSG);
         memcpy(data + fields[i].offset, old, 8);
     }
     /* One file twice. */

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "snapshot/dirfile.h"
@@ -377,6 +378,59 @@ static void test_trust(void **state)
     snapshot_rig_fini(&rig);
 }
 
+/*
+ * Processes that save under one name, remove and clean at the same time: one
+ * has the name, every save that reported success loads, nothing is left over.
+ */
+static void test_many_processes(void **state)
+{
+    enum { SAVERS = 4, ROUNDS = 10 };
+    struct snapshot_rig rig;
+    struct store_entry *entries;
+    struct snapshot_id id;
+    unsigned int named = 0;
+    pid_t pids[SAVERS];
+    size_t count;
+    struct err err;
+
+    (void)state;
+    snapshot_rig_init(&rig, NULL, 32);
+    for (uint64_t i = 0; i < 32; i++)
+        snapshot_rig_fill(&rig, i, i);
+    rig.dedupe = 1;
+    for (int k = 0; k < SAVERS; k++) {
+        pids[k] = fork();
+        assert_true(pids[k] >= 0);
+        if (pids[k] != 0)
+            continue;
+        for (int i = 0; i < ROUNDS; i++) {
+            if (snapshot_rig_save(&rig, NULL, NULL, NULL, &id, &err) < 0 ||
+                store_clean(&rig.store, &err) < 0 ||
+                (i % 2 == 0 && store_remove(&rig.store, &id, &err) < 0))
+                _exit(2);
+        }
+        _exit(
+            snapshot_rig_save(&rig, "one", NULL, NULL, &id, &err) == 0 ? 0 : 1);
+    }
+    for (int k = 0; k < SAVERS; k++) {
+        int status;
+
+        assert_int_equal(waitpid(pids[k], &status, 0), pids[k]);
+        assert_true(WIFEXITED(status));
+        assert_true(WEXITSTATUS(status) <= 1);
+        named += WEXITSTATUS(status) == 0;
+    }
+    assert_int_equal(named, 1);
+    assert_int_equal(store_find(&rig.store, "one", &id, &err), 0);
+    assert_int_equal(store_clean(&rig.store, &err), 0);
+    assert_int_equal(store_list(&rig.store, &entries, &count, &err), 0);
+    assert_int_equal(count, SAVERS * ROUNDS / 2 + 1);
+    for (size_t i = 0; i < count; i++)
+        assert_holds(&rig, &entries[i].id, rig.ram);
+    free(entries);
+    snapshot_rig_fini(&rig);
+}
+
 static void test_no_link_across_file_systems(void **state)
 {
     char path[] = "/dev/shm/spore-store.XXXXXX";
@@ -423,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_clean),
         cmocka_unit_test(test_working_set_file),
         cmocka_unit_test(test_trust),
+        cmocka_unit_test(test_many_processes),
         cmocka_unit_test(test_no_link_across_file_systems),
     };
 

@@ -174,7 +174,7 @@ static void step(struct run *r, struct bytes_reader *in)
         return;
     }
     if (op % 8 == 1) {
-        fuzz_kernel_advance((arg >> 3) * 10 * CLOCK_NS_PER_MS);
+        fuzz_kernel_advance((arg >> 3) * 10u * CLOCK_NS_PER_MS);
         run_loop(r, arg % 8u);
         return;
     }

@@ -410,7 +410,11 @@ static void blk_reset(struct virtio_device *v)
     struct blk *blk = from_virtio(v);
 
     blk->state.capacity = blk->backend->capacity;
-    /* The driver that is gone has spent what it has spent. */
+    /*
+     * The driver that is gone has spent what it has spent; but after a load
+     * that was refused there may be more than there can be.
+     */
+    rate_resume(&blk->rate, clock_now_ns());
     blk->waiting = 0;
 }
 

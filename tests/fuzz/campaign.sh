@@ -25,8 +25,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # shellcheck source=cmake/setup.sh
 . cmake/setup.sh
 
-ALL=(queue virtio_mmio blk net net_stream rng vconsole balloon vsock pmem
-  netswitch)
+ALL=(queue virtio_mmio blk blk_overlay net net_stream rng vconsole balloon
+  vsock pmem netswitch)
 
 # What a harness is there to reach; device code that all share is the
 # transport's.
@@ -34,7 +34,8 @@ declare -A SOURCES=(
   [queue]="virtio/queue.c virtio/iov.c"
   [virtio_mmio]="virtio/mmio.c virtio/device.c"
   [blk]="virtio/blk.c"
-  [blk_overlay]="virtio/blk_overlay.c"
+  [blk_overlay]="virtio/blk_overlay.c virtio/blk_overlay_clusters.c
+    virtio/blk_overlay_flush.c virtio/blk_overlay_format.c"
   [net]="virtio/net.c virtio/net_rx.c virtio/queue_group.c"
   [net_stream]="virtio/net_stream.c"
   [rng]="virtio/rng.c"

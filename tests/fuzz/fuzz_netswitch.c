@@ -7,14 +7,13 @@
  * counters say.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
+#include "tests/fuzz/support/fuzz_kernel.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
@@ -26,6 +25,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define PORTS     4u
 #define STEPS_MAX 400u
 #define READ_MAX  ((size_t)1 << 20)
+
+/* Bytes that a socket takes, as Linux has it. */
+#define SOCKET_ROOM (208u << 10)
 
 /* The sender is in the last byte of each frame that is well formed. */
 struct peer {
@@ -86,11 +88,10 @@ static void plug(struct run *r, struct peer *peer)
     int fds[2];
 
     hang_up(r, peer);
-    require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0,
-                fds) == 0);
+    fuzz_kernel_pair(fds);
     if (netswitch_add_port(&r->sw, fds[0], NULL) < 0) {
-        (void)close(fds[0]);
-        (void)close(fds[1]);
+        fd_closep(&fds[0]);
+        fd_closep(&fds[1]);
         return;
     }
     *peer = (struct peer){.fd = fds[1], .in = in};
@@ -114,8 +115,8 @@ static void send_frame(
     p[6] = 2;
     p[11] = shape >> 3 & 7;
     p[len - 1] = (uint8_t)(peer - r->peers);
-    if (write(peer->fd, frame, NETSWITCH_PREFIX + len) !=
-        (ssize_t)(NETSWITCH_PREFIX + len)) {
+    if (send(peer->fd, frame, NETSWITCH_PREFIX + len,
+            MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)(NETSWITCH_PREFIX + len)) {
         /* Cut off: what follows is in the middle of a frame. */
         peer->is_raw = true;
         r->any_raw = true;
@@ -145,7 +146,8 @@ static void check_frames(struct run *r, struct peer *peer)
 
 static void read_some(struct run *r, struct peer *peer)
 {
-    ssize_t n = read(peer->fd, peer->in + peer->have, READ_MAX - peer->have);
+    ssize_t n = recv(
+        peer->fd, peer->in + peer->have, READ_MAX - peer->have, MSG_DONTWAIT);
 
     if (n > 0) {
         peer->have += (size_t)n;
@@ -172,6 +174,7 @@ static void step(struct run *r, struct bytes_reader *in)
         return;
     }
     if (op % 8 == 1) {
+        fuzz_kernel_advance((arg >> 3) * 10u * CLOCK_NS_PER_MS);
         run_loop(r, arg % 8u);
         return;
     }
@@ -189,8 +192,8 @@ static void step(struct run *r, struct bytes_reader *in)
         raw = bytes_take(in, arg);
         peer->is_raw = true;
         r->any_raw = true;
-        require(write(peer->fd, raw, arg) >= 0 || errno == EAGAIN ||
-                errno == EPIPE);
+        require(send(peer->fd, raw, arg, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0 ||
+                errno == EAGAIN || errno == EPIPE);
         break;
     case 5:
         send_frame(r, peer, arg, 15u + bytes_get_u8(in));
@@ -217,7 +220,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct bytes_reader in;
     uint8_t rate;
 
-    (void)signal(SIGPIPE, SIG_IGN);
+    fuzz_kernel_prepare(SOCKET_ROOM);
     bytes_reader_init(&in, data, size);
     rate = bytes_get_u8(&in);
     config.rate.bytes.size = rate * UINT64_C(1000);
@@ -238,5 +241,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     run_loop(&r, 8);
     netswitch_fini(&r.sw);
     loop_fini(&r.loop);
+    require(fuzz_kernel_count() == 0);
     return 0;
 }

@@ -82,7 +82,7 @@ static uint32_t pick_host_port(struct run *r)
 {
     uint8_t which = bytes_get_u8(&r->in);
 
-    return (which & 0x80) != 0 ? VSOCK_HOST_PORT_FIRST + (which & 0x0fu)
+    return (which & 0x80) != 0 ? VSOCK_HOST_PORT_FIRST + (which & 0x03u)
                                : (which & 0x07u);
 }
 
@@ -97,7 +97,7 @@ static void send_packet(struct run *r, uint8_t what)
     uint32_t cut = flaw == 6 ? op : 44;
     struct vsock_header h = {.src_cid = le64_put(CID),
         .dst_cid = le64_put(VSOCK_CID_HOST),
-        .src_port = le32_put(bytes_get_u8(&r->in) & 3u),
+        .src_port = le32_put(bytes_get_u8(&r->in) & 1u),
         .dst_port = le32_put(pick_host_port(r)),
         .type = le16_put(VSOCK_TYPE_STREAM),
         .op = le16_put(op & 7u)};
@@ -106,7 +106,7 @@ static void send_packet(struct run *r, uint8_t what)
     h.buf_alloc = le32_put((uint32_t)bytes_get_u8(&r->in) << 6);
     h.fwd_cnt = le32_put(bytes_get_u16(&r->in));
     if ((op & 7u) == VSOCK_OP_RW)
-        len = bytes_get_u16(&r->in) & 0xfffu;
+        len = bytes_get_u16(&r->in) % 0x1f01u;
     cut = (uint32_t)num_min(cut, 44);
     bufs[n++] = (struct drive_buffer){at, cut, false};
     if (cut < 44)
@@ -131,6 +131,46 @@ static void send_packet(struct run *r, uint8_t what)
     fuzz_guest_put(&r->guest, (uint32_t)(at - FUZZ_TEXT), &h, sizeof(h));
     fuzz_guest_add(&r->guest, VSOCK_QUEUE_TX, bufs, n, (what & 0x10) != 0);
     fuzz_guest_kick(&r->guest, VSOCK_QUEUE_TX);
+}
+
+/* A packet of a driver that keeps to the protocol. */
+static void send_good(
+    struct run *r, uint32_t guest_port, uint32_t host_port, enum vsock_op op)
+{
+    uint32_t at = r->tx_slot++ % SLOTS * SLOT;
+    const struct vsock_header h = {.src_cid = le64_put(CID),
+        .dst_cid = le64_put(VSOCK_CID_HOST),
+        .src_port = le32_put(guest_port),
+        .dst_port = le32_put(host_port),
+        .type = le16_put(VSOCK_TYPE_STREAM),
+        .op = le16_put((uint16_t)op),
+        .buf_alloc = le32_put(0x4000)};
+    const struct drive_buffer buf = {FUZZ_TEXT + at, sizeof(h), false};
+
+    fuzz_guest_put(&r->guest, at, &h, sizeof(h));
+    fuzz_guest_add(&r->guest, VSOCK_QUEUE_TX, &buf, 1, false);
+    fuzz_guest_kick(&r->guest, VSOCK_QUEUE_TX);
+}
+
+/* Answers a packet of the device's as Linux does. */
+static void answer(struct run *r, const struct vsock_header *h)
+{
+    enum vsock_op op;
+
+    switch (le16_get(h->op)) {
+    case VSOCK_OP_REQUEST:
+        op = VSOCK_OP_RESPONSE;
+        break;
+    case VSOCK_OP_SHUTDOWN:
+        op = VSOCK_OP_RST;
+        break;
+    case VSOCK_OP_CREDIT_REQUEST:
+        op = VSOCK_OP_CREDIT_UPDATE;
+        break;
+    default:
+        return;
+    }
+    send_good(r, le32_get(h->dst_port), le32_get(h->src_port), op);
 }
 
 static void drive_host(struct run *r)
@@ -164,7 +204,7 @@ static void drive_host(struct run *r)
 
 static void connect_from_host(struct run *r)
 {
-    uint32_t guest_port = bytes_get_u8(&r->in) & 3u;
+    uint32_t guest_port = bytes_get_u8(&r->in) & 1u;
     int fds[2];
     int rc;
 
@@ -183,7 +223,7 @@ static void call(struct run *r)
     uint8_t what = bytes_get_u8(&r->in);
     char line[64];
     int n = snprintf(line, sizeof(line), "CONNECT %u\n",
-        (what & 0x80) != 0 ? bytes_get_u32(&r->in) : what & 3u);
+        (what & 0x80) != 0 ? bytes_get_u32(&r->in) : what & 1u);
     int fd;
 
     fd = fuzz_kernel_call(r->uds.listen_fd);
@@ -216,7 +256,7 @@ static void post(struct run *r)
 }
 
 /* What came for the guest, as long as its buffers are its own. */
-static void receive(struct run *r)
+static void receive(struct run *r, bool answers)
 {
     struct drive_queue *d = &r->guest.queues[VSOCK_QUEUE_RX];
     uint32_t id;
@@ -238,6 +278,8 @@ static void receive(struct run *r)
         fuzz_require(gmem_read(r->guest.mem, gpa(le64_get(desc.addr)), &h,
                          sizeof(h)) == 0);
         fuzz_require(len >= sizeof(h) && len <= 4096);
+        if (answers)
+            answer(r, &h);
     }
 }
 
@@ -281,10 +323,13 @@ static void step(struct run *r)
         post(r);
         break;
     case 11:
-        receive(r);
+        receive(r, (what & 0x10) == 0);
         break;
     case 12:
-        receive_event(r);
+        if ((what & 0x10) != 0)
+            receive_event(r);
+        else
+            send_good(r, what >> 5 & 1, what >> 6 & 1, VSOCK_OP_REQUEST);
         break;
     default:
         fuzz_guest_step(&r->guest, &r->in);

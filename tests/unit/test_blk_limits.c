@@ -242,6 +242,18 @@ static void test_snapshot_while_throttled(void **state)
     turn(f, 1000);
     /* The tokens are as they were: none. */
     assert_int_equal(answered(f, 2), 0);
+    /* Nor do they come with a state that is refused. */
+    assert_int_equal(f->dev->ops->quiesce(f->dev, NULL), 0);
+    saved = f->blk.state;
+    f->blk.state.virtio.status = UINT32_MAX;
+    f->blk.state.rate.ops.budget = UINT64_MAX;
+    assert_int_equal(f->dev->ops->post_load(f->dev, NULL), -EINVAL);
+    assert_in_range(f->blk.state.rate.ops.budget, 0, 1);
+    f->blk.state = saved;
+    assert_int_equal(f->dev->ops->post_load(f->dev, NULL), 0);
+    f->dev->ops->resume(f->dev);
+    turn(f, 1000);
+    assert_int_equal(answered(f, 2), 0);
     set_ops(f, 0, 0);
     assert_int_equal(answered(f, 2), 3);
 }

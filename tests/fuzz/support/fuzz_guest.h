@@ -133,4 +133,13 @@ void fuzz_guest_add(struct fuzz_guest *g, unsigned int queue,
 
 void fuzz_guest_kick(struct fuzz_guest *g, unsigned int queue);
 
+/*
+ * For fuzz_guest_steps.c. Fresh rings of a queue that is not in use; what the
+ * driver wrote to a queue's rings by other means than these functions; and the
+ * end of a quiesce.
+ */
+void fuzz_guest_lay_out(struct fuzz_guest *g, unsigned int i, uint16_t size);
+void fuzz_guest_keep(struct fuzz_guest *g, unsigned int queue);
+void fuzz_guest_resume(struct fuzz_guest *g);
+
 #endif

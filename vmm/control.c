@@ -14,11 +14,12 @@
 
 void control_init(struct control *control)
 {
-    *control = (struct control){.dir = {.fd = -1}};
+    *control = (struct control){.dir = {.fd = -1}, .save_fd = -1};
 }
 
 void control_fini(struct control *control)
 {
+    fd_closep(&control->save_fd);
     if (control->api_sock != NULL)
         (void)unlink(control->api_sock);
     free(control->api_sock);

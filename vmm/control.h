@@ -25,6 +25,7 @@ struct control {
     struct instance *inst; /* NULL until it serves */
     char id[RUNDIR_ID_SIZE];
     struct rundir dir;
+    int save_fd;    /* of who waits for a snapshot; -1 */
     char *api_sock; /* a socket elsewhere, to be removed; or NULL */
     struct router router;
     struct http_server server;

@@ -179,6 +179,11 @@ static const struct router_route routes[] = {
     ROUTE(GET, "/spore", ALWAYS, NULL, control_spore_get),
     ROUTE(PUT, "/spore/stop", AFTER, stop_fields, control_spore_stop),
     ROUTE(PUT, "/spore/kill", AFTER, no_fields, control_spore_kill),
+    ROUTE_EMPTY(PUT, "/spore/snapshot", AFTER, control_save_fields,
+        control_spore_snapshot),
+    ROUTE_EMPTY(PUT, "/spore/push", AFTER, no_fields, control_spore_push),
+    ROUTE_EMPTY(
+        PUT, "/spore/reset", AFTER, control_reset_fields, control_spore_reset),
     ROUTE(GET, "/spore/vsock/*", AFTER, NULL, control_spore_vsock),
 };
 

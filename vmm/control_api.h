@@ -25,6 +25,13 @@ int control_spore_stop(void *opaque, struct router_call *call);
 int control_spore_kill(void *opaque, struct router_call *call);
 int control_spore_vsock(void *opaque, struct router_call *call);
 
+/* Snapshots and resets, in control_snapshot.c, and the bodies they take. */
+extern const struct schema_field control_save_fields[];
+extern const struct schema_field control_reset_fields[];
+int control_spore_snapshot(void *opaque, struct router_call *call);
+int control_spore_push(void *opaque, struct router_call *call);
+int control_spore_reset(void *opaque, struct router_call *call);
+
 /* Devices, in control_devices.c, and the bodies they take. */
 extern const struct schema_field control_drive_fields[];
 extern const struct schema_field control_net_fields[];

@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,6 +12,9 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+
+/* Of a machine's RAM that resets copy back without being told. */
+#define HOT_PAGES_MAX 4096u
 
 enum event { EVENT_START, EVENT_PAUSE, EVENT_RESUME, EVENT_END, EVENTS };
 
@@ -111,6 +115,7 @@ int instance_init(struct instance *inst, const struct instance_host *host,
     *inst = (struct instance)INSTANCE_NONE;
     inst->host = *host;
     inst->timings = timings;
+    saver_init(&inst->saver);
     inst->stop_timer =
         (struct loop_timer){.fire = on_stop_late, .opaque = inst};
     rc = kvm_open(&inst->kvm, err);
@@ -121,6 +126,11 @@ int instance_init(struct instance *inst, const struct instance_host *host,
 
 void instance_close(struct instance *inst)
 {
+    saver_fini(&inst->saver);
+    if (inst->reset != NULL)
+        reset_fini(inst->reset);
+    free(inst->reset);
+    inst->reset = NULL;
     machine_fini(&inst->machine);
     console_fini(&inst->console);
     console_fini(&inst->vconsole);
@@ -136,9 +146,12 @@ void instance_fini(struct instance *inst)
 }
 
 int instance_build(struct instance *inst, const struct config *config,
-    const char *kernel_path, struct err *err)
+    const char *kernel_path, const struct machine_origin *origin,
+    struct err *err)
 {
     struct machine_host host = {.kvm = &inst->kvm,
+        .origin = origin,
+        .tracking = inst->tracking,
         .loop = &inst->loop,
         .console = &inst->console,
         .timings = inst->timings,
@@ -149,6 +162,7 @@ int instance_build(struct instance *inst, const struct config *config,
 
     assert(inst->config == NULL);
     inst->config = config;
+    inst->has_agent = origin != NULL && config->has_agent;
     if (inst->vconsole.loop != NULL)
         host.vconsole = &inst->vconsole;
     return machine_init(&inst->machine, config, &host, err);
@@ -188,6 +202,87 @@ int instance_resume(struct instance *inst, struct err *err)
     inst->phase = next;
     machine_resume(&inst->machine);
     return 0;
+}
+
+static int make_root(struct instance *inst, struct err *err)
+{
+    struct machine *m = &inst->machine;
+    struct reset_config config = {.vcpu_parts = RESET_VCPU_PARTS_ALL,
+        .clock = VM_CLOCK_FOLLOW,
+        .hot_max = HOT_PAGES_MAX};
+    struct reset *reset;
+    int rc = machine_prepare_parts(m, err);
+
+    if (rc == 0 && !m->dirty.is_on)
+        rc = dirty_start(&m->dirty, err);
+    if (rc < 0)
+        return rc;
+    reset = malloc(sizeof(*reset));
+    if (reset == NULL)
+        return err_sys(err, ENOMEM, "a root for resets");
+    config.parts = machine_parts(m);
+    rc = reset_init(reset, &config, err);
+    if (rc < 0) {
+        free(reset);
+        return rc;
+    }
+    inst->reset = reset;
+    return 0;
+}
+
+/* Resets take what was written from the tracker, and so do saves. */
+static int begin_levels(const struct instance *inst, struct err *err)
+{
+    if (inst->phase != INSTANCE_RUNNING && inst->phase != INSTANCE_PAUSED)
+        return err_set(err, EBUSY, "a machine that is '%s' cannot be reset",
+            instance_phase_name(inst->phase));
+    if (inst->saver.inst != NULL)
+        return err_set(err, EBUSY, "a save is going on: try again later");
+    return 0;
+}
+
+int instance_push(struct instance *inst, uint32_t *ret_level, struct err *err)
+{
+    int rc = begin_levels(inst, err);
+
+    if (rc < 0)
+        return rc;
+    if (inst->phase == INSTANCE_RUNNING)
+        machine_pause(&inst->machine);
+    rc = inst->reset == NULL ? make_root(inst, err)
+                             : reset_push(inst->reset, err);
+    if (rc == 0)
+        *ret_level = reset_level(inst->reset);
+    if (inst->phase == INSTANCE_RUNNING)
+        machine_resume(&inst->machine);
+    return rc;
+}
+
+int instance_reset(struct instance *inst, uint32_t level, struct err *err)
+{
+    int rc = begin_levels(inst, err);
+
+    if (rc < 0)
+        return rc;
+    if (inst->reset == NULL || level > reset_level(inst->reset))
+        return err_set(err, EINVAL,
+            "there is no level %u to go back to: see spore push", level);
+    if (inst->phase == INSTANCE_RUNNING)
+        machine_pause(&inst->machine);
+    rc = reset_to_level(inst->reset, level, err);
+    if (rc < 0) {
+        /* Neither what it was nor what it should be. */
+        machine_kill(&inst->machine);
+        return rc;
+    }
+    if (inst->phase == INSTANCE_RUNNING)
+        machine_resume(&inst->machine);
+    return 0;
+}
+
+int64_t instance_level(const struct instance *inst)
+{
+    return inst->reset == NULL ? -1 : (int64_t)reset_level(inst->reset);
 }
 
 void instance_kill(struct instance *inst)

@@ -21,7 +21,10 @@
 #include "vmm/base/err.h"
 #include "vmm/console.h"
 #include "vmm/core/loop.h"
+#include "snapshot/reset.h"
 #include "vmm/machine.h"
+#include "vmm/machine_restore.h"
+#include "vmm/saver.h"
 #include "vmm/timings.h"
 
 enum instance_phase {
@@ -58,7 +61,10 @@ struct instance {
     bool is_stopping;            /* instance_stop has been called */
     uint64_t started_ns;         /* on clock_now_ns() */
     struct loop_timer stop_timer;
-    int power_off_fd; /* our end of the agent's connection; -1 */
+    int power_off_fd;               /* our end of the agent's connection; -1 */
+    enum machine_tracking tracking; /* the owner's to set before building */
+    struct saver saver;
+    struct reset *reset; /* NULL before the first instance_push */
 };
 
 /* Opens KVM and makes the loop. instance_fini is due even if it fails. */
@@ -82,10 +88,12 @@ void instance_fini(struct instance *inst);
 
 /*
  * Builds the machine; `config` and `kernel_path` (where config->kernel is
- * NULL) outlive the instance.
+ * NULL) outlive the instance. With an `origin` it is restored and not booted;
+ * its agent counts as being there.
  */
 CC_MUST_CHECK int instance_build(struct instance *inst,
-    const struct config *config, const char *kernel_path, struct err *err);
+    const struct config *config, const char *kernel_path,
+    const struct machine_origin *origin, struct err *err);
 
 /*
  * The transitions. Starting twice, and anything but an end after the end, is
@@ -94,6 +102,19 @@ CC_MUST_CHECK int instance_build(struct instance *inst,
 CC_MUST_CHECK int instance_start(struct instance *inst, struct err *err);
 CC_MUST_CHECK int instance_pause(struct instance *inst, struct err *err);
 CC_MUST_CHECK int instance_resume(struct instance *inst, struct err *err);
+
+/*
+ * In-place resets (snapshot/reset.h) of a machine that runs or is paused, and
+ * goes on as it was: the first push makes the root, level 0, and each later
+ * one a level above; *ret_level is the new one. instance_reset goes back to
+ * `level`, at or below the top, and ends what the guest had connected since.
+ */
+CC_MUST_CHECK int instance_push(
+    struct instance *inst, uint32_t *ret_level, struct err *err);
+CC_MUST_CHECK int instance_reset(
+    struct instance *inst, uint32_t level, struct err *err);
+/* The top level; -1 before the first push. */
+int64_t instance_level(const struct instance *inst);
 
 /*
  * Asks the guest to end in order: its agent to sync, unmount and power off

@@ -121,5 +121,8 @@ int machine_restore_state(struct machine *m, struct err *err)
     if (rc == 0)
         rc = frozen_apply(&frozen, &parts, m->host.origin->clock, err);
     frozen_fini(&frozen);
+    /* What is written from here on differs from the snapshot. */
+    if (rc == 0 && m->dirty.is_on)
+        m->base = snap->id;
     return rc;
 }

@@ -15,6 +15,7 @@
 #include "vmm/lifecycle.h"
 #include "vmm/ps.h"
 #include "vmm/run.h"
+#include "vmm/save_cmd.h"
 #include "vmm/switch.h"
 #include "vmm/snapshot_cmd.h"
 
@@ -36,6 +37,11 @@ static const struct command {
     {"resume", cmd_resume, "let them run on"},
     {"stop", cmd_stop, "end a machine in order"},
     {"kill", cmd_kill, "end a machine at once"},
+    {"save", cmd_save, "freeze a machine that runs into a snapshot"},
+    {"restore", cmd_restore, "run a machine from a snapshot"},
+    {"clone", cmd_clone, "multiply a machine that runs"},
+    {"push", cmd_push, "note where a machine is"},
+    {"reset", cmd_reset, "put it back there"},
     {"snapshot", cmd_snapshot, "list, check, compare and remove snapshots"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
     {"switch", cmd_switch, "a network between VMs, without any privilege"},

@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include "guest/agent/proto.h"
 #include "vmm/artifacts.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
@@ -17,6 +19,7 @@
 #include "vmm/detach.h"
 #include "vmm/instance.h"
 #include "vmm/run_options.h"
+#include "vmm/run_origin.h"
 #include "vmm/session.h"
 #include "vmm/tty.h"
 
@@ -36,6 +39,7 @@ struct run {
     struct run_options options;
     struct timings timings;
     struct instance inst;
+    struct run_origin origin;
     struct session session;
     struct control control;
     struct detach detach;
@@ -211,6 +215,8 @@ static int find_artifacts(struct run *run, struct err *err)
     char id[] = "rootfs";
     int rc;
 
+    if (o->from != NULL)
+        return run_origin_open(&run->origin, o, err);
     if (o->config.kernel == NULL) {
         rc = artifacts_find(ARTIFACT_KERNEL, &run->kernel_path, err);
         if (rc < 0)
@@ -341,6 +347,25 @@ static int prepare(struct run *run, struct err *err)
     return rc;
 }
 
+/* In a machine that was restored the agent is up, and waits to be called. */
+static int call_agent(struct run *run, struct err *err)
+{
+    int fds[2];
+    int rc;
+
+    if (socketpair(
+            AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+        return err_sys(err, errno, "cannot connect to the agent");
+    rc = instance_connect(&run->inst, AGENT_PORT, fds[1], NULL, err);
+    if (rc < 0) {
+        (void)close(fds[0]);
+        (void)close(fds[1]);
+        return rc;
+    }
+    on_agent(run, fds[0]);
+    return 0;
+}
+
 static int start(struct run *run, struct err *err)
 {
     int rc = prepare(run, err);
@@ -348,8 +373,11 @@ static int start(struct run *run, struct err *err)
     if (rc < 0)
         return rc;
     run->timings.wants_emulated = run->options.timings != RUN_TIMINGS_OFF;
-    rc =
-        instance_build(&run->inst, &run->options.config, run->kernel_path, err);
+    if (run->options.track)
+        run->inst.tracking = MACHINE_TRACK;
+    rc = instance_build(&run->inst, &run->options.config, run->kernel_path,
+        run->origin.is_open ? &run->origin.origin : NULL, err);
+    run_origin_close(&run->origin);
     if (rc < 0)
         return rc;
     if (run->options.timeout_ns != 0)
@@ -361,13 +389,16 @@ static int start(struct run *run, struct err *err)
     else if (!run->options.no_api)
         loop_timer_arm(&run->inst.loop, &run->serve_later,
             clock_now_ns() + SERVE_LATER_NS);
-    if (rc == 0 && !run->options.config.has_agent)
+    if (rc == 0 && run->options.from != NULL && run->options.config.has_agent)
+        rc = call_agent(run, err);
+    else if (rc == 0 && !run->options.config.has_agent)
         rc = detach_release(&run->detach, run->control.id, err);
     return rc;
 }
 
 static void tear_down(struct run *run)
 {
+    run_origin_close(&run->origin);
     instance_close(&run->inst);
     control_fini(&run->control);
     session_fini(&run->session);

@@ -55,6 +55,16 @@ const char run_options_help[] =
     "  -u, --user USER         run COMMAND as this user: a name, UID or "
     "UID:GID\n"
     "  -w, --workdir DIR       and in this directory\n"
+    "      --from SNAPSHOT     restore a machine and do not boot; what it is "
+    "made of\n"
+    "                          is in the snapshot (spore save)\n"
+    "      --store DIR         where the snapshot is (spore snapshot --help)\n"
+    "      --verify            check all its pages before it runs\n"
+    "      --clock WHAT        follow (default): time has passed for the "
+    "guest;\n"
+    "                          freeze: it has not\n"
+    "      --track             follow the guest's writes, for spore save "
+    "--diff\n"
     "      --id NAME           by which ps, exec, stop and others know the\n"
     "                          machine; a random one by default\n"
     "      --detach            print the id and return when the agent is "
@@ -90,6 +100,11 @@ enum {
     OPT_LOG,
     OPT_API_SOCK,
     OPT_NO_API,
+    OPT_FROM,
+    OPT_STORE,
+    OPT_VERIFY,
+    OPT_CLOCK,
+    OPT_TRACK,
 };
 
 /* ":" tells a missing value from an unknown option. */
@@ -120,6 +135,11 @@ static const struct option long_options[] = {
     {"log", required_argument, NULL, OPT_LOG},
     {"api-sock", required_argument, NULL, OPT_API_SOCK},
     {"no-api", no_argument, NULL, OPT_NO_API},
+    {"from", required_argument, NULL, OPT_FROM},
+    {"store", required_argument, NULL, OPT_STORE},
+    {"verify", no_argument, NULL, OPT_VERIFY},
+    {"clock", required_argument, NULL, OPT_CLOCK},
+    {"track", no_argument, NULL, OPT_TRACK},
     {"tty", no_argument, NULL, 't'},
     {"no-tty", no_argument, NULL, 'T'},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
@@ -256,6 +276,45 @@ static int parse_control_option(struct run_options *o, int opt, struct err *err)
     }
 }
 
+/* Where the machine comes from; 1 if `opt` is not one of these. */
+static int parse_origin_option(struct run_options *o, int opt, struct err *err)
+{
+    switch (opt) {
+    case OPT_FROM:
+        o->from = optarg;
+        return 0;
+    case OPT_STORE:
+        o->store = optarg;
+        return 0;
+    case OPT_VERIFY:
+        o->verify = true;
+        return 0;
+    case OPT_CLOCK:
+        if (strcmp(optarg, "follow") != 0 && strcmp(optarg, "freeze") != 0)
+            return err_set(
+                err, EINVAL, "--clock %s: it must be follow or freeze", optarg);
+        o->freeze = strcmp(optarg, "freeze") == 0;
+        return 0;
+    case OPT_TRACK:
+        o->track = true;
+        return 0;
+    default:
+        return 1;
+    }
+}
+
+static int check_origin(const struct run_options *o, struct err *err)
+{
+    if (o->from == NULL && (o->store != NULL || o->verify || o->freeze))
+        return err_set(err, EINVAL,
+            "--store, --verify and --clock are for --from SNAPSHOT");
+    if (o->from != NULL && o->has_machine_option)
+        return err_set(err, EINVAL,
+            "what a machine is made of is in the snapshot: leave the options "
+            "that describe one out");
+    return 0;
+}
+
 /* What is wrong with options that are well by themselves. */
 static int check_together(struct run_options *o, struct err *err)
 {
@@ -273,6 +332,8 @@ static int check_together(struct run_options *o, struct err *err)
         o->command.tty = SESSION_TTY_OFF;
         o->command.no_stdin = true;
     }
+    if (check_origin(o, err) < 0)
+        return -EINVAL;
     return config_check(&o->config, err);
 }
 
@@ -326,12 +387,18 @@ static int parse_option(
 {
     int rc = parse_machine_option(o, opt, err);
 
+    if (rc == 0 && opt != OPT_CONSOLE && opt != OPT_VCONSOLE &&
+        opt != OPT_VSOCK)
+        o->has_machine_option = true;
     if (rc > 0)
         rc = parse_control_option(o, opt, err);
+    if (rc > 0)
+        rc = parse_origin_option(o, opt, err);
     if (rc <= 0)
         return rc;
     switch (opt) {
     case 'f':
+        o->has_machine_option = true;
         return 0; /* read before all others */
     case 'e':
         return session_add_env(&o->command, optarg, err);

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/run_origin.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "snapshot/verify.h"
+
+static int open_snapshot(
+    struct run_origin *o, const struct run_options *options, struct err *err)
+{
+    struct snapshot_id id;
+    int rc = store_open(&o->store, options->store, false, err);
+
+    if (rc < 0)
+        return rc;
+    rc = store_find(&o->store, options->from, &id, err);
+    if (rc == 0)
+        rc = snap_open(&o->store, &id, &o->snap, err);
+    if (rc < 0) {
+        store_close(&o->store);
+        return rc;
+    }
+    o->is_open = true;
+    return 0;
+}
+
+static int check_pages(
+    const struct run_origin *o, bool is_forced, struct err *err)
+{
+    if (!is_forced && verify_is_trusted(&o->snap))
+        return 0;
+    return verify_snap(&o->snap, NULL, err);
+}
+
+static int take_config(
+    struct run_origin *o, struct run_options *options, struct err *err)
+{
+    char *vsock_path = options->config.vsock_path;
+    struct config config;
+    int rc;
+
+    config_init(&config);
+    rc = machine_restore_config(&o->snap, &config, err);
+    if (rc < 0) {
+        config_fini(&config);
+        return rc;
+    }
+    /* A socket's path is one machine's; a clone has one if it is told. */
+    free(config.vsock_path);
+    config.vsock_path = vsock_path;
+    options->config.vsock_path = NULL;
+    config_fini(&options->config);
+    options->config = config;
+    if (options->command.argv != NULL && !config.has_agent)
+        return err_set(err, EINVAL,
+            "the machine in that snapshot has no agent to run a command");
+    return 0;
+}
+
+int run_origin_open(
+    struct run_origin *o, struct run_options *options, struct err *err)
+{
+    int rc = open_snapshot(o, options, err);
+
+    if (rc == 0)
+        rc = check_pages(o, options->verify, err);
+    if (rc == 0)
+        rc = take_config(o, options, err);
+    if (rc < 0) {
+        run_origin_close(o);
+        return rc;
+    }
+    o->origin = (struct machine_origin){.snap = &o->snap,
+        .clock = options->freeze ? VM_CLOCK_FREEZE : VM_CLOCK_FOLLOW};
+    return 0;
+}
+
+void run_origin_close(struct run_origin *o)
+{
+    if (!o->is_open)
+        return;
+    snap_close(&o->snap);
+    store_close(&o->store);
+    o->is_open = false;
+}

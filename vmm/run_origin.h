@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The snapshot that `spore run --from` starts a machine from.
+ *
+ * Thread rule: before the machine is built. The snapshot is hostile; nothing
+ * of it is used before it was checked (snap_open), its pages either were
+ * verified by this host's store before or are now.
+ */
+#ifndef VMM_RUN_ORIGIN_H
+#define VMM_RUN_ORIGIN_H
+
+#include <stdbool.h>
+
+#include "snapshot/snap.h"
+#include "snapshot/store.h"
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+#include "vmm/machine_restore.h"
+#include "vmm/run_options.h"
+
+struct run_origin {
+    struct store store;
+    struct snap snap;
+    struct machine_origin origin;
+    bool is_open;
+};
+
+/*
+ * Opens options->from and makes options->config the machine's in it; what
+ * the options say of the host's side stays.
+ */
+CC_MUST_CHECK int run_origin_open(
+    struct run_origin *o, struct run_options *options, struct err *err);
+
+/* As soon as the machine is built. A zeroed one is let be. */
+void run_origin_close(struct run_origin *o);
+
+#endif

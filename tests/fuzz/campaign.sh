@@ -31,9 +31,9 @@ ALL=(queue virtio_mmio blk blk_overlay net net_stream rng vconsole balloon
 # What a harness is there to reach; device code that all share is the
 # transport's.
 declare -A SOURCES=(
-  [queue]="virtio/queue.c virtio/iov.c"
+  [queue]="virtio/queue.c"
   [virtio_mmio]="virtio/mmio.c virtio/device.c"
-  [blk]="virtio/blk.c"
+  [blk]="virtio/blk.c virtio/iov.c"
   [blk_overlay]="virtio/blk_overlay.c virtio/blk_overlay_clusters.c
     virtio/blk_overlay_flush.c virtio/blk_overlay_format.c"
   [net]="virtio/net.c virtio/net_rx.c virtio/queue_group.c"

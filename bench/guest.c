@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/machine_restore.h"
 
 void guest_must(int rc, const struct err *err)
@@ -23,7 +24,7 @@ static void on_end(void *opaque, const struct machine_end *end)
     exit(1);
 }
 
-static struct guest *prepare(void)
+static struct guest *prepare(int out_fd)
 {
     struct guest *g = calloc(1, sizeof(*g));
     struct err err = {.text = "out of memory"};
@@ -32,31 +33,33 @@ static struct guest *prepare(void)
     config_init(&g->config);
     guest_must(kvm_open(&g->kvm, &err), &err);
     guest_must(loop_init(&g->loop, &err), &err);
-    console_init(&g->console, &g->loop, -1, -1);
+    console_init(&g->console, &g->loop, out_fd, -1);
     return g;
 }
 
 static void build(struct guest *g, const struct machine_origin *origin,
-    enum machine_tracking tracking)
+    bool is_shell, enum machine_tracking tracking)
 {
     const struct machine_host host = {.kvm = &g->kvm,
         .loop = &g->loop,
         .console = &g->console,
         .timings = &g->timings,
         .origin = origin,
+        .is_shell = is_shell,
         .tracking = tracking,
         .on_end = on_end,
         .opaque = g};
     struct err err;
 
     guest_must(config_check(&g->config, &err), &err);
+    g->built_ns = clock_now_ns();
     guest_must(machine_init(&g->machine, &g->config, &host, &err), &err);
 }
 
 struct guest *guest_new(
     const char *path, uint64_t mem_bytes, enum machine_tracking tracking)
 {
-    struct guest *g = prepare();
+    struct guest *g = prepare(-1);
 
     g->config.has_agent = false;
     g->config.has_exit_port = true;
@@ -64,20 +67,40 @@ struct guest *guest_new(
     g->config.boot_args = strdup("");
     g->config.mem_bytes = mem_bytes;
     g->config.vcpus = 1;
-    build(g, NULL, tracking);
+    build(g, NULL, false, tracking);
     return g;
 }
 
-struct guest *guest_restore(struct snap *snap, enum machine_tracking tracking)
+struct guest *guest_restore(struct snap *snap, int out_fd)
 {
     const struct machine_origin origin = {
         .snap = snap, .clock = VM_CLOCK_FOLLOW};
-    struct guest *g = prepare();
+    struct guest *g = prepare(out_fd);
     struct err err;
 
     guest_must(machine_restore_config(snap, &g->config, &err), &err);
-    build(g, &origin, tracking);
+    build(g, &origin, false, MACHINE_TRACK_LATER);
     return g;
+}
+
+struct guest *guest_shell(struct snap *snap, bool is_mapped)
+{
+    const struct machine_origin origin = {.snap = snap};
+    struct guest *g = prepare(-1);
+    struct err err;
+
+    guest_must(machine_restore_config(snap, &g->config, &err), &err);
+    build(g, is_mapped ? &origin : NULL, true, MACHINE_TRACK_LATER);
+    return g;
+}
+
+void guest_fill(struct guest *g, struct snap *snap)
+{
+    const struct machine_origin origin = {
+        .snap = snap, .clock = VM_CLOCK_FOLLOW};
+    struct err err;
+
+    guest_must(machine_fill(&g->machine, &origin, &err), &err);
 }
 
 void guest_free(struct guest *g)
@@ -110,7 +133,7 @@ void guest_set_pages(struct guest *g, uint32_t count)
     poke(g, 8, count);
 }
 
-void guest_run_round(struct guest *g)
+void guest_run_to(struct guest *g, uint16_t port)
 {
     struct vcpu *vcpu = &g->machine.vcpus[0];
     struct vcpu_stop stop;
@@ -120,7 +143,7 @@ void guest_run_round(struct guest *g)
         switch (vcpu_step(vcpu, &stop)) {
         case VCPU_STEP_EXIT:
             if (vcpu->run->exit_reason == KVM_EXIT_IO &&
-                vcpu->run->io.port == GUEST_PORT)
+                vcpu->run->io.port == port)
                 return;
             break;
         case VCPU_STEP_INTERRUPTED:

@@ -23,6 +23,7 @@ struct guest {
     struct console console;
     struct timings timings;
     struct machine machine;
+    uint64_t built_ns; /* clock before machine_init */
 };
 
 /* Ends the program with err's text unless rc is 0 or more. */
@@ -32,8 +33,12 @@ void guest_must(int rc, const struct err *err);
 struct guest *guest_new(
     const char *path, uint64_t mem_bytes, enum machine_tracking tracking);
 
-/* A machine out of a snapshot, not started. */
-struct guest *guest_restore(struct snap *snap, enum machine_tracking tracking);
+/* One out of a snapshot; its serial port's output goes to out_fd, or -1. */
+struct guest *guest_restore(struct snap *snap, int out_fd);
+
+/* The same in two steps: what can be made ahead, and the guest. */
+struct guest *guest_shell(struct snap *snap, bool is_mapped);
+void guest_fill(struct guest *g, struct snap *snap);
 void guest_free(struct guest *g);
 
 /* What rounds.S reads: at the start, and in each round. */
@@ -41,9 +46,14 @@ void guest_set_ring(struct guest *g, uint32_t ring);
 void guest_set_pages(struct guest *g, uint32_t count);
 
 /*
- * Runs vCPU 0 on this thread until the guest writes to GUEST_PORT; the machine
+ * Runs vCPU 0 on this thread until the guest writes to a port; the machine
  * must not have been started.
  */
-void guest_run_round(struct guest *g);
+void guest_run_to(struct guest *g, uint16_t port);
+
+static inline void guest_run_round(struct guest *g)
+{
+    guest_run_to(g, GUEST_PORT);
+}
 
 #endif

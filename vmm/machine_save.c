@@ -24,7 +24,8 @@
 #define ROUNDS_MAX 4u
 
 /* Room for pages at the stop whose memory is there beforehand. */
-#define LEFT_ROOM (4u * LEFT_PAGES)
+#define LEFT_ROOM     (4u * LEFT_PAGES)
+#define LEFT_ROOM_MAX (64u * LEFT_PAGES)
 
 static uint64_t page_count(const struct machine_save *s)
 {
@@ -270,16 +271,20 @@ static int put_todo(struct machine_save *s, struct err *err)
     return rc;
 }
 
+/* Touched while the guest runs, so that it does not wait for it later. */
+static void make_room(const struct machine_save *s, uint64_t pages)
+{
+    (void)madvise(s->left_copies, num_min(pages, page_count(s)) * NUM_PAGE_SIZE,
+        MADV_POPULATE_WRITE);
+}
+
 int machine_save_copy(struct machine_save *s, bool is_running, struct err *err)
 {
     int rc = 0;
 
     s->is_running = is_running;
-    /* Touched now, so that the guest does not wait for it later. */
     if (is_running)
-        (void)madvise(s->left_copies,
-            num_min(LEFT_ROOM, page_count(s)) * NUM_PAGE_SIZE,
-            MADV_POPULATE_WRITE);
+        make_room(s, LEFT_ROOM);
     if (s->options.parent == NULL) {
         /* What was harvested at the beginning is in it. */
         bitmap_clear_all(&s->todo);
@@ -291,6 +296,9 @@ int machine_save_copy(struct machine_save *s, bool is_running, struct err *err)
         rc = harvest(s, err);
         if (rc < 0 || bitmap_count(&s->todo) <= LEFT_PAGES)
             break;
+        /* As many again may be there at the stop, and then some. */
+        if (i + 1 == ROUNDS_MAX)
+            make_room(s, num_min(2 * bitmap_count(&s->todo), LEFT_ROOM_MAX));
         rc = put_todo(s, err);
     }
     return rc;
@@ -338,8 +346,6 @@ static int take_state(struct machine_save *s, struct err *err)
         rc = set_aside(s, err);
     if (rc == 0)
         rc = frozen_take(&s->frozen, &parts, err);
-    if (rc == 0)
-        rc = frozen_store(&s->frozen, &parts, &s->state, err);
     parts_resume(&parts);
     return rc;
 }
@@ -396,14 +402,17 @@ static int write_memory(
 
 static int write_description(struct machine_save *s, struct err *err)
 {
-    const struct machine *m = s->machine;
+    struct machine *m = s->machine;
+    const struct parts parts = machine_parts(m);
     uint8_t host_id[HOST_ID_BYTES];
     struct bytes_writer out;
     struct cpuid seen = {0};
     uint8_t *cpuid;
     char *json = NULL;
-    int rc = config_to_json(m->config, &json, err);
+    int rc = frozen_store(&s->frozen, &parts, &s->state, err);
 
+    if (rc == 0)
+        rc = config_to_json(m->config, &json, err);
     if (rc < 0)
         return rc;
     rc = state_writer_add(&s->state, MACHINE_SECTION, MACHINE_SECTION_VERSION,

@@ -156,11 +156,14 @@ static int put_back_memory(
     struct reset *r, const uint32_t *more, uint32_t more_count, struct err *err)
 {
     struct dirty_pages dirty;
-    bool tables = !r->config.static_page_tables;
+    bool tables;
     int rc = dirty_harvest(r->config.parts.dirty, &dirty, err);
 
     if (rc < 0)
         return rc;
+    /* Where nothing is put back, no table can be either. */
+    tables = !r->config.static_page_tables &&
+             dirty.count + r->hot_known + more_count > 0;
     for (size_t i = 0; i < dirty.count; i++) {
         uint32_t page = dirty.pages[i];
 

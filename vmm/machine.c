@@ -114,10 +114,15 @@ static int init_tracking(struct machine *m, struct err *err)
 
 static int build_vm(struct machine *m, struct err *err)
 {
-    int rc = m->host.origin != NULL
-                 ? machine_restore_memory(m, err)
-                 : gmem_init(&m->mem, m->config->mem_bytes, err);
+    uint64_t bytes = m->config->mem_bytes;
+    int rc;
 
+    if (m->host.origin != NULL)
+        rc = machine_restore_memory(m, err);
+    else if (m->host.is_shell)
+        rc = gmem_init_private(&m->mem, bytes, err);
+    else
+        rc = gmem_init(&m->mem, bytes, err);
     if (rc == 0)
         rc = kvm_vm_init(&m->vm, m->host.kvm, err);
     if (rc == 0)
@@ -335,6 +340,18 @@ static int restore_machine(
     return rc;
 }
 
+static int build_shell(
+    struct machine *m, const struct machine_events *events, struct err *err)
+{
+    int rc = build_devices(m, events, err);
+
+    if (m->host.origin != NULL)
+        m->mapped = m->host.origin->snap->id;
+    if (rc == 0)
+        rc = machine_restore_host_cpuid(m, &m->cpuid, err);
+    return rc == 0 ? build_vcpus(m, err) : rc;
+}
+
 int machine_init(struct machine *m, const struct config *config,
     const struct machine_host *host, struct err *err)
 {
@@ -355,7 +372,9 @@ int machine_init(struct machine *m, const struct config *config,
         .end_call = {.run = do_end, .opaque = m}};
     bus_init(&m->pio);
     bus_init(&m->mmio);
-    if (host->origin != NULL)
+    if (host->is_shell)
+        rc = build_shell(m, &events, err);
+    else if (host->origin != NULL)
         rc = restore_machine(m, &events, err);
     else
         rc = boot_machine(m, &events, err);
@@ -364,7 +383,7 @@ int machine_init(struct machine *m, const struct config *config,
         return rc;
     }
     timings_mark(m->host.timings, TIMINGS_KERNEL);
-    m->is_restored = host->origin != NULL;
+    m->is_restored = host->origin != NULL && !host->is_shell;
     m->host.origin = NULL;
     return 0;
 }
@@ -427,6 +446,7 @@ int machine_start(struct machine *m, struct err *err)
 {
     int rc = vcpu_install_kick(err);
 
+    assert(!m->host.is_shell);
     if (rc < 0)
         return rc;
     rc = vmgenid_bump(&m->vmgenid, err);

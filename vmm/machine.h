@@ -87,6 +87,11 @@ struct machine_host {
     struct timings *timings;
     const char *kernel_path;             /* where config.kernel is NULL */
     const struct machine_origin *origin; /* NULL: the machine boots */
+    /*
+     * It has no guest before machine_fill (vmm/machine_restore.h); the memory
+     * is that of `origin` already if there is one.
+     */
+    bool is_shell;
     enum machine_tracking tracking;
     void (*on_end)(void *opaque, const struct machine_end *end);
     /* Guest connections to the monitor's own ports; NULL: none. */
@@ -143,7 +148,8 @@ struct machine {
     bool has_ended;
     struct machine_end end;
     struct loop_call end_call;
-    bool is_restored; /* devices wait for machine_start */
+    bool is_restored;          /* devices wait for machine_start */
+    struct snapshot_id mapped; /* a shell's memory; zero: none */
 };
 
 /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/machine_restore.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -77,23 +78,32 @@ static bool is_of_this_host(struct snap *snap)
            memcmp(id, section->data, sizeof(id)) == 0;
 }
 
+int machine_restore_host_cpuid(
+    const struct machine *m, struct cpuid *ret_cpuid, struct err *err)
+{
+    int rc = cpuid_init(ret_cpuid, m->host.kvm, err);
+
+    if (rc == 0)
+        cpuid_see(ret_cpuid, &m->host.kvm->features);
+    return rc;
+}
+
 static int check_host(
     const struct machine *m, const struct cpuid *saved, struct err *err)
 {
     struct cpuid host;
-    int rc = cpuid_init(&host, m->host.kvm, err);
+    int rc = machine_restore_host_cpuid(m, &host, err);
 
     if (rc < 0)
         return rc;
-    cpuid_see(&host, &m->host.kvm->features);
     rc = cpuid_check(saved, &host, err);
     cpuid_fini(&host);
     return rc;
 }
 
-int machine_restore_cpuid(struct machine *m, struct err *err)
+static int load_cpuid(
+    struct snap *snap, struct cpuid *ret_cpuid, struct err *err)
 {
-    struct snap *snap = m->host.origin->snap;
     const struct state_section *section;
     struct bytes_reader in;
     int rc = state_file_require(
@@ -102,7 +112,14 @@ int machine_restore_cpuid(struct machine *m, struct err *err)
     if (rc < 0)
         return rc;
     bytes_reader_init(&in, section->data, section->size);
-    rc = cpuid_decode(&in, &m->cpuid, err);
+    return cpuid_decode(&in, ret_cpuid, err);
+}
+
+int machine_restore_cpuid(struct machine *m, struct err *err)
+{
+    struct snap *snap = m->host.origin->snap;
+    int rc = load_cpuid(snap, &m->cpuid, err);
+
     if (rc < 0 || is_of_this_host(snap))
         return rc;
     return check_host(m, &m->cpuid, err);
@@ -125,4 +142,72 @@ int machine_restore_state(struct machine *m, struct err *err)
     if (rc == 0 && m->dirty.is_on)
         m->base = snap->id;
     return rc;
+}
+
+/* The vCPUs have this host's; the guest must have what it was saved with. */
+static int fill_cpuid(struct machine *m, struct err *err)
+{
+    struct snap *snap = m->host.origin->snap;
+    struct cpuid saved;
+    int rc = load_cpuid(snap, &saved, err);
+
+    if (rc < 0)
+        return rc;
+    cpuid_set_identity(&saved, m->vcpu_count - 1, m->vcpu_count);
+    if (cpuid_equal(&saved, &m->cpuid)) {
+        cpuid_fini(&saved);
+        return 0;
+    }
+    if (!is_of_this_host(snap))
+        rc = cpuid_check(&saved, &m->cpuid, err);
+    if (rc < 0) {
+        cpuid_fini(&saved);
+        return rc;
+    }
+    cpuid_fini(&m->cpuid);
+    m->cpuid = saved;
+    for (uint32_t i = 0; i < m->vcpu_count && rc == 0; i++)
+        rc = vcpu_set_cpuid(&m->vcpus[i], &m->cpuid, m->vcpu_count, err);
+    return rc;
+}
+
+static int fill_memory(struct machine *m, struct err *err)
+{
+    static const struct snapshot_id none;
+    const struct snap *snap = m->host.origin->snap;
+    uint64_t pages = gmem_page_count(&m->mem);
+
+    if (snap->index.pages != pages)
+        return err_set(err, EINVAL,
+            "the snapshot has %llu pages of RAM, the machine made ahead %llu",
+            (unsigned long long)snap->index.pages, (unsigned long long)pages);
+    if (snapshot_id_equal(&m->mapped, &snap->id))
+        return 0;
+    if (!snapshot_id_equal(&m->mapped, &none))
+        return err_set(
+            err, EINVAL, "the machine was made ahead for another snapshot");
+    return ram_map(&m->mem, &snap->index, snap->image_fds, err);
+}
+
+int machine_fill(
+    struct machine *m, const struct machine_origin *origin, struct err *err)
+{
+    struct snap *snap = origin->snap;
+    int rc;
+
+    assert(m->host.is_shell);
+    m->host.origin = origin;
+    /* The machine is there; its parts are held against the state below. */
+    (void)state_file_take(&snap->state, MACHINE_SECTION);
+    rc = fill_memory(m, err);
+    if (rc == 0)
+        rc = fill_cpuid(m, err);
+    if (rc == 0)
+        rc = machine_restore_state(m, err);
+    m->host.origin = NULL;
+    if (rc < 0)
+        return rc;
+    m->host.is_shell = false;
+    m->is_restored = true;
+    return 0;
 }

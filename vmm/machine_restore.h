@@ -42,6 +42,20 @@ CC_MUST_CHECK int machine_restore_memory(struct machine *m, struct err *err);
 CC_MUST_CHECK int machine_restore_cpuid(struct machine *m, struct err *err);
 CC_MUST_CHECK int machine_restore_state(struct machine *m, struct err *err);
 
+/* The processor as a guest sees it on this host; cpuid_fini releases it. */
+CC_MUST_CHECK int machine_restore_host_cpuid(
+    const struct machine *m, struct cpuid *ret_cpuid, struct err *err);
+
+/*
+ * Gives a machine that was made ahead (machine_host.is_shell) the guest of
+ * `origin`: what is left to do when the request comes. The snapshot's
+ * machine must have as much RAM and the same vCPUs and devices; others are
+ * refused, and so is another snapshot than that whose memory is mapped ahead.
+ * After an error the machine can only be thrown away.
+ */
+CC_MUST_CHECK int machine_fill(
+    struct machine *m, const struct machine_origin *origin, struct err *err);
+
 /* This boot of this host, or zeros if it does not say. */
 void machine_host_id(uint8_t ret_id[HOST_ID_BYTES]);
 

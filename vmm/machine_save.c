@@ -23,8 +23,9 @@
 #define LEFT_PAGES 1024u
 #define ROUNDS_MAX 4u
 
-/* Room for pages at the stop that is there beforehand. */
-#define LEFT_ROOM (4u * LEFT_PAGES)
+/* Room for pages at the stop whose memory is there beforehand. */
+#define LEFT_ROOM     (4u * LEFT_PAGES)
+#define LEFT_ROOM_MAX (64u * LEFT_PAGES)
 
 static uint64_t page_count(const struct machine_save *s)
 {
@@ -103,14 +104,17 @@ static int begin_memory(struct machine_save *s, struct err *err)
         bitmap_init(&s->machine->changed, pages) < 0)
         return err_sys(err, ENOMEM, "a save");
     s->staging = malloc(STAGING_PAGES * NUM_PAGE_SIZE);
-    /* Touched now, so that the guest does not wait for it later. */
-    room = mmap(NULL, LEFT_ROOM * NUM_PAGE_SIZE, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    /* Addresses for all of RAM; memory comes in large pages, if it has to. */
+    room = mmap(NULL, pages * NUM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (s->staging == NULL || room == MAP_FAILED)
         return err_sys(err, ENOMEM, "a save");
+    (void)madvise(room, pages * NUM_PAGE_SIZE, MADV_HUGEPAGE);
+    (void)madvise(room, pages * NUM_PAGE_SIZE, MADV_DONTDUMP);
     s->left_copies = room;
+    s->left = malloc((LEFT_ROOM + 1) * sizeof(s->left[0]));
     s->left_room = LEFT_ROOM;
-    return 0;
+    return s->left == NULL ? err_sys(err, ENOMEM, "a save") : 0;
 }
 
 /* From here on every write is in a harvest of ours. */
@@ -206,7 +210,7 @@ void machine_save_fini(struct machine_save *s)
     free(s->staging);
     free(s->left);
     if (s->left_copies != NULL)
-        (void)munmap(s->left_copies, s->left_room * NUM_PAGE_SIZE);
+        (void)munmap(s->left_copies, page_count(s) * NUM_PAGE_SIZE);
     frozen_fini(&s->frozen);
     state_writer_fini(&s->state);
     *s = (struct machine_save){.image_fd = -1};
@@ -214,17 +218,26 @@ void machine_save_fini(struct machine_save *s)
 
 /* ---- copying ------------------------------------------------------------- */
 
-/* Through private memory: the guest may change the pages while we look. */
+/*
+ * Through private memory if the guest may change the pages while we look.
+ * A device that still writes to those of a paused guest marks them, and they
+ * are put once more at the stop.
+ */
 static int put_pages(
     struct machine_save *s, uint64_t page, uint64_t count, struct err *err)
 {
+    struct gmem *mem = &s->machine->mem;
     int rc = 0;
 
     while (count > 0 && rc == 0) {
         uint64_t n = num_min(count, STAGING_PAGES);
+        const void *bytes = s->staging;
 
-        gmem_copy_pages(&s->machine->mem, page, n, s->staging);
-        rc = page_writer_put(&s->image, page, s->staging, n, err);
+        if (s->is_running)
+            gmem_copy_pages(mem, page, n, s->staging);
+        else
+            bytes = gmem_pages_iovec(mem, page, n).iov_base;
+        rc = page_writer_put(&s->image, page, bytes, n, err);
         page += n;
         count -= n;
     }
@@ -258,19 +271,34 @@ static int put_todo(struct machine_save *s, struct err *err)
     return rc;
 }
 
+/* Touched while the guest runs, so that it does not wait for it later. */
+static void make_room(const struct machine_save *s, uint64_t pages)
+{
+    (void)madvise(s->left_copies, num_min(pages, page_count(s)) * NUM_PAGE_SIZE,
+        MADV_POPULATE_WRITE);
+}
+
 int machine_save_copy(struct machine_save *s, bool is_running, struct err *err)
 {
     int rc = 0;
 
+    s->is_running = is_running;
+    if (is_running)
+        make_room(s, LEFT_ROOM);
     if (s->options.parent == NULL) {
         /* What was harvested at the beginning is in it. */
         bitmap_clear_all(&s->todo);
         rc = put_all(s, err);
+    } else if (!is_running) {
+        rc = put_todo(s, err);
     }
     for (uint32_t i = 0; rc == 0 && is_running && i < ROUNDS_MAX; i++) {
         rc = harvest(s, err);
         if (rc < 0 || bitmap_count(&s->todo) <= LEFT_PAGES)
             break;
+        /* As many again may be there at the stop, and then some. */
+        if (i + 1 == ROUNDS_MAX)
+            make_room(s, num_min(2 * bitmap_count(&s->todo), LEFT_ROOM_MAX));
         rc = put_todo(s, err);
     }
     return rc;
@@ -284,16 +312,11 @@ static int set_aside(struct machine_save *s, struct err *err)
     size_t first = 0;
     size_t count;
 
-    s->left = malloc((left + 1) * sizeof(s->left[0]));
-    if (s->left == NULL)
-        return err_sys(err, ENOMEM, "a save");
     if (left > s->left_room) {
-        void *room = mremap(s->left_copies, s->left_room * NUM_PAGE_SIZE,
-            left * NUM_PAGE_SIZE, MREMAP_MAYMOVE);
-
-        if (room == MAP_FAILED)
+        free(s->left);
+        s->left = malloc((left + 1) * sizeof(s->left[0]));
+        if (s->left == NULL)
             return err_sys(err, ENOMEM, "%zu pages of a save", left);
-        s->left_copies = room;
         s->left_room = left;
     }
     while (bitmap_next_run(&s->todo, first, &first, &count)) {
@@ -323,8 +346,6 @@ static int take_state(struct machine_save *s, struct err *err)
         rc = set_aside(s, err);
     if (rc == 0)
         rc = frozen_take(&s->frozen, &parts, err);
-    if (rc == 0)
-        rc = frozen_store(&s->frozen, &parts, &s->state, err);
     parts_resume(&parts);
     return rc;
 }
@@ -381,14 +402,17 @@ static int write_memory(
 
 static int write_description(struct machine_save *s, struct err *err)
 {
-    const struct machine *m = s->machine;
+    struct machine *m = s->machine;
+    const struct parts parts = machine_parts(m);
     uint8_t host_id[HOST_ID_BYTES];
     struct bytes_writer out;
     struct cpuid seen = {0};
     uint8_t *cpuid;
     char *json = NULL;
-    int rc = config_to_json(m->config, &json, err);
+    int rc = frozen_store(&s->frozen, &parts, &s->state, err);
 
+    if (rc == 0)
+        rc = config_to_json(m->config, &json, err);
     if (rc < 0)
         return rc;
     rc = state_writer_add(&s->state, MACHINE_SECTION, MACHINE_SECTION_VERSION,

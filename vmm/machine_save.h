@@ -58,9 +58,10 @@ struct machine_save {
     struct bitmap taken;  /* all that this save has out of machine.changed */
     uint8_t *staging;     /* pages on their way */
     uint32_t *left;       /* pages that were set aside at the stop, */
-    uint8_t *left_copies; /* and their bytes: a mapping of `left_room` pages */
+    uint8_t *left_copies; /* and their bytes: a mapping as large as RAM */
     size_t left_count;
-    size_t left_room;
+    size_t left_room; /* pages that `left` can list */
+    bool is_running;  /* the guest, as machine_save_copy was told */
     bool has_started; /* the tracking of writes, for this save */
     bool is_committed;
     struct frozen frozen;
@@ -73,7 +74,7 @@ CC_MUST_CHECK int machine_save_begin(struct machine_save *s, struct machine *m,
     struct store *store, const struct machine_save_options *options,
     struct err *err);
 
-/* Copies RAM while the guest runs. Does nothing for one that is paused. */
+/* Copies RAM, again where a guest that runs writes to it meanwhile. */
 CC_MUST_CHECK int machine_save_copy(
     struct machine_save *s, bool is_running, struct err *err);
 

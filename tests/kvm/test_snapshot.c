@@ -19,6 +19,7 @@
 #include "snapshot/store.h"
 #include "tests/kvm/support/bare.h"
 #include "tests/kvm/support/writer.h"
+#include "vmm/machine_restore.h"
 #include "vmm/machine_save.h"
 
 struct fixture {
@@ -225,6 +226,83 @@ static void test_a_wrong_parent_is_refused(void **state)
     expect_snapshot(f, &second);
 }
 
+/* ---- machines made ahead ------------------------------------------------- */
+
+static int fill(struct bare *b, struct snap *snap, struct err *err)
+{
+    const struct machine_origin origin = {
+        .snap = snap, .clock = VM_CLOCK_FOLLOW};
+
+    return machine_fill(&b->machine, &origin, err);
+}
+
+static void test_a_machine_made_ahead_is_filled(void **state)
+{
+    struct fixture *f = *state;
+    struct bare *b = writer_start(3, MACHINE_TRACK_LATER);
+    struct snapshot_id ids[2] = {save_running(f, b, NULL)};
+
+    bare_wait_change(b, WRITER_TOLD, bare_peek(b, WRITER_TOLD));
+    ids[1] = save_running(f, b, NULL);
+    bare_free(b);
+    for (int i = 0; i < 2; i++) {
+        struct snap model;
+        struct snap snap;
+        struct err err;
+        uint32_t count;
+
+        open_snap(f, &ids[0], &model);
+        b = bare_shell(&model, i == 0);
+        snap_close(&model);
+        open_snap(f, &ids[i], &snap);
+        if (fill(b, &snap, &err) < 0)
+            fail_msg("%s", err.text);
+        snap_close(&snap);
+        writer_expect_pages(b);
+        count = bare_peek(b, WRITER_TOLD);
+        bare_start(b);
+        bare_wait_change(b, WRITER_TOLD, count);
+        machine_pause(&b->machine);
+        writer_expect_pages(b);
+        bare_free(b);
+    }
+}
+
+/* Of another size, or with the memory of another snapshot. */
+static void test_a_machine_that_does_not_fit_is_not_filled(void **state)
+{
+    struct fixture *f = *state;
+    struct bare *b = writer_start(0, MACHINE_TRACK_LATER);
+    struct snapshot_id big = save_running(f, b, NULL);
+    struct snapshot_id again = save_running(f, b, NULL);
+    struct snapshot_id small;
+    struct snap snap;
+    struct snap other;
+    struct err err;
+
+    bare_free(b);
+    b = bare_new(
+        &(struct bare_options){.guest = "hello", .mem_bytes = WRITER_MEM / 2});
+    small = save_paused(f, b, NULL);
+    bare_free(b);
+    open_snap(f, &big, &snap);
+    open_snap(f, &small, &other);
+    b = bare_shell(&snap, false);
+    assert_int_equal(fill(b, &other, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "pages of RAM"));
+    bare_free(b);
+    snap_close(&other);
+    snap_close(&snap);
+    open_snap(f, &big, &snap);
+    open_snap(f, &again, &other);
+    b = bare_shell(&snap, true);
+    assert_int_equal(fill(b, &other, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "another snapshot"));
+    bare_free(b);
+    snap_close(&other);
+    snap_close(&snap);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -236,6 +314,10 @@ int main(void)
             test_saved_while_it_runs_in_ring_3, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_a_wrong_parent_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_machine_made_ahead_is_filled, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_machine_that_does_not_fit_is_not_filled, set_up, tear_down),
     };
     int rc = bare_need_kvm();
 

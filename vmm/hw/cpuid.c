@@ -124,6 +124,22 @@ void cpuid_fini(struct cpuid *cpuid)
     cpuid->table = NULL;
 }
 
+bool cpuid_equal(const struct cpuid *a, const struct cpuid *b)
+{
+    uint32_t count = a->table->nent;
+
+    for (uint32_t i = 0; i < count && count == b->table->nent; i++) {
+        const struct kvm_cpuid_entry2 *x = &a->table->entries[i];
+        const struct kvm_cpuid_entry2 *y = &b->table->entries[i];
+
+        if (x->function != y->function || x->index != y->index ||
+            x->flags != y->flags || x->eax != y->eax || x->ebx != y->ebx ||
+            x->ecx != y->ecx || x->edx != y->edx)
+            return false;
+    }
+    return count == b->table->nent;
+}
+
 static void *run_job(void *opaque)
 {
     struct cpuid_job *job = opaque;

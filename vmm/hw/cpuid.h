@@ -11,6 +11,7 @@
 
 #include <linux/kvm.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "vmm/base/cc.h"
@@ -56,6 +57,9 @@ void cpuid_filter(struct cpuid *cpuid, const struct kvm_features *features);
 
 /* Sets what differs from vCPU to vCPU: APIC id `id`, of `vcpus` in all. */
 void cpuid_set_identity(struct cpuid *cpuid, uint32_t id, uint32_t vcpus);
+
+/* The same entries in the same order. */
+bool cpuid_equal(const struct cpuid *a, const struct cpuid *b);
 
 /* The entry of a leaf, or NULL. */
 struct kvm_cpuid_entry2 *cpuid_find(

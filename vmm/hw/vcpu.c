@@ -38,6 +38,15 @@ int vcpu_install_kick(struct err *err)
     return 0;
 }
 
+int vcpu_set_cpuid(
+    struct vcpu *vcpu, struct cpuid *cpuid, uint32_t vcpus, struct err *err)
+{
+    cpuid_set_identity(cpuid, vcpu->id, vcpus);
+    if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid->table) < 0)
+        return err_sys(err, errno, "KVM_SET_CPUID2 of vCPU %u", vcpu->id);
+    return 0;
+}
+
 int vcpu_init(struct vcpu *vcpu, struct kvm_vm *vm, struct cpuid *cpuid,
     const struct vcpu_config *config, struct err *err)
 {
@@ -65,11 +74,9 @@ int vcpu_init(struct vcpu *vcpu, struct kvm_vm *vm, struct cpuid *cpuid,
         goto fail;
     }
     vcpu->run = run;
-    cpuid_set_identity(cpuid, config->id, config->vcpus);
-    if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid->table) < 0) {
-        rc = err_sys(err, errno, "KVM_SET_CPUID2 of vCPU %u", config->id);
+    rc = vcpu_set_cpuid(vcpu, cpuid, config->vcpus, err);
+    if (rc < 0)
         goto fail;
-    }
     rc = vcpu_regs_set_boot_msrs(vcpu->fd, err);
     if (rc < 0)
         goto fail;

@@ -85,6 +85,13 @@ struct vcpu_config {
 CC_MUST_CHECK int vcpu_init(struct vcpu *vcpu, struct kvm_vm *vm,
     struct cpuid *cpuid, const struct vcpu_config *config, struct err *err);
 
+/*
+ * Another CPUID for a vCPU that has not run yet, of `vcpus` in all; as in
+ * vcpu_init.
+ */
+CC_MUST_CHECK int vcpu_set_cpuid(
+    struct vcpu *vcpu, struct cpuid *cpuid, uint32_t vcpus, struct err *err);
+
 /* Ends the thread if it runs, and frees; fine on a zeroed or half-made one. */
 void vcpu_fini(struct vcpu *vcpu);
 

@@ -106,6 +106,7 @@ int bare_build(struct bare *b, struct err *err)
         .console = &b->console,
         .timings = &b->timings,
         .origin = b->origin,
+        .is_shell = b->is_shell,
         .tracking = b->tracking,
         .on_end = on_end,
         .opaque = b};
@@ -135,6 +136,21 @@ struct bare *bare_restore(struct snap *snap, enum machine_tracking tracking)
     struct err err;
 
     b->origin = &origin;
+    if (machine_restore_config(snap, &b->config, &err) < 0 ||
+        bare_build(b, &err) < 0)
+        fail_msg("%s", err.text);
+    b->origin = NULL;
+    return b;
+}
+
+struct bare *bare_shell(struct snap *snap, bool is_mapped)
+{
+    const struct machine_origin origin = {.snap = snap};
+    struct bare *b = prepare(MACHINE_TRACK_LATER);
+    struct err err;
+
+    b->is_shell = true;
+    b->origin = is_mapped ? &origin : NULL;
     if (machine_restore_config(snap, &b->config, &err) < 0 ||
         bare_build(b, &err) < 0)
         fail_msg("%s", err.text);

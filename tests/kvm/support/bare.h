@@ -37,6 +37,7 @@ struct bare {
     struct timings timings;
     struct machine machine;
     enum machine_tracking tracking;
+    bool is_shell;
     const struct machine_origin *origin; /* borrowed; NULL: it boots */
     unsigned int ends;                   /* calls of on_end */
     struct machine_end end;
@@ -60,6 +61,9 @@ void bare_free(struct bare *b);
 
 /* A machine out of a snapshot of one; not started. */
 struct bare *bare_restore(struct snap *snap, enum machine_tracking tracking);
+
+/* One made ahead for machine_fill, its memory mapped already or not. */
+struct bare *bare_shell(struct snap *snap, bool is_mapped);
 
 void bare_start(struct bare *b);
 

@@ -64,8 +64,8 @@ share_artifacts() {
     export SPORE_KERNEL=$PWD/vmlinux SPORE_ROOTFS=$PWD/rootfs.ext4
 }
 
-# As an ordinary user who may use /dev/kvm, if need be through a node of our
-# own over it, in a mount namespace of our own; or as whoever we are.
+# As an ordinary user who may use /dev/kvm, or as whoever we are. The user gets
+# a root of its own, since ours, /dev/kvm and this folder may be closed to it.
 as_user() {
     if [ "$(id -u)" -ne 0 ]; then
         "$@"
@@ -74,8 +74,27 @@ as_user() {
     [ -e kvm ] || mknod -m 666 kvm c 10 232 || return 1
     # shellcheck disable=SC2016 # expanded there
     unshare --mount sh -c '
-        mount --bind kvm /dev/kvm && exec setpriv --reuid 65534 \
-            --regid 65534 --clear-groups --inh-caps=-all -- "$@"' - "$@"
+        set -e
+        new=$(mktemp -d)
+        mount -t tmpfs -o mode=755 none "$new"
+        for dir in usr etc proc dev sys tmp; do
+            mkdir "$new/$dir"
+            mount --rbind "/$dir" "$new/$dir"
+        done
+        for link in bin lib lib64 sbin; do
+            cp -a "/$link" "$new/"
+        done
+        mount --bind kvm "$new/dev/kvm"
+        mkdir "$new/w" "$new/old"
+        mount --bind . "$new/w"
+        cd "$new"
+        pivot_root . old
+        umount -l old
+        rmdir old
+        cd /w
+        export SPORE_KERNEL=/w/vmlinux SPORE_ROOTFS=/w/rootfs.ext4
+        exec setpriv --reuid 65534 --regid 65534 --clear-groups \
+            --inh-caps=-all -- "$@"' - "$@"
 }
 
 # The passt whose parent is this process.

@@ -84,7 +84,7 @@ static struct snapshot_id save_running(
     const struct machine_save_options options = {
         .parent = parent, .track = true};
     struct machine_save s;
-    struct snapshot_id id;
+    struct snapshot_id id = {0};
     struct err err;
 
     if (machine_save_begin(&s, &b->machine, &f->store, &options, &err) < 0 ||

@@ -196,6 +196,15 @@ static bool extent_is_valid(const struct page_index *index,
            (extent->file != 0 || extent->file_page == extent->page);
 }
 
+/* An extent as the file has it: read whole, since there may be a million. */
+struct extent_wire {
+    uint64_t page;
+    uint64_t count;
+    uint64_t file_page;
+    uint32_t file;
+    uint32_t kind;
+};
+
 static int read_extents(
     struct page_index *index, struct bytes_reader *r, struct err *err)
 {
@@ -203,13 +212,15 @@ static int read_extents(
 
     for (size_t i = 0; i < index->extent_count; i++) {
         struct page_extent *extent = &index->extents[i];
+        struct extent_wire wire;
         uint32_t kind;
 
-        extent->page = bytes_get_u64(r);
-        extent->count = bytes_get_u64(r);
-        extent->file_page = bytes_get_u64(r);
-        extent->file = bytes_get_u32(r);
-        kind = bytes_get_u32(r);
+        bytes_get(r, &wire, sizeof(wire));
+        extent->page = wire.page;
+        extent->count = wire.count;
+        extent->file_page = wire.file_page;
+        extent->file = wire.file;
+        kind = wire.kind;
         if (r->failed || extent->page != page || extent->count == 0 ||
             !num_range_within(page, extent->count, index->pages) ||
             !extent_is_valid(index, extent, kind))

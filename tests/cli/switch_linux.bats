@@ -24,12 +24,7 @@ teardown() {
 
 # guest SWITCH ADDRESS COMMAND: the arguments of a guest there.
 guest() {
-    cat > "$2.json" << EOF
-{"network-interfaces": [{"iface_id": "eth0",
-  "spore": {"backend": "switch", "switch": "$1", "address": "$2/24"}}]}
-EOF
-    args=(run --timeout 250 --config "$2.json" --
-        sh -c "ifconfig eth0 $2 netmask 255.255.255.0 up && $3")
+    args=(run --timeout 250 --net "switch=$1,ip=$2/24" -- sh -c "$3")
 }
 
 @test "two guests on a switch reach each other, a third on another does not" {
@@ -54,5 +49,8 @@ EOF
         sleep 0.02
     done
     [ -z "$(ls -A "$net")" ]
+    # What the killed machine left is removed by whoever looks.
+    run -0 spore ps
+    rmdir "$net"
     assert_nothing_left
 }

@@ -211,7 +211,13 @@ static int make_root(struct instance *inst, struct err *err)
         .clock = VM_CLOCK_FOLLOW,
         .hot_max = HOT_PAGES_MAX};
     struct reset *reset;
-    int rc = machine_prepare_parts(m, err);
+    int rc;
+
+    if (config_has_writable_file(inst->config))
+        return err_set(err, ENOTSUP,
+            "the guest can write to a disk, and that does not go back with "
+            "it: make its disks read-only");
+    rc = machine_prepare_parts(m, err);
 
     if (rc == 0 && !m->dirty.is_on)
         rc = dirty_start(&m->dirty, err);

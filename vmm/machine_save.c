@@ -167,12 +167,35 @@ static int begin_image(struct machine_save *s, struct err *err)
     return 0;
 }
 
+/*
+ * A guest that finds other bytes on its disk than it wrote ruins what is
+ * there. A file is the same file at the restore; memory would be empty.
+ */
+static int check_disks(const struct machine *m, struct err *err)
+{
+    for (uint32_t i = 0; i < m->config->drive_count; i++) {
+        const struct config_drive *drive = &m->config->drives[i];
+
+        if (drive->overlay == CONFIG_OVERLAY_MEMORY)
+            return err_set(err, ENOTSUP,
+                "drive %s: what is written to it is in memory only, which a "
+                "snapshot does not hold: give it overlay=FILE, or make it "
+                "read-only",
+                drive->id);
+    }
+    return 0;
+}
+
 int machine_save_begin(struct machine_save *s, struct machine *m,
     struct store *store, const struct machine_save_options *options,
     struct err *err)
 {
     int rc;
 
+    *s = (struct machine_save){.image_fd = -1};
+    rc = check_disks(m, err);
+    if (rc < 0)
+        return rc;
     *s = (struct machine_save){
         .machine = m, .options = *options, .image_fd = -1};
     rc = save_begin(&s->save, store, options->name, options->sync, err);

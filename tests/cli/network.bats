@@ -267,12 +267,13 @@ memory_kib() {
     local before after tries
 
     mkfifo go
+    # Both ends, or opening it would wait for the other.
+    exec 9<> go
     start run --timeout "$LIMIT" --balloon 0,report -- sh -c '
         # 48 MiB of a process that is gone afterwards.
         awk "BEGIN { s = sprintf(\"%50331648s\", \"\")
                      print length(s); fflush(); getline }"
         echo freed; read x' < go
-    exec 9> go
     read_line 50331648
     before=$(memory_kib)
     echo >&9

@@ -4,7 +4,10 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "guest/agent/proto.h"
@@ -163,6 +166,7 @@ int instance_build(struct instance *inst, const struct config *config,
     assert(inst->config == NULL);
     inst->config = config;
     inst->has_agent = origin != NULL && config->has_agent;
+    inst->has_own_clock = origin != NULL && origin->clock == VM_CLOCK_FREEZE;
     if (inst->vconsole.loop != NULL)
         host.vconsole = &inst->vconsole;
     return machine_init(&inst->machine, config, &host, err);
@@ -332,29 +336,77 @@ int instance_connect(struct instance *inst, uint32_t port, int fd,
     return 0;
 }
 
-static int ask_agent(struct instance *inst, uint32_t grace_ms, struct err *err)
+/* A connection to the agent on which `size` bytes have been sent already. */
+static int call_agent(struct instance *inst, const void *bytes, size_t size,
+    int *ret_fd, struct err *err)
 {
-    struct {
-        struct agent_frame head;
-        struct agent_power body;
-    } frame = {.head = {.length = agent_le32_put(sizeof(struct agent_power)),
-                   .type = agent_le16_put(AGENT_POWEROFF)},
-        .body = {.grace_ms = agent_le32_put(grace_ms)}};
     int fds[2];
     int rc;
 
     if (socketpair(
             AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
         return err_sys(err, errno, "cannot connect to the agent");
-    fd_closep(&inst->power_off_fd);
-    inst->power_off_fd = fds[0];
-    rc = fd_write_full(fds[0], &frame, sizeof(frame));
+    rc = fd_write_full(fds[0], bytes, size);
     if (rc < 0)
         rc = err_sys(err, rc, "cannot connect to the agent");
     else
         rc = instance_connect(inst, AGENT_PORT, fds[1], NULL, err);
-    if (rc < 0)
+    if (rc < 0) {
+        (void)close(fds[0]);
         (void)close(fds[1]);
+        return rc;
+    }
+    *ret_fd = fds[0];
+    return 0;
+}
+
+static int ask_agent(struct instance *inst, uint32_t grace_ms, struct err *err)
+{
+    const struct {
+        struct agent_frame head;
+        struct agent_power body;
+    } frame = {.head = {.length = agent_le32_put(sizeof(struct agent_power)),
+                   .type = agent_le16_put(AGENT_POWEROFF)},
+        .body = {.grace_ms = agent_le32_put(grace_ms)}};
+
+    fd_closep(&inst->power_off_fd);
+    return call_agent(inst, &frame, sizeof(frame), &inst->power_off_fd, err);
+}
+
+static int put_time(struct agent_time *time, struct err *err)
+{
+    struct timespec now;
+
+    if (clock_gettime(CLOCK_REALTIME, &now) < 0)
+        return err_sys(err, errno, "what time is it");
+    time->sec = agent_le64_put((uint64_t)now.tv_sec);
+    time->nsec = agent_le32_put((uint32_t)now.tv_nsec);
+    return 0;
+}
+
+int instance_call_agent(struct instance *inst, int *ret_fd, struct err *err)
+{
+    struct {
+        struct agent_frame head;
+        struct agent_generation body;
+    } frame = {
+        .head = {.length = agent_le32_put(sizeof(struct agent_generation)),
+            .type = agent_le16_put(AGENT_GENERATION)}};
+    struct agent_generation *body = &frame.body;
+    int rc = 0;
+
+    static_assert(AGENT_GENERATION_ID == VMGENID_SIZE, "the same id");
+    memcpy(body->id, inst->machine.vmgenid.state.id, sizeof(body->id));
+    /* Up to 256 bytes come whole, or not at all: random(7). */
+    if (getrandom(body->seed, sizeof(body->seed), 0) < 0)
+        return err_sys(err, errno, "no random bytes from the kernel");
+    if (!inst->has_own_clock) {
+        body->flags = agent_le32_put(AGENT_GENERATION_TIME);
+        rc = put_time(&body->time, err);
+    }
+    if (rc == 0)
+        rc = call_agent(inst, &frame, sizeof(frame), ret_fd, err);
+    explicit_bzero(&frame, sizeof(frame));
     return rc;
 }
 

@@ -58,6 +58,7 @@ struct instance {
     struct machine machine;
     const struct config *config; /* borrowed; NULL before building */
     bool has_agent;              /* it has connected */
+    bool has_own_clock;          /* restored, and not to follow the host's */
     bool is_stopping;            /* instance_stop has been called */
     uint64_t started_ns;         /* on clock_now_ns() */
     struct loop_timer stop_timer;
@@ -129,6 +130,15 @@ CC_MUST_CHECK int instance_stop(struct instance *inst, uint64_t timeout_ns,
 void instance_kill(struct instance *inst);
 
 CC_MUST_CHECK int instance_power_button(struct instance *inst, struct err *err);
+
+/*
+ * A connection to the agent of a guest that was restored, which is up and
+ * waits to be called: *ret_fd is our end, for one operation. The agent is
+ * told before it that this is a generation of its own (docs/agent-protocol.md,
+ * GENERATION).
+ */
+CC_MUST_CHECK int instance_call_agent(
+    struct instance *inst, int *ret_fd, struct err *err);
 
 /*
  * Connects `fd`, a connected stream socket, to a port of the guest; it is the

@@ -7,10 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#include "guest/agent/proto.h"
 #include "vmm/artifacts.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
@@ -350,20 +348,12 @@ static int prepare(struct run *run, struct err *err)
 /* In a machine that was restored the agent is up, and waits to be called. */
 static int call_agent(struct run *run, struct err *err)
 {
-    int fds[2];
-    int rc;
+    int fd;
+    int rc = instance_call_agent(&run->inst, &fd, err);
 
-    if (socketpair(
-            AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
-        return err_sys(err, errno, "cannot connect to the agent");
-    rc = instance_connect(&run->inst, AGENT_PORT, fds[1], NULL, err);
-    if (rc < 0) {
-        (void)close(fds[0]);
-        (void)close(fds[1]);
-        return rc;
-    }
-    on_agent(run, fds[0]);
-    return 0;
+    if (rc == 0)
+        on_agent(run, fd);
+    return rc;
 }
 
 static int start(struct run *run, struct err *err)

@@ -23,6 +23,9 @@
 
 #define CMDLINE_MAX 4096
 
+/* On a file system in memory that every system has. */
+#define GENERATION_PATH "/run/spore-generation"
+
 struct start {
     struct options options;
     uint16_t port; /* of the timeline, open; 0: none */
@@ -304,6 +307,7 @@ int main(int argc, char **argv)
     static struct agent agent;
     static struct start start;
 
+    agent.shared.generation.path = GENERATION_PATH;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--daemon") == 0)
             return run_daemon(&agent, &start);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "guest/agent/report.h"
 #include "guest/agent/system.h"
 
 /* ---- requests --------------------------------------------------------- */
@@ -131,6 +132,21 @@ static int do_add_entropy(struct session *s, const struct frame_view *frame)
     return 0;
 }
 
+/* Comes before the request and is no answer's subject: what fails is noted. */
+static int do_generation(
+    struct session_shared *shared, const struct frame_view *frame)
+{
+    struct request_generation request;
+    int r;
+
+    if (request_generation(frame, &request) != 0)
+        return -EPROTO;
+    r = system_new_generation(&shared->generation, &request);
+    if (r != 0)
+        report_error("a new generation was not taken up", r);
+    return 0;
+}
+
 static int do_path(struct session *s, const struct frame_view *frame)
 {
     char path[AGENT_PATH_MAX + 1];
@@ -182,6 +198,8 @@ static int take_request(struct session *s, struct session_shared *shared,
     uint32_t slot, const struct frame_view *frame)
 {
     switch (frame->type) {
+    case AGENT_GENERATION:
+        return do_generation(shared, frame);
     case AGENT_PING:
         return do_ping(s, frame);
     case AGENT_EXEC:

@@ -136,6 +136,9 @@ enum agent_frame_type {
     AGENT_POWEROFF = 0x0109,    /* struct agent_power -> OK */
     AGENT_REBOOT = 0x010a,      /* struct agent_power -> OK */
 
+    /* host to agent, before the request of a connection; no answer */
+    AGENT_GENERATION = 0x0140, /* struct agent_generation */
+
     /* agent to host */
     AGENT_PONG = 0x0180, /* the bytes of PING; ends the operation */
 
@@ -162,13 +165,14 @@ enum agent_frame_type {
 /* ---- HELLO ------------------------------------------------------------ */
 
 /* Feature bits: an operation whose bit is missing answers EOPNOTSUPP. */
-#define AGENT_FEATURE_EXEC    (1u << 0)
-#define AGENT_FEATURE_TTY     (1u << 1)
-#define AGENT_FEATURE_COPY    (1u << 2)
-#define AGENT_FEATURE_TIME    (1u << 3)
-#define AGENT_FEATURE_ENTROPY (1u << 4)
-#define AGENT_FEATURE_FREEZE  (1u << 5)
-#define AGENT_FEATURE_POWER   (1u << 6) /* POWEROFF without FORCE */
+#define AGENT_FEATURE_EXEC       (1u << 0)
+#define AGENT_FEATURE_TTY        (1u << 1)
+#define AGENT_FEATURE_COPY       (1u << 2)
+#define AGENT_FEATURE_TIME       (1u << 3)
+#define AGENT_FEATURE_ENTROPY    (1u << 4)
+#define AGENT_FEATURE_FREEZE     (1u << 5)
+#define AGENT_FEATURE_POWER      (1u << 6) /* POWEROFF without FORCE */
+#define AGENT_FEATURE_GENERATION (1u << 7)
 
 enum agent_position {
     AGENT_POSITION_INITRD = 1, /* process 1, and the root is the initrd */
@@ -394,6 +398,25 @@ struct agent_time {
 static_assert(sizeof(struct agent_time) == 16, "time");
 
 #define AGENT_ENTROPY_MAX 512u
+
+/*
+ * The guest goes on from a snapshot, perhaps beside others that do. The agent
+ * acts on each id once, so every connection may begin with it.
+ */
+#define AGENT_GENERATION_TIME  (1u << 0) /* `time` is the host's: set it */
+#define AGENT_GENERATION_FLAGS 0x1u
+#define AGENT_GENERATION_ID    16u
+#define AGENT_GENERATION_SEED  32u
+
+struct agent_generation {
+    uint8_t id[AGENT_GENERATION_ID]; /* not all zero */
+    struct agent_le32 flags;
+    struct agent_le32 reserved;          /* 0 */
+    struct agent_time time;              /* zeros without the flag */
+    uint8_t seed[AGENT_GENERATION_SEED]; /* random bytes */
+};
+
+static_assert(sizeof(struct agent_generation) == 72, "generation");
 
 #define AGENT_POWER_FORCE        (1u << 0) /* also beside another init */
 #define AGENT_POWER_NOSYNC       (1u << 1)

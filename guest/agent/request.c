@@ -219,18 +219,45 @@ int request_copy_end(const struct frame_view *frame)
     return frame->length == sizeof(struct agent_copy_end) ? 0 : -EPROTO;
 }
 
+static int take_time(const struct agent_time *head, struct request_time *ret)
+{
+    if (agent_le64_get(head->sec) > INT64_MAX ||
+        agent_le32_get(head->nsec) > NSEC_MAX ||
+        agent_le32_get(head->reserved) != 0)
+        return -EPROTO;
+    ret->sec = (int64_t)agent_le64_get(head->sec);
+    ret->nsec = agent_le32_get(head->nsec);
+    return 0;
+}
+
 int request_time(const struct frame_view *frame, struct request_time *ret)
 {
     struct agent_time head;
 
-    if (!take_all(frame, &head, sizeof(head)))
+    return take_all(frame, &head, sizeof(head)) ? take_time(&head, ret)
+                                                : -EPROTO;
+}
+
+int request_generation(
+    const struct frame_view *frame, struct request_generation *ret)
+{
+    static const uint8_t none[AGENT_GENERATION_ID];
+    struct request_time time;
+    struct agent_generation head;
+    uint32_t flags;
+
+    if (!take_all(frame, &head, sizeof(head)) ||
+        take_time(&head.time, &time) != 0)
         return -EPROTO;
-    if (agent_le64_get(head.sec) > INT64_MAX ||
-        agent_le32_get(head.nsec) > NSEC_MAX ||
-        agent_le32_get(head.reserved) != 0)
+    flags = agent_le32_get(head.flags);
+    if ((flags & ~AGENT_GENERATION_FLAGS) != 0 ||
+        agent_le32_get(head.reserved) != 0 ||
+        memcmp(head.id, none, sizeof(none)) == 0)
         return -EPROTO;
-    ret->sec = (int64_t)agent_le64_get(head.sec);
-    ret->nsec = agent_le32_get(head.nsec);
+    memcpy(ret->id, head.id, sizeof(ret->id));
+    memcpy(ret->seed, head.seed, sizeof(ret->seed));
+    ret->has_time = (flags & AGENT_GENERATION_TIME) != 0;
+    ret->time = time;
     return 0;
 }
 

@@ -62,6 +62,13 @@ struct request_time {
     uint32_t nsec;
 };
 
+struct request_generation {
+    uint8_t id[AGENT_GENERATION_ID]; /* not all zero */
+    bool has_time;
+    struct request_time time;
+    uint8_t seed[AGENT_GENERATION_SEED];
+};
+
 struct request_power {
     uint32_t flags;
     uint32_t grace_ms;
@@ -85,6 +92,8 @@ int request_file_end(
     const struct frame_view *frame, struct request_file_end *ret);
 int request_copy_end(const struct frame_view *frame);
 int request_time(const struct frame_view *frame, struct request_time *ret);
+int request_generation(
+    const struct frame_view *frame, struct request_generation *ret);
 int request_power(const struct frame_view *frame, struct request_power *ret);
 int request_signal(const struct frame_view *frame, struct request_signal *ret);
 int request_winsize(

@@ -27,7 +27,8 @@ static void put_hello(struct session *s, const struct session_shared *shared)
 {
     uint32_t features = AGENT_FEATURE_EXEC | AGENT_FEATURE_TTY |
                         AGENT_FEATURE_COPY | AGENT_FEATURE_TIME |
-                        AGENT_FEATURE_ENTROPY | AGENT_FEATURE_FREEZE;
+                        AGENT_FEATURE_ENTROPY | AGENT_FEATURE_FREEZE |
+                        AGENT_FEATURE_GENERATION;
     struct agent_hello hello = {
         .magic = agent_le32_put(AGENT_MAGIC),
         .version = agent_le16_put(AGENT_VERSION),

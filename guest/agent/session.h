@@ -19,6 +19,7 @@
 #include "guest/agent/exec.h"
 #include "guest/agent/frame.h"
 #include "guest/agent/power.h"
+#include "guest/agent/system.h"
 #include "guest/agent/watch.h"
 
 /* From SIGHUP to SIGKILL for a command whose host has gone. */
@@ -43,6 +44,7 @@ struct session_shared {
     uint8_t boot_id[16];
     struct exec_context exec;
     struct power power;
+    struct system_generation generation;
 };
 
 struct session {

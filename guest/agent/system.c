@@ -49,6 +49,49 @@ int system_add_entropy(const uint8_t *bytes, size_t n)
     return r;
 }
 
+static int tell_generation(
+    const char *path, const uint8_t id[AGENT_GENERATION_ID])
+{
+    static const char hex[] = "0123456789abcdef";
+    char text[2 * AGENT_GENERATION_ID + 1];
+    int r = 0;
+    int fd = openat(AT_FDCWD, path,
+        O_WRONLY | O_CREAT | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, 0644);
+
+    if (fd < 0)
+        return -errno;
+    for (size_t i = 0; i < AGENT_GENERATION_ID; i++) {
+        text[2 * i] = hex[id[i] >> 4];
+        text[2 * i + 1] = hex[id[i] & 15];
+    }
+    text[sizeof(text) - 1] = '\n';
+    if (pwrite(fd, text, sizeof(text), 0) != (ssize_t)sizeof(text))
+        r = -EIO;
+    close(fd);
+    return r;
+}
+
+int system_new_generation(
+    struct system_generation *g, const struct request_generation *request)
+{
+    int first;
+    int r;
+
+    if (memcmp(g->id, request->id, sizeof(g->id)) == 0)
+        return 0;
+    memcpy(g->id, request->id, sizeof(g->id));
+    first = system_add_entropy(request->seed, sizeof(request->seed));
+    if (request->has_time) {
+        r = system_set_time(&request->time);
+        first = first != 0 ? first : r;
+    }
+    if (g->path != NULL) {
+        r = tell_generation(g->path, g->id);
+        first = first != 0 ? first : r;
+    }
+    return first;
+}
+
 static int open_path(const char *path)
 {
     return openat(AT_FDCWD, path[0] != '\0' ? path : "/",

@@ -22,6 +22,21 @@ int system_set_time(const struct request_time *time);
  */
 int system_add_entropy(const uint8_t *bytes, size_t n);
 
+/* What is known of the guest's generation (VMGenID) since it was restored. */
+struct system_generation {
+    const char *path;                /* where it is told; NULL: nowhere */
+    uint8_t id[AGENT_GENERATION_ID]; /* the latest; zeros: none yet */
+};
+
+/*
+ * Acts on a generation that is new: the seed goes to the kernel's generator,
+ * the clock is set, and the id is written to `path` in place (so that who
+ * mapped or watches it sees it): 32 hex digits and a newline. Goes on after an
+ * error and returns the first.
+ */
+int system_new_generation(struct system_generation *generation,
+    const struct request_generation *request);
+
 /* syncfs of the file system of path, or sync of all with an empty path. */
 int system_sync(const char *path);
 

@@ -81,6 +81,7 @@ static void check_rest(const struct frame_view *frame)
     struct request_file_end end;
     struct request_winsize winsize;
     struct request_signal signal;
+    struct request_generation generation;
     struct request_power power;
     struct request_time time;
 
@@ -90,6 +91,8 @@ static void check_rest(const struct frame_view *frame)
         require(end.size <= INT64_MAX && end.error >= 0);
     if (request_signal(frame, &signal) == 0)
         require(signal.signal >= 1 && signal.signal <= 64);
+    if (request_generation(frame, &generation) == 0)
+        require(generation.time.nsec < 1000000000);
     if (request_power(frame, &power) == 0)
         require(power.grace_ms <= AGENT_POWER_GRACE_MAX_MS);
     if (request_time(frame, &time) == 0)

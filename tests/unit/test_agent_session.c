@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -284,6 +285,81 @@ static void test_entropy_is_added(void **state)
     peer_result_fini(&r);
 }
 
+/* The file that the agent was told to write its generation to. */
+static void read_generation(char ret_text[64])
+{
+    FILE *f = fopen(getenv(PEER_GENERATION_ENV), "re");
+    size_t n = f == NULL ? 0 : fread(ret_text, 1, 63, f);
+
+    ret_text[n] = '\0';
+    if (f != NULL)
+        (void)fclose(f);
+}
+
+/* One that precedes a request, which is answered as ever. */
+static void send_generation(const void *generation, size_t n)
+{
+    struct peer_frame frame;
+
+    peer_connect(&agent, &peer);
+    assert_true(peer_send(&peer, AGENT_GENERATION, generation, n));
+    assert_true(peer_send(&peer, AGENT_PING, "x", 1));
+    assert_true(peer_recv(&peer, &frame));
+    assert_int_equal(frame.type, AGENT_PONG);
+    peer_close(&peer);
+}
+
+static void test_generation_is_told_once(void **state)
+{
+    struct agent_generation generation = {.id = {0xab, [15] = 0x01}};
+    char path[] = "/tmp/spore-generation-XXXXXX";
+    char text[64];
+    int fd = mkstemp(path);
+
+    assert_true(fd >= 0);
+    (void)close(fd);
+    assert_int_equal(setenv(PEER_GENERATION_ENV, path, 1), 0);
+    assert_int_equal(stop_agent(state), 0);
+    assert_int_equal(start_agent(state), 0);
+
+    send_generation(&generation, sizeof(generation));
+    read_generation(text);
+    assert_string_equal(text, "ab000000000000000000000000000001\n");
+
+    /* The same again is no news; another is, in the same file. */
+    assert_int_equal(truncate(path, 0), 0);
+    send_generation(&generation, sizeof(generation));
+    read_generation(text);
+    assert_string_equal(text, "");
+    generation.id[0] = 0xcd;
+    send_generation(&generation, sizeof(generation));
+    read_generation(text);
+    assert_string_equal(text, "cd000000000000000000000000000001\n");
+
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(unsetenv(PEER_GENERATION_ENV), 0);
+}
+
+static void test_bad_generation_is_refused(void **state)
+{
+    struct agent_generation generation = {.id = {1}};
+
+    (void)state;
+    expect_error(AGENT_GENERATION, &generation, sizeof(generation) - 1,
+        AGENT_STAGE_PROTOCOL, EPROTO);
+    generation.flags = agent_le32_put(2);
+    expect_error(AGENT_GENERATION, &generation, sizeof(generation),
+        AGENT_STAGE_PROTOCOL, EPROTO);
+    generation.flags = agent_le32_put(0);
+    generation.time.nsec = agent_le32_put(1000000000);
+    expect_error(AGENT_GENERATION, &generation, sizeof(generation),
+        AGENT_STAGE_PROTOCOL, EPROTO);
+    generation.time.nsec = agent_le32_put(0);
+    generation.id[0] = 0;
+    expect_error(AGENT_GENERATION, &generation, sizeof(generation),
+        AGENT_STAGE_PROTOCOL, EPROTO);
+}
+
 static void test_power_belongs_to_the_other_init(void **state)
 {
     const struct agent_power power = {
@@ -389,6 +465,8 @@ int main(void)
         cmocka_unit_test(test_frame_during_copy_out_is_refused),
         cmocka_unit_test(test_sync_and_freeze_name_what_failed),
         cmocka_unit_test(test_entropy_is_added),
+        cmocka_unit_test(test_generation_is_told_once),
+        cmocka_unit_test(test_bad_generation_is_refused),
         cmocka_unit_test(test_power_belongs_to_the_other_init),
         cmocka_unit_test(test_connections_beyond_the_sessions_wait),
         cmocka_unit_test(test_peers_that_leave_at_once),

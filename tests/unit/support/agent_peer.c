@@ -37,6 +37,7 @@ static int run_agent(int listener)
     static struct agent agent;
     int r = agent_init(&agent, AGENT_POSITION_DAEMON);
 
+    agent.shared.generation.path = getenv(PEER_GENERATION_ENV);
     if (r == 0)
         r = agent_set_listener(&agent, listener);
     while (r == 0 && !agent.stop)

@@ -14,6 +14,9 @@
 
 #include "guest/agent/proto.h"
 
+/* Names the file that an agent tells its generation in; without: none. */
+#define PEER_GENERATION_ENV "PEER_GENERATION"
+
 struct peer_agent {
     pid_t pid;
     char name[64]; /* abstract socket name, after the NUL */

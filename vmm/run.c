@@ -15,6 +15,7 @@
 #include "vmm/base/log.h"
 #include "vmm/control.h"
 #include "vmm/detach.h"
+#include "vmm/hw/vcpu_stats.h"
 #include "vmm/instance.h"
 #include "vmm/run_options.h"
 #include "vmm/run_origin.h"
@@ -86,11 +87,28 @@ static void show_console_tail(struct run *run)
         (void)fputc('\n', stderr);
 }
 
+/* KVM answers for a vCPU at once while it is out of the guest. */
+static void count_emulated(struct run *run, enum timings_phase phase)
+{
+    struct machine *m = &run->inst.machine;
+    uint64_t count;
+
+    if (!run->timings.wants_emulated || m->vcpu_count != 1 ||
+        instance_pause(&run->inst, NULL) < 0)
+        return;
+    if (vcpu_stats_read(&m->vcpus[0], VCPU_STATS_EMULATED, &count) == 0)
+        run->timings.emulated[phase] = count;
+    /* A machine that was paused can be resumed, or has ended. */
+    if (instance_resume(&run->inst, NULL) < 0)
+        log_debug("run", "the machine has ended");
+}
+
 static void on_exec_started(void *opaque)
 {
     struct run *run = opaque;
 
     timings_mark(&run->timings, TIMINGS_COMMAND);
+    count_emulated(run, TIMINGS_COMMAND);
 }
 
 static void on_exec_done(void *opaque, const struct guest_exec_result *result)
@@ -98,6 +116,7 @@ static void on_exec_done(void *opaque, const struct guest_exec_result *result)
     struct run *run = opaque;
 
     timings_mark(&run->timings, TIMINGS_COMMAND_END);
+    count_emulated(run, TIMINGS_COMMAND_END);
     if (result->is_error && result->text[0] != '\0')
         complain(run, result->text);
     finish(run, result->status);

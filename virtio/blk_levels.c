@@ -29,8 +29,25 @@ void blk_levels_fini(struct blk_levels *l)
 {
     for (unsigned int i = 0; i < l->count; i++)
         free_level(&l->levels[i]);
+    free(l->levels);
     bitmap_fini(&l->changed);
-    l->count = 0;
+    *l = (struct blk_levels){0};
+}
+
+/* Room for one more. */
+static int reserve(struct blk_levels *l)
+{
+    unsigned int room = (unsigned int)num_max(2 * l->room, 8);
+    struct blk_level *bigger;
+
+    if (l->count < l->room)
+        return 0;
+    bigger = reallocarray(l->levels, room, sizeof(*bigger));
+    if (bigger == NULL)
+        return -ENOMEM;
+    l->levels = bigger;
+    l->room = room;
+    return 0;
 }
 
 /* Takes back what was taken from the dirty set: nothing came of it. */
@@ -104,18 +121,20 @@ int blk_levels_push(struct blk_levels *l, struct err *err)
 {
     struct blk_level level = {0};
     uint64_t clusters;
-    int rc = 0;
+    int rc;
 
     if (l->count == BLK_LEVELS_MAX)
         return err_set(err, ENOSPC,
             "a disk has at most %u levels; go back to one first",
             BLK_LEVELS_MAX);
+    rc = reserve(l);
     collect(l);
-    clusters = num_max(count_data(l), 1);
+    clusters = count_data(l);
     level.entries =
         calloc(num_max(bitmap_count(&l->changed), 1), sizeof(*level.entries));
-    level.data = calloc(clusters, BLK_CLUSTER);
-    if (level.entries == NULL || level.data == NULL)
+    if (clusters > 0)
+        level.data = calloc(clusters, BLK_CLUSTER);
+    if (level.entries == NULL || (level.data == NULL && clusters > 0))
         rc = -ENOMEM;
     if (rc == 0)
         rc = fill_level(l, &level);
@@ -162,6 +181,18 @@ static int restore(struct blk_levels *l, unsigned int level, uint64_t cluster)
                     : NULL);
     }
     return blk_overlay_put(l->overlay, cluster, 1, BLK_CLUSTER_BASE, NULL);
+}
+
+void blk_levels_pop(struct blk_levels *l)
+{
+    struct blk_level *level;
+
+    assert(l->count > 0);
+    level = &l->levels[l->count - 1];
+    for (uint64_t i = 0; i < level->count; i++)
+        blk_map_mark_dirty(&l->overlay->map, level->entries[i].cluster, 1);
+    free_level(level);
+    l->count--;
 }
 
 int blk_levels_reset(struct blk_levels *l, unsigned int level, struct err *err)

@@ -3,7 +3,9 @@
  * Levels of an overlay: states of a disk, in memory, to which it can be put
  * back. Each level keeps the clusters that were written since the one before,
  * the first one all that are in the overlay, so that a level costs what was
- * written for it, and going back to one what was written since.
+ * written for it, and going back to one what was written since. A cluster is
+ * looked for from the top down: a binary search in each level that does not
+ * have it.
  *
  * Owns the overlay's dirty set. Thread rule: that of
  * virtio/blk_overlay_clusters.h. Nothing is guest-controlled but how much
@@ -18,7 +20,8 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 
-#define BLK_LEVELS_MAX 8u
+/* As many as RAM may have: the root, and 4096 above it. */
+#define BLK_LEVELS_MAX 4097u
 
 /* A cluster as a level found it. */
 struct blk_level_entry {
@@ -30,14 +33,15 @@ struct blk_level_entry {
 struct blk_level {
     struct blk_level_entry *entries; /* by cluster */
     uint64_t count;
-    uint8_t *data;
+    uint8_t *data; /* NULL if none has any */
 };
 
 struct blk_levels {
     struct blk_overlay *overlay; /* borrowed */
     struct bitmap changed;       /* scratch, clear between calls */
     unsigned int count;
-    struct blk_level levels[BLK_LEVELS_MAX];
+    unsigned int room;
+    struct blk_level *levels;
 };
 
 CC_MUST_CHECK int blk_levels_init(
@@ -50,6 +54,12 @@ void blk_levels_fini(struct blk_levels *l);
  * is made and the dirty set is as it was.
  */
 CC_MUST_CHECK int blk_levels_push(struct blk_levels *l, struct err *err);
+
+/*
+ * Forgets the top level; l->count > 0. The disk stays as it is, and what
+ * differs from the level below is dirty.
+ */
+void blk_levels_pop(struct blk_levels *l);
 
 /*
  * Puts the disk back to level `level` < l->count and forgets those above it.

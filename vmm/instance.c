@@ -15,6 +15,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/machine_drive_reset.h"
 
 /* Of a machine's RAM that resets copy back without being told. */
 #define HOT_PAGES_MAX 4096u
@@ -214,15 +215,12 @@ static int make_root(struct instance *inst, struct err *err)
     struct reset_config config = {.vcpu_parts = RESET_VCPU_PARTS_ALL,
         .clock = VM_CLOCK_FOLLOW,
         .hot_max = HOT_PAGES_MAX};
+    struct reset_disk disks[RESET_DISKS_MAX];
     struct reset *reset;
-    int rc;
+    int rc = machine_drive_reset_disks(m, disks, &config.disk_count, err);
 
-    if (config_has_writable_file(inst->config))
-        return err_set(err, ENOTSUP,
-            "the guest can write to a disk, and that does not go back with "
-            "it: make its disks read-only");
-    rc = machine_prepare_parts(m, err);
-
+    if (rc == 0)
+        rc = machine_prepare_parts(m, err);
     if (rc == 0 && !m->dirty.is_on)
         rc = dirty_start(&m->dirty, err);
     if (rc < 0)
@@ -231,6 +229,7 @@ static int make_root(struct instance *inst, struct err *err)
     if (reset == NULL)
         return err_sys(err, ENOMEM, "a root for resets");
     config.parts = machine_parts(m);
+    config.disks = disks;
     rc = reset_init(reset, &config, err);
     if (rc < 0) {
         free(reset);

@@ -140,6 +140,11 @@ int machine_drive_replace(
     struct blk_backend *backend;
     int rc;
 
+    if (drive->levels != NULL)
+        return err_set(err, EBUSY,
+            "%s: the machine is put back to levels of this disk (spore push): "
+            "it cannot be another one",
+            drive->config->path);
     if (drive->options.has_overlay &&
         drive->options.overlay == BLK_OVERLAY_FILE)
         return err_set(err, EINVAL,
@@ -197,6 +202,9 @@ void machine_drive_free(struct machine_drive *drive)
     dev->ops->reset(dev);
     save_disk(drive);
     device_unlock(dev);
+    if (drive->levels != NULL)
+        blk_levels_fini(drive->levels);
+    free(drive->levels);
     blk_fini(&drive->blk);
     close_disk(drive->disk);
     free(drive);

@@ -12,6 +12,7 @@
 
 #include "virtio/blk.h"
 #include "virtio/blk_file.h"
+#include "virtio/blk_levels.h"
 #include "virtio/blk_overlay_file.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
@@ -42,6 +43,7 @@ struct machine_drive {
     struct machine_drive_options options;
     struct uring *uring; /* borrowed; NULL: none for this drive */
     struct machine_drive_disk *disk;
+    struct blk_levels *levels; /* NULL until vmm/machine_drive_reset.h */
 };
 
 /*
@@ -62,7 +64,8 @@ CC_MUST_CHECK int machine_drive_new(const struct config_drive *config,
  * Puts the file `path` behind the drive while the guest runs; it may be the
  * one that it has, which has another size by now. An overlay in memory or
  * without a name begins anew; -EINVAL for one that has a file, since it is
- * bound to its image. What fails leaves the drive as it was.
+ * bound to its image, -EBUSY once the machine has levels that it is put back
+ * to. What fails leaves the drive as it was.
  */
 CC_MUST_CHECK int machine_drive_replace(
     struct machine_drive *drive, const char *path, struct err *err);

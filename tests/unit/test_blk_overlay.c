@@ -30,6 +30,7 @@
 #define SLOTS    12u /* requests in flight */
 #define OP_MAX   40u /* sectors */
 #define PIECES   5u
+#define LEVELS   8u
 
 /* A request under way and its memory. */
 struct slot {
@@ -438,7 +439,7 @@ static void put_back(struct rig *g, struct blk_levels *l, unsigned int level,
 
 static void test_levels(void **state)
 {
-    static uint8_t models[BLK_LEVELS_MAX][BYTES];
+    static uint8_t models[LEVELS][BYTES];
 
     (void)state;
     for (uint64_t seed = 1; seed <= 10; seed++) {
@@ -454,22 +455,55 @@ static void test_levels(void **state)
                 finish_one(g);
             }
             drain(g);
+            /* The top goes, and what it had is put back by the next one. */
+            if (l.count > 1 && next(g, 8) == 0) {
+                blk_levels_pop(&l);
+                put_back(g, &l, l.count - 1, models);
+                continue;
+            }
             if (l.count > 0 && next(g, 3) != 0) {
                 put_back(g, &l, (unsigned int)next(g, l.count), models);
                 continue;
             }
-            /* What a discard left is what it is from here on. */
-            assert_int_equal(blk_overlay_read(&g->o, 0, CLUSTERS, got), 0);
-            if (blk_levels_push(&l, &err) < 0) {
-                assert_int_equal(l.count, BLK_LEVELS_MAX);
+            if (l.count == LEVELS) {
                 put_back(g, &l, 0, models);
                 continue;
             }
+            /* What a discard left is what it is from here on. */
+            assert_int_equal(blk_overlay_read(&g->o, 0, CLUSTERS, got), 0);
+            if (blk_levels_push(&l, &err) < 0)
+                fail_msg("%s", err.text);
             memcpy(models[l.count - 1], got, BYTES);
         }
         blk_levels_fini(&l);
         free_rig(g);
     }
+}
+
+/* As many as there may be, then one more; back to some of them. */
+static void test_deep_levels(void **state)
+{
+    struct rig *g = make_rig(11, false);
+    struct blk_levels l;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(blk_levels_init(&l, &g->o, NULL), 0);
+    for (unsigned int i = 0; i < BLK_LEVELS_MAX; i++) {
+        one(g, BLK_WRITE, (i * 3) % (SECTORS - 2), 2);
+        assert_int_equal(blk_levels_push(&l, &err), 0);
+    }
+    assert_int_equal(blk_levels_push(&l, &err), -ENOSPC);
+    for (unsigned int i = 0; i < 2000; i++)
+        blk_levels_pop(&l);
+    assert_int_equal(blk_levels_reset(&l, 7, &err), 0);
+    assert_int_equal(l.count, 8);
+    /* Eight writes to an overlay that was empty. */
+    for (unsigned int i = 0; i < CLUSTERS; i++)
+        assert_int_equal(blk_map_get(&g->o.map, i) == BLK_CLUSTER_DATA,
+            i <= (7 * 3 + 1) / 8);
+    blk_levels_fini(&l);
+    free_rig(g);
 }
 
 static void test_reset_costs_what_was_written(void **state)
@@ -506,6 +540,7 @@ int main(void)
         cmocka_unit_test(test_writes_to_one_cluster_exclude_each_other),
         cmocka_unit_test(test_many_requests_wait_their_turn),
         cmocka_unit_test(test_levels),
+        cmocka_unit_test(test_deep_levels),
         cmocka_unit_test(test_reset_costs_what_was_written),
     };
 

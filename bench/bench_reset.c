@@ -97,6 +97,7 @@ static void reset_round(
     guest_run_round(g);
     middle = clock_now_ns();
     guest_must(reset_to_top(r, &err), &err);
+    reset_resume(r);
     to = clock_now_ns();
     if (!counts)
         return;

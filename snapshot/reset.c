@@ -205,11 +205,10 @@ static bool device_changed(
  * would land in memory that is put back. One in the state of the level has
  * nothing in flight, since a level is taken of quiesced devices.
  */
-static int stop_changed(struct reset *r, const struct frozen *f,
-    uint64_t *ret_changed, struct err *err)
+static int stop_changed(
+    struct reset *r, const struct frozen *f, struct err *err)
 {
     const struct parts *p = &r->config.parts;
-    uint64_t changed = 0;
 
     for (uint32_t i = 0; i < p->device_count; i++) {
         struct device *dev = p->devices[i];
@@ -217,7 +216,7 @@ static int stop_changed(struct reset *r, const struct frozen *f,
 
         device_lock(dev);
         if (device_changed(r, f, i)) {
-            changed |= UINT64_C(1) << i;
+            r->stopped |= UINT64_C(1) << i;
             if (dev->ops->quiesce != NULL)
                 rc = dev->ops->quiesce(dev, err);
         }
@@ -225,30 +224,39 @@ static int stop_changed(struct reset *r, const struct frozen *f,
         if (rc < 0)
             return rc;
     }
-    *ret_changed = changed;
     return 0;
 }
 
 static int put_back_devices(
-    struct reset *r, const struct frozen *f, uint64_t changed, struct err *err)
+    struct reset *r, const struct frozen *f, struct err *err)
 {
     const struct parts *p = &r->config.parts;
 
-    for (uint64_t left = changed; left != 0; left &= left - 1) {
+    for (uint64_t left = r->stopped; left != 0; left &= left - 1) {
         uint32_t i = (uint32_t)__builtin_ctzll(left);
-        struct device *dev = p->devices[i];
         int rc = frozen_apply_device(f, p, i, err);
 
         if (rc < 0)
             return rc;
         r->stats.devices++;
+    }
+    return 0;
+}
+
+void reset_resume(struct reset *r)
+{
+    const struct parts *p = &r->config.parts;
+
+    for (uint64_t left = r->stopped; left != 0; left &= left - 1) {
+        struct device *dev = p->devices[__builtin_ctzll(left)];
+
         if (dev->ops->resume == NULL)
             continue;
         device_lock(dev);
         dev->ops->resume(dev);
         device_unlock(dev);
     }
-    return 0;
+    r->stopped = 0;
 }
 
 static int put_back_vcpus(
@@ -289,15 +297,17 @@ static int put_back_all(
     struct reset *r, const uint32_t *more, uint32_t more_count, struct err *err)
 {
     const struct frozen *f = reset_top(r);
-    uint64_t changed;
-    int rc = stop_changed(r, f, &changed, err);
+    int rc;
+
+    assert(r->stopped == 0);
+    rc = stop_changed(r, f, err);
 
     if (rc == 0)
         rc = put_back_memory(r, more, more_count, err);
     if (rc == 0)
         rc = put_back_disks(r, err);
     if (rc == 0)
-        rc = put_back_devices(r, f, changed, err);
+        rc = put_back_devices(r, f, err);
     if (rc == 0)
         rc = put_back_vcpus(r, f, err);
     r->stats.resets++;

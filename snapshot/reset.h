@@ -108,6 +108,7 @@ struct reset {
     uint32_t hot_known;  /* of them, the tracker knows */
     uint32_t since_hot;  /* resets since the tracker was told */
     uint32_t since_cold; /* since all pages were made cold */
+    uint64_t stopped;    /* devices that reset_resume is due for */
     struct reset_stats stats;
 };
 
@@ -125,8 +126,9 @@ void reset_fini(struct reset *r);
 CC_MUST_CHECK int reset_push(struct reset *r, struct err *err);
 
 /*
- * Puts the machine back to the top level. After an error the machine can only
- * be thrown away.
+ * Puts the machine back to the top level: all of it is as it was, and the
+ * devices that were put back stay stopped until reset_resume. After an error
+ * the machine can only be thrown away.
  */
 CC_MUST_CHECK int reset_to_top(struct reset *r, struct err *err);
 
@@ -136,6 +138,12 @@ CC_MUST_CHECK int reset_to_top(struct reset *r, struct err *err);
  */
 CC_MUST_CHECK int reset_to_level(
     struct reset *r, uint32_t level, struct err *err);
+
+/*
+ * After a reset that worked, before the guest runs. Devices may write to RAM
+ * from here on: what arrived for the guest meanwhile, for one.
+ */
+void reset_resume(struct reset *r);
 
 /* Of the top; 0 with only the root there. */
 static inline uint32_t reset_level(const struct reset *r)

@@ -284,6 +284,7 @@ int instance_reset(struct instance *inst, uint32_t level, struct err *err)
         machine_kill(&inst->machine);
         return rc;
     }
+    reset_resume(inst->reset);
     if (inst->phase == INSTANCE_RUNNING)
         machine_resume(&inst->machine);
     return 0;

@@ -131,6 +131,7 @@ static void back_to(struct rig *r, uint32_t level)
     for (uint32_t i = level + 1; i <= top; i++)
         drop(&r->levels[i]);
     expect_same(r, &r->levels[level]);
+    reset_resume(&r->reset);
 }
 
 /* Runs, resets, pushes and pops at random; each reset is compared. */

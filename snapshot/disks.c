@@ -17,6 +17,19 @@ void disks_fini(struct disks *disks)
     *disks = (struct disks){0};
 }
 
+bool disks_path_is_valid(const char *path)
+{
+    size_t length = 0;
+
+    for (; path[length] != '\0'; length++) {
+        unsigned char c = (unsigned char)path[length];
+
+        if (c < 0x20 || c == 0x7f)
+            return false;
+    }
+    return path[0] == '/' && length <= DISKS_PATH_MAX;
+}
+
 void disks_map_name(uint32_t n, char ret_name[SNAPSHOT_FILE_MAX + 1])
 {
     (void)snprintf(ret_name, SNAPSHOT_FILE_MAX + 1, DISKS_MAP_PREFIX "%u", n);
@@ -48,6 +61,7 @@ int disks_store(
     for (uint32_t i = 0; i < disks->count; i++) {
         const struct disk_record *r = &disks->records[i];
 
+        assert(disks_path_is_valid(r->path));
         bytes_put_u32(&out, r->kind);
         bytes_put_u32(&out, (uint32_t)strlen(r->path));
         bytes_put_u64(&out, r->bytes);
@@ -87,10 +101,15 @@ static int decode_record(
         return damaged(err);
     record->kind = (enum disk_kind)kind;
     path = bytes_take(in, length);
-    if (path == NULL || path[0] != '/' || memchr(path, '\0', length) != NULL)
+    if (path == NULL || memchr(path, '\0', length) != NULL)
         return damaged(err);
     record->path = strndup((const char *)path, length);
-    return record->path == NULL ? err_sys(err, ENOMEM, "%s", DISKS_SECTION) : 0;
+    if (record->path == NULL)
+        return err_sys(err, ENOMEM, "%s", DISKS_SECTION);
+    if (disks_path_is_valid(record->path))
+        return 0;
+    free(record->path);
+    return damaged(err);
 }
 
 static int decode(struct bytes_reader *in, struct disks *disks, struct err *err)

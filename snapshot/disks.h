@@ -39,7 +39,7 @@ struct disk_record {
     uint64_t bytes;   /* of the file */
     uint64_t mtime_s; /* when it was last written to; 0: a block device */
     uint32_t mtime_ns;
-    char *path; /* absolute; at most DISKS_PATH_MAX bytes */
+    char *path; /* disks_path_is_valid */
 };
 
 struct disks {
@@ -48,6 +48,9 @@ struct disks {
 };
 
 void disks_fini(struct disks *disks);
+
+/* Absolute, at most DISKS_PATH_MAX bytes, none of them a control character. */
+bool disks_path_is_valid(const char *path);
 
 /* Adds the section; nothing of it is kept. */
 CC_MUST_CHECK int disks_store(

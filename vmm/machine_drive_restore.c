@@ -80,7 +80,7 @@ static int check_file(const struct machine_drive *drive,
     int rc = machine_drive_note_file(drive, &is, err);
 
     if (rc < 0)
-        return rc;
+        return err_wrap(err, rc, "drive %s", id);
     free(is.path);
     if (is.bytes != was->bytes)
         return err_set(err, ESTALE,

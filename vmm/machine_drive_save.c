@@ -287,6 +287,10 @@ int machine_drive_note_file(const struct machine_drive *drive,
     if (n < 0 || fstat(fd, &st) < 0)
         return err_sys(err, errno, "%s", drive->config->path);
     path[n] = '\0';
+    if (!disks_path_is_valid(path))
+        return err_set(err, EINVAL,
+            "the path of its file has control characters: a snapshot could "
+            "not name it");
     if (S_ISREG(st.st_mode)) {
         record.bytes = (uint64_t)st.st_size;
         record.mtime_s = (uint64_t)st.st_mtim.tv_sec;

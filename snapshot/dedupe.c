@@ -83,10 +83,9 @@ static bool is_full(const struct dedupe *d)
 }
 
 /* The number of an image, entered if it is new; false when there is no room. */
-static bool enter_file(
-    struct dedupe *d, const struct snap *snap, uint32_t file, uint32_t *ret_i)
+static bool enter_file(struct dedupe *d, int snap_dir_fd,
+    const struct page_image *image, int image_fd, uint32_t *ret_i)
 {
-    const struct page_image *image = &snap->index.files[file];
     int fd;
     int dir_fd;
 
@@ -98,8 +97,8 @@ static bool enter_file(
     }
     if (d->file_count == DEDUPE_FILES_MAX)
         return false;
-    fd = fcntl(snap->image_fds[file], F_DUPFD_CLOEXEC, 3);
-    dir_fd = fcntl(snap->dir_fd, F_DUPFD_CLOEXEC, 3);
+    fd = fcntl(image_fd, F_DUPFD_CLOEXEC, 3);
+    dir_fd = fcntl(snap_dir_fd, F_DUPFD_CLOEXEC, 3);
     if (fd < 0 || dir_fd < 0) {
         fd_closep(&fd);
         fd_closep(&dir_fd);
@@ -111,15 +110,17 @@ static bool enter_file(
     return true;
 }
 
-static void enter_pages(
-    struct dedupe *d, const struct snap *snap, const struct page_hashes *hashes)
+static void enter_pages(struct dedupe *d, int snap_dir_fd,
+    const struct page_index *index, const int *image_fds,
+    const struct page_hashes *hashes)
 {
-    for (size_t i = 0; i < snap->index.extent_count; i++) {
-        const struct page_extent *extent = &snap->index.extents[i];
+    for (size_t i = 0; i < index->extent_count; i++) {
+        const struct page_extent *extent = &index->extents[i];
         uint32_t file;
 
         if (extent->kind != PAGE_DATA ||
-            !enter_file(d, snap, extent->file, &file))
+            !enter_file(d, snap_dir_fd, &index->files[extent->file],
+                image_fds[extent->file], &file))
             continue;
         for (uint64_t k = 0; k < extent->count && !is_full(d); k++)
             insert(d, &hashes->by_page[extent->page + k], file,
@@ -127,20 +128,37 @@ static void enter_pages(
     }
 }
 
+static int enter_snap(
+    struct dedupe *d, const struct snap *snap, struct err *err)
+{
+    struct page_hashes hashes;
+    int rc = snap_read_hashes(snap, &hashes, err);
+
+    if (rc < 0)
+        return rc;
+    enter_pages(d, snap->dir_fd, &snap->index, snap->image_fds, &hashes);
+    page_hashes_fini(&hashes);
+    for (uint32_t i = 0; i < snap->disk_count && !is_full(d); i++) {
+        const struct snap_disk *disk = &snap->disks[i];
+
+        rc = snap_read_disk_hashes(snap, disk, &hashes, err);
+        if (rc < 0)
+            return rc;
+        enter_pages(d, snap->dir_fd, &disk->map, disk->image_fds, &hashes);
+        page_hashes_fini(&hashes);
+    }
+    return 0;
+}
+
 static void enter_snapshot(
     struct dedupe *d, const struct store *store, const struct snapshot_id *id)
 {
-    struct page_hashes hashes;
     struct snap snap;
     struct err err;
     int rc = snap_open(store, id, &snap, &err);
 
     if (rc == 0) {
-        rc = snap_read_hashes(&snap, &hashes, &err);
-        if (rc == 0) {
-            enter_pages(d, &snap, &hashes);
-            page_hashes_fini(&hashes);
-        }
+        rc = enter_snap(d, &snap, &err);
         snap_close(&snap);
     }
     /* Removed in between: nothing to speak of. */

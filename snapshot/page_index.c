@@ -35,7 +35,7 @@ bool page_extent_continues(
     const struct page_extent *a, const struct page_extent *b)
 {
     return a->page + a->count == b->page && a->kind == b->kind &&
-           (a->kind == PAGE_ZERO ||
+           (a->kind != PAGE_DATA ||
                (a->file == b->file && a->file_page + a->count == b->file_page));
 }
 
@@ -188,7 +188,9 @@ static int read_files(
 static bool extent_is_valid(const struct page_index *index,
     const struct page_extent *extent, uint32_t kind)
 {
-    if (kind == PAGE_ZERO)
+    bool is_disk = index->files[0].type == PAGE_IMAGE_DISK;
+
+    if (kind == PAGE_ZERO || (kind == PAGE_BELOW && is_disk))
         return extent->file == 0 && extent->file_page == 0;
     return kind == PAGE_DATA && extent->file < index->file_count &&
            num_range_within(extent->file_page, extent->count,
@@ -319,7 +321,7 @@ static bool same_source(const struct page_index *a, const struct page_extent *x,
 {
     if (x->kind != y->kind)
         return false;
-    return x->kind == PAGE_ZERO ||
+    return x->kind != PAGE_DATA ||
            (x->file_page == y->file_page &&
                page_image_same(&a->files[x->file], &b->files[y->file]));
 }

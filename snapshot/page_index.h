@@ -2,7 +2,9 @@
 /*
  * The file `index` of a snapshot: where each page of guest RAM (or of a disk)
  * is. A sorted array of extents covers all pages without a gap: each says
- * either that its pages are zero or in which image file, from which page on.
+ * either that its pages are zero or in which image file, from which page on;
+ * of a disk also that they are as the disk below it has them, which is the
+ * file that the overlay lies over and no part of the snapshot.
  * The index of a diff is complete too: what did not change points into the
  * image files of its parents.
  *
@@ -44,13 +46,14 @@ bool page_image_same(const struct page_image *a, const struct page_image *b);
 void page_image_name(
     const struct page_image *image, char ret_name[SNAPSHOT_FILE_MAX + 1]);
 
-enum page_kind { PAGE_ZERO = 0, PAGE_DATA = 1 };
+/* BELOW only where file 0 is a PAGE_IMAGE_DISK. */
+enum page_kind { PAGE_ZERO = 0, PAGE_DATA = 1, PAGE_BELOW = 2 };
 
 struct page_extent {
     uint64_t page;      /* first, of RAM */
     uint64_t count;     /* not 0 */
-    uint64_t file_page; /* first, in the file; 0 for PAGE_ZERO */
-    uint32_t file;      /* number in the table of files; 0 for PAGE_ZERO */
+    uint64_t file_page; /* PAGE_DATA: first, in the file; else 0 */
+    uint32_t file;      /* PAGE_DATA: number in the table of files; else 0 */
     enum page_kind kind;
 };
 
@@ -87,9 +90,9 @@ CC_MUST_CHECK int page_index_decode(const void *data, size_t size,
 
 /*
  * Calls `differs` for each run of pages whose source is not the same in both,
- * in ascending order; zero in both is the same. The extents handed out are
- * cut to the run. Both must have as many pages. A result other than 0 ends
- * the walk and is returned.
+ * in ascending order; zero, or below, in both is the same. The extents handed
+ * out are cut to the run. Both must have as many pages. A result other than 0
+ * ends the walk and is returned.
  */
 typedef int page_index_diff_fn(
     void *arg, const struct page_extent *a, const struct page_extent *b);

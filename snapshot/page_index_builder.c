@@ -220,6 +220,15 @@ void page_index_builder_set_zero(
         (struct page_extent){.page = page, .count = count, .kind = PAGE_ZERO});
 }
 
+void page_index_builder_set_below(
+    struct page_index_builder *b, uint64_t page, uint64_t count)
+{
+    assert(num_range_within(page, count, b->pages));
+    assert(b->files[0].type == PAGE_IMAGE_DISK);
+    set(b,
+        (struct page_extent){.page = page, .count = count, .kind = PAGE_BELOW});
+}
+
 int page_index_builder_add_index(struct page_index_builder *b,
     const struct page_index *base, struct err *err)
 {
@@ -237,6 +246,8 @@ int page_index_builder_add_index(struct page_index_builder *b,
             if (extent.file == 0 && extent.file_page != extent.page)
                 rc = -EBADMSG;
         }
+        if (extent.kind == PAGE_BELOW && b->files[0].type != PAGE_IMAGE_DISK)
+            rc = -EBADMSG;
         if (rc == 0)
             set(b, extent);
     }
@@ -268,7 +279,8 @@ static void drop_unused_files(struct page_index *index, uint32_t *numbers)
 
 static int finish(struct page_index_builder *b, struct page_index *ret_index)
 {
-    const struct page_extent all = {.count = b->pages, .kind = PAGE_ZERO};
+    const struct page_extent all = {.count = b->pages,
+        .kind = b->files[0].type == PAGE_IMAGE_DISK ? PAGE_BELOW : PAGE_ZERO};
     struct output out = {0};
     uint32_t *numbers;
 

@@ -3,8 +3,8 @@
  * Makes the index of a snapshot that is being saved.
  *
  * Takes ranges in any order, later ones over earlier ones; ascending order is
- * the cheap one, and n ranges cost O(n log n) at worst. All pages are zero at
- * first. Thread rule: one thread.
+ * the cheap one, and n ranges cost O(n log n) at worst. At first all pages are
+ * zero, or below where the own image is a disk's. Thread rule: one thread.
  */
 #ifndef SNAPSHOT_PAGE_INDEX_BUILDER_H
 #define SNAPSHOT_PAGE_INDEX_BUILDER_H
@@ -47,6 +47,9 @@ CC_MUST_CHECK int page_index_builder_add_index(struct page_index_builder *b,
 void page_index_builder_set_data(struct page_index_builder *b, uint64_t page,
     uint64_t count, uint32_t file, uint64_t file_page);
 void page_index_builder_set_zero(
+    struct page_index_builder *b, uint64_t page, uint64_t count);
+/* Only of a disk. */
+void page_index_builder_set_below(
     struct page_index_builder *b, uint64_t page, uint64_t count);
 
 /*

@@ -80,6 +80,9 @@ static void close_all(struct save *save)
     for (size_t i = 0; i < save->image_count; i++)
         fd_closep(&save->image_fds[i]);
     save->image_count = 0;
+    free(save->disk_images);
+    save->disk_images = NULL;
+    save->disk_image_count = 0;
     fd_closep(&save->dir_fd);
 }
 
@@ -152,7 +155,8 @@ int save_write(struct save *save, const char *name, const void *data,
     return 0;
 }
 
-int save_write_memory(struct save *save, const struct page_index *index,
+static int write_pages(struct save *save, const char *index_name,
+    const char *hashes_name, const struct page_index *index,
     const struct page_hashes *hashes, struct err *err)
 {
     uint8_t *data;
@@ -160,18 +164,75 @@ int save_write_memory(struct save *save, const struct page_index *index,
     int rc = page_index_encode(index, &data, &size, err);
 
     if (rc == 0) {
-        rc = save_write(save, PAGE_INDEX_FILE_NAME, data, size, err);
+        rc = save_write(save, index_name, data, size, err);
         free(data);
     }
     if (rc == 0)
         rc = page_hashes_encode(hashes, index, &data, &size, err);
     if (rc == 0) {
-        rc = save_write(save, PAGE_HASHES_FILE_NAME, data, size, err);
+        rc = save_write(save, hashes_name, data, size, err);
         free(data);
     }
-    if (rc == 0 && save->is_trusted)
-        rc = verify_record_in(save->dir_fd, index, err);
     return rc;
+}
+
+/* Appends the files of an index to the images of disks. */
+static int note_images(
+    struct save *save, const struct page_index *index, struct err *err)
+{
+    size_t count = (size_t)save->disk_image_count + index->file_count;
+    struct page_image *bigger =
+        reallocarray(save->disk_images, count, sizeof(*bigger));
+
+    if (bigger == NULL)
+        return err_sys(err, ENOMEM, "snapshot");
+    memcpy(bigger + save->disk_image_count, index->files,
+        index->file_count * sizeof(*bigger));
+    save->disk_images = bigger;
+    save->disk_image_count = (uint32_t)count;
+    return 0;
+}
+
+int save_write_disk(struct save *save, uint32_t drive,
+    const struct page_index *map, const struct page_hashes *hashes,
+    struct err *err)
+{
+    char map_name[SNAPSHOT_FILE_MAX + 1];
+    char hashes_name[SNAPSHOT_FILE_MAX + 1];
+    int rc;
+
+    assert(drive < DISKS_MAX && map->files[0].type == PAGE_IMAGE_DISK);
+    disks_map_name(drive, map_name);
+    disks_hashes_name(drive, hashes_name);
+    rc = write_pages(save, map_name, hashes_name, map, hashes, err);
+    return rc == 0 ? note_images(save, map, err) : rc;
+}
+
+static int record_verified(
+    struct save *save, const struct page_index *index, struct err *err)
+{
+    uint32_t count = index->file_count + save->disk_image_count;
+    struct page_image *images = reallocarray(NULL, count, sizeof(*images));
+    int rc;
+
+    if (images == NULL)
+        return err_sys(err, ENOMEM, "snapshot");
+    memcpy(images, index->files, index->file_count * sizeof(*images));
+    if (save->disk_image_count > 0)
+        memcpy(images + index->file_count, save->disk_images,
+            save->disk_image_count * sizeof(*images));
+    rc = verify_record_in(save->dir_fd, images, count, err);
+    free(images);
+    return rc;
+}
+
+int save_write_memory(struct save *save, const struct page_index *index,
+    const struct page_hashes *hashes, struct err *err)
+{
+    int rc = write_pages(
+        save, PAGE_INDEX_FILE_NAME, PAGE_HASHES_FILE_NAME, index, hashes, err);
+
+    return rc == 0 && save->is_trusted ? record_verified(save, index, err) : rc;
 }
 
 int save_write_manifest(
@@ -220,18 +281,33 @@ int save_link_image(struct save *save, int from_dir_fd,
     return err_sys(err, code, "%s: cannot link", name);
 }
 
+static bool has_image(
+    const struct page_index *index, const struct page_image *image)
+{
+    for (uint32_t i = 0; i < index->file_count; i++) {
+        if (page_image_same(image, &index->files[i]))
+            return true;
+    }
+    return false;
+}
+
+static bool is_of(const struct snap *snap, const struct page_image *image)
+{
+    bool is_there = has_image(&snap->index, image);
+
+    for (uint32_t i = 0; !is_there && i < snap->disk_count; i++)
+        is_there = has_image(&snap->disks[i].map, image);
+    return is_there;
+}
+
 int save_link_images(struct save *save, const struct snap *parent,
     const struct page_index *index, struct err *err)
 {
     save->is_trusted = save->is_trusted && verify_is_trusted(parent);
     for (uint32_t i = 1; i < index->file_count; i++) {
-        bool is_parents = false;
         int rc;
 
-        for (uint32_t k = 0; k < parent->index.file_count; k++)
-            is_parents = is_parents || page_image_same(&index->files[i],
-                                           &parent->index.files[k]);
-        if (!is_parents)
+        if (!is_of(parent, &index->files[i]))
             continue;
         rc = save_link_image(save, parent->dir_fd, &index->files[i], err);
         if (rc < 0)

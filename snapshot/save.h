@@ -44,6 +44,8 @@ struct save {
     size_t record_count;
     int image_fds[SAVE_FILES_MAX]; /* duplicates, for the fsync */
     size_t image_count;
+    struct page_image *disk_images; /* that save_write_disk was told of */
+    uint32_t disk_image_count;
 };
 
 /*
@@ -70,8 +72,17 @@ CC_MUST_CHECK int save_write(struct save *save, const char *name,
     const void *data, size_t size, struct err *err);
 
 /*
+ * Map and hashes of drive `drive`, as save_write; the drives ascend. When its
+ * image files are there and written.
+ */
+CC_MUST_CHECK int save_write_disk(struct save *save, uint32_t drive,
+    const struct page_index *map, const struct page_hashes *hashes,
+    struct err *err);
+
+/*
  * index and hashes, as save_write. To be called when all image files are
- * there and written: it records them as verified, unless a parent was not.
+ * there and written, and after the disks: it records them as verified, unless
+ * a parent was not.
  */
 CC_MUST_CHECK int save_write_memory(struct save *save,
     const struct page_index *index, const struct page_hashes *hashes,

@@ -14,14 +14,21 @@
 /* Records of files that are not read at every opening. */
 static bool is_read_on_demand(const char *name)
 {
-    return strcmp(name, PAGE_HASHES_FILE_NAME) == 0;
+    return strcmp(name, PAGE_HASHES_FILE_NAME) == 0 ||
+           strncmp(name, DISKS_HASHES_PREFIX, strlen(DISKS_HASHES_PREFIX)) == 0;
+}
+
+static bool is_index(const char *name)
+{
+    return strcmp(name, PAGE_INDEX_FILE_NAME) == 0 ||
+           strncmp(name, DISKS_MAP_PREFIX, strlen(DISKS_MAP_PREFIX)) == 0;
 }
 
 static size_t size_max(const char *name)
 {
-    if (strcmp(name, PAGE_INDEX_FILE_NAME) == 0)
+    if (is_index(name))
         return PAGE_INDEX_SIZE_MAX;
-    if (strcmp(name, PAGE_HASHES_FILE_NAME) == 0)
+    if (is_read_on_demand(name))
         return PAGE_HASHES_HEADER +
                PAGE_INDEX_PAGES_MAX * sizeof(struct hash128);
     if (strcmp(name, MANIFEST_FILE_NAME) == 0)
@@ -78,17 +85,42 @@ static int read_state(struct snap *snap, struct err *err)
     return 0;
 }
 
-static int read_index(struct snap *snap, struct err *err)
+static int read_index(const struct snap *snap, const char *name,
+    enum page_image_type type, struct page_index *index, struct err *err)
 {
     uint8_t *data;
     size_t size;
-    int rc = snap_read_file(snap, PAGE_INDEX_FILE_NAME, &data, &size, err);
+    int rc = snap_read_file(snap, name, &data, &size, err);
 
     if (rc < 0)
         return rc;
-    rc = page_index_decode(data, size, &snap->index, err);
+    rc = page_index_decode(data, size, index, err);
     free(data);
+    if (rc == 0 && index->files[0].type != type)
+        rc = err_set(err, EBADMSG, "index: damaged: of something else");
+    if (rc < 0 && type == PAGE_IMAGE_DISK)
+        return err_wrap(err, rc, "%s", name);
     return rc;
+}
+
+/* The maps of disks: those that `state` has a record of. */
+static int read_maps(struct snap *snap, struct err *err)
+{
+    for (uint32_t i = 0; i < DISKS_MAX; i++) {
+        struct snap_disk *disk = &snap->disks[snap->disk_count];
+        char name[SNAPSHOT_FILE_MAX + 1];
+        int rc;
+
+        disks_map_name(i, name);
+        if (state_file_find_record(&snap->state, name) == NULL)
+            continue;
+        disk->drive = i;
+        snap->disk_count++;
+        rc = read_index(snap, name, PAGE_IMAGE_DISK, &disk->map, err);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
 }
 
 /* The other files of `state`: read once to know that they are whole. */
@@ -100,7 +132,7 @@ static int check_files(const struct snap *snap, struct err *err)
         size_t size;
         int rc;
 
-        if (is_read_on_demand(name) || strcmp(name, PAGE_INDEX_FILE_NAME) == 0)
+        if (is_read_on_demand(name) || is_index(name))
             continue;
         rc = snap_read_file(snap, name, &data, &size, err);
         if (rc < 0)
@@ -110,9 +142,9 @@ static int check_files(const struct snap *snap, struct err *err)
     return 0;
 }
 
-static int open_image(const struct snap *snap, uint32_t file, struct err *err)
+static int open_image(const struct snap *snap, const struct page_image *image,
+    int *ret_fd, struct err *err)
 {
-    const struct page_image *image = &snap->index.files[file];
     char name[SNAPSHOT_FILE_MAX + 1];
     uint64_t size;
     int fd;
@@ -134,22 +166,34 @@ static int open_image(const struct snap *snap, uint32_t file, struct err *err)
             (unsigned long long)size,
             (unsigned long long)(image->pages * NUM_PAGE_SIZE));
     }
-    snap->image_fds[file] = fd;
+    *ret_fd = fd;
     return 0;
 }
 
-static int open_images(struct snap *snap, struct err *err)
+static int open_images(const struct snap *snap, const struct page_index *index,
+    int **ret_fds, struct err *err)
 {
+    int *fds = reallocarray(NULL, index->file_count, sizeof(*fds));
     int rc = 0;
 
-    snap->image_fds =
-        reallocarray(NULL, snap->index.file_count, sizeof(*snap->image_fds));
-    if (snap->image_fds == NULL)
+    if (fds == NULL)
         return err_sys(err, ENOMEM, "snapshot");
-    for (uint32_t i = 0; i < snap->index.file_count; i++)
-        snap->image_fds[i] = -1;
-    for (uint32_t i = 0; rc == 0 && i < snap->index.file_count; i++)
-        rc = open_image(snap, i, err);
+    for (uint32_t i = 0; i < index->file_count; i++)
+        fds[i] = -1;
+    /* The snapshot's from here on, closed with it. */
+    *ret_fds = fds;
+    for (uint32_t i = 0; rc == 0 && i < index->file_count; i++)
+        rc = open_image(snap, &index->files[i], &fds[i], err);
+    return rc;
+}
+
+static int open_all_images(struct snap *snap, struct err *err)
+{
+    int rc = open_images(snap, &snap->index, &snap->image_fds, err);
+
+    for (uint32_t i = 0; rc == 0 && i < snap->disk_count; i++)
+        rc = open_images(
+            snap, &snap->disks[i].map, &snap->disks[i].image_fds, err);
     return rc;
 }
 
@@ -164,11 +208,14 @@ int snap_open(const struct store *store, const struct snapshot_id *id,
         return rc;
     rc = read_state(&snap, err);
     if (rc == 0)
-        rc = read_index(&snap, err);
+        rc = read_index(
+            &snap, PAGE_INDEX_FILE_NAME, PAGE_IMAGE_MEM, &snap.index, err);
+    if (rc == 0)
+        rc = read_maps(&snap, err);
     if (rc == 0)
         rc = check_files(&snap, err);
     if (rc == 0)
-        rc = open_images(&snap, err);
+        rc = open_all_images(&snap, err);
     if (rc < 0) {
         snap_close(&snap);
         snapshot_id_to_text(id, text);
@@ -178,13 +225,19 @@ int snap_open(const struct store *store, const struct snapshot_id *id,
     return 0;
 }
 
+static void close_images(struct page_index *index, int *fds)
+{
+    for (uint32_t i = 0; fds != NULL && i < index->file_count; i++)
+        fd_closep(&fds[i]);
+    free(fds);
+    page_index_fini(index);
+}
+
 void snap_close(struct snap *snap)
 {
-    for (uint32_t i = 0; snap->image_fds != NULL && i < snap->index.file_count;
-         i++)
-        fd_closep(&snap->image_fds[i]);
-    free(snap->image_fds);
-    page_index_fini(&snap->index);
+    close_images(&snap->index, snap->image_fds);
+    for (uint32_t i = 0; i < snap->disk_count; i++)
+        close_images(&snap->disks[i].map, snap->disks[i].image_fds);
     state_file_fini(&snap->state);
     fd_closep(&snap->dir_fd);
     *snap = (struct snap){.dir_fd = -1};
@@ -211,18 +264,46 @@ int snap_read_manifest(
     return 0;
 }
 
-int snap_read_hashes(
-    const struct snap *snap, struct page_hashes *ret_hashes, struct err *err)
+static int read_hashes(const struct snap *snap, const char *name,
+    const struct page_index *index, struct page_hashes *ret_hashes,
+    struct err *err)
 {
     uint8_t *data;
     size_t size;
-    int rc = snap_read_file(snap, PAGE_HASHES_FILE_NAME, &data, &size, err);
+    int rc = snap_read_file(snap, name, &data, &size, err);
 
     if (rc < 0)
         return rc;
-    rc = page_hashes_decode(data, size, &snap->index, ret_hashes, err);
+    rc = page_hashes_decode(data, size, index, ret_hashes, err);
     free(data);
     return rc;
+}
+
+int snap_read_hashes(
+    const struct snap *snap, struct page_hashes *ret_hashes, struct err *err)
+{
+    return read_hashes(
+        snap, PAGE_HASHES_FILE_NAME, &snap->index, ret_hashes, err);
+}
+
+const struct snap_disk *snap_find_disk(const struct snap *snap, uint32_t drive)
+{
+    for (uint32_t i = 0; i < snap->disk_count; i++) {
+        if (snap->disks[i].drive == drive)
+            return &snap->disks[i];
+    }
+    return NULL;
+}
+
+int snap_read_disk_hashes(const struct snap *snap, const struct snap_disk *disk,
+    struct page_hashes *ret_hashes, struct err *err)
+{
+    char name[SNAPSHOT_FILE_MAX + 1];
+    int rc;
+
+    disks_hashes_name(disk->drive, name);
+    rc = read_hashes(snap, name, &disk->map, ret_hashes, err);
+    return rc < 0 ? err_wrap(err, rc, "disk %u", disk->drive) : 0;
 }
 
 int snap_read_working_set(const struct snap *snap, struct working_set *ret_set)

@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "snapshot/disks.h"
 #include "snapshot/id.h"
 #include "snapshot/manifest.h"
 #include "snapshot/page_hashes.h"
@@ -29,12 +30,21 @@
 
 #define SNAP_FILE_MAX ((size_t)64 << 20) /* bytes of a small file */
 
+/* What it has of a drive that had an overlay. */
+struct snap_disk {
+    uint32_t drive; /* its number in the machine */
+    struct page_index map;
+    int *image_fds; /* of the map's files, read-only */
+};
+
 struct snap {
     int dir_fd;
     struct snapshot_id id;
     struct state_file state;
     struct page_index index;
     int *image_fds; /* of the index's files, read-only */
+    uint32_t disk_count;
+    struct snap_disk disks[DISKS_MAX]; /* by drive */
 };
 
 /*
@@ -58,6 +68,12 @@ CC_MUST_CHECK int snap_read_manifest(
     const struct snap *snap, struct manifest *ret_manifest, struct err *err);
 CC_MUST_CHECK int snap_read_hashes(
     const struct snap *snap, struct page_hashes *ret_hashes, struct err *err);
+
+/* What it has of drive `drive`, or NULL; the hashes of such a disk's pages. */
+const struct snap_disk *snap_find_disk(const struct snap *snap, uint32_t drive);
+CC_MUST_CHECK int snap_read_disk_hashes(const struct snap *snap,
+    const struct snap_disk *disk, struct page_hashes *ret_hashes,
+    struct err *err);
 
 /*
  * The working set; -ENOENT if none was recorded. A bad one is logged and is

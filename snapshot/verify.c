@@ -35,8 +35,9 @@ static int bad_page(const struct walk *w, uint64_t page, uint32_t file,
 
     page_image_name(&w->index->files[file], name);
     return err_set(w->err, EBADMSG,
-        "%s: page %llu of the memory, at offset %#llx, %s", name,
+        "%s: page %llu of the %s, at offset %#llx, %s", name,
         (unsigned long long)page,
+        w->index->files[0].type == PAGE_IMAGE_DISK ? "disk" : "memory",
         (unsigned long long)(file_page * NUM_PAGE_SIZE), what);
 }
 
@@ -115,7 +116,7 @@ static int check_extent(const struct walk *w, const struct page_extent *extent)
 
     if (extent->kind == PAGE_DATA)
         rc = check_data(w, extent);
-    if (rc == 0 && (extent->kind == PAGE_ZERO || extent->file != 0))
+    if (rc == 0 && (extent->kind != PAGE_DATA || extent->file != 0))
         rc = check_hole(w, extent->page, extent->count);
     return rc;
 }
@@ -161,6 +162,19 @@ bool verify_page(const struct page_index *index,
     return hash_equal(&hash, &hashes->by_page[page]);
 }
 
+static int verify_disk(const struct snap *snap, const struct snap_disk *disk,
+    const struct verify_progress *progress, struct err *err)
+{
+    struct page_hashes hashes;
+    int rc = snap_read_disk_hashes(snap, disk, &hashes, err);
+
+    if (rc < 0)
+        return rc;
+    rc = verify_pages(&disk->map, disk->image_fds, &hashes, progress, err);
+    page_hashes_fini(&hashes);
+    return rc;
+}
+
 int verify_snap(const struct snap *snap, const struct verify_progress *progress,
     struct err *err)
 {
@@ -172,6 +186,8 @@ int verify_snap(const struct snap *snap, const struct verify_progress *progress,
         return rc;
     rc = verify_pages(&snap->index, snap->image_fds, &hashes, progress, err);
     page_hashes_fini(&hashes);
+    for (uint32_t i = 0; rc == 0 && i < snap->disk_count; i++)
+        rc = verify_disk(snap, &snap->disks[i], progress, err);
     /* A store that cannot be written to is verified every time. */
     if (rc == 0 && verify_record(snap, &record_err) < 0)
         log_info("snapshot", "not recorded as verified: %s", record_err.text);
@@ -186,7 +202,8 @@ int verify_snap(const struct snap *snap, const struct verify_progress *progress,
 #define HEADER_SIZE 16u
 #define ENTRY_SIZE  64u
 #define RECORD_MAX                                                             \
-    (HEADER_SIZE + ENTRY_SIZE * (size_t)PAGE_INDEX_FILES_MAX +                 \
+    (HEADER_SIZE +                                                             \
+        ENTRY_SIZE * ((size_t)PAGE_INDEX_FILES_MAX * (1 + DISKS_MAX)) +        \
         sizeof(struct hash128))
 
 static void put_entry(struct bytes_writer *w, const struct page_image *image,
@@ -202,12 +219,63 @@ static void put_entry(struct bytes_writer *w, const struct page_image *image,
     bytes_put_u64(w, (uint64_t)st->st_mtim.tv_nsec);
 }
 
-/* The record for image files as they are now; `fds` one for each. */
-static int encode_record(const struct page_index *index, const int *fds,
-    uint8_t **ret_data, size_t *ret_size, struct err *err)
+/* The image files of a snapshot in the order of the record. */
+struct file_list {
+    struct page_image *images;
+    int *fds;
+    uint32_t count;
+};
+
+static void free_list(struct file_list *list)
+{
+    free(list->images);
+    free(list->fds);
+}
+
+static int make_list(struct file_list *list, uint32_t room, struct err *err)
+{
+    *list = (struct file_list){
+        .images = reallocarray(NULL, room, sizeof(*list->images)),
+        .fds = reallocarray(NULL, room, sizeof(*list->fds))};
+    if (list->images != NULL && list->fds != NULL)
+        return 0;
+    free_list(list);
+    return err_sys(err, ENOMEM, "%s", VERIFIED_FILE_NAME);
+}
+
+static void list_index(
+    struct file_list *list, const struct page_index *index, const int *fds)
+{
+    for (uint32_t i = 0; i < index->file_count; i++) {
+        list->images[list->count] = index->files[i];
+        list->fds[list->count++] = fds[i];
+    }
+}
+
+/* Those of RAM, then of each disk; one that two of them use is there twice. */
+static int list_snap(
+    const struct snap *snap, struct file_list *ret_list, struct err *err)
+{
+    uint32_t room = snap->index.file_count;
+    int rc;
+
+    for (uint32_t i = 0; i < snap->disk_count; i++)
+        room += snap->disks[i].map.file_count;
+    rc = make_list(ret_list, room, err);
+    if (rc < 0)
+        return rc;
+    list_index(ret_list, &snap->index, snap->image_fds);
+    for (uint32_t i = 0; i < snap->disk_count; i++)
+        list_index(ret_list, &snap->disks[i].map, snap->disks[i].image_fds);
+    return 0;
+}
+
+/* The record for image files as they are now. */
+static int encode_record(const struct file_list *list, uint8_t **ret_data,
+    size_t *ret_size, struct err *err)
 {
     size_t size =
-        HEADER_SIZE + index->file_count * ENTRY_SIZE + sizeof(struct hash128);
+        HEADER_SIZE + list->count * ENTRY_SIZE + sizeof(struct hash128);
     uint8_t *data = malloc(size);
     struct bytes_writer w;
     struct hash128 hash;
@@ -217,17 +285,17 @@ static int encode_record(const struct page_index *index, const int *fds,
     bytes_writer_init(&w, data, size);
     bytes_put(&w, MAGIC, MAGIC_SIZE);
     bytes_put_u32(&w, VERSION);
-    bytes_put_u32(&w, index->file_count);
-    for (uint32_t i = 0; i < index->file_count; i++) {
+    bytes_put_u32(&w, list->count);
+    for (uint32_t i = 0; i < list->count; i++) {
         struct stat st;
 
-        if (fstat(fds[i], &st) < 0) {
+        if (fstat(list->fds[i], &st) < 0) {
             int code = errno;
 
             free(data);
             return err_sys(err, code, "%s", VERIFIED_FILE_NAME);
         }
-        put_entry(&w, &index->files[i], &st);
+        put_entry(&w, &list->images[i], &st);
     }
     hash = hash_bytes(data, w.pos);
     bytes_put(&w, hash.b, sizeof(hash.b));
@@ -235,6 +303,20 @@ static int encode_record(const struct page_index *index, const int *fds,
     *ret_data = data;
     *ret_size = size;
     return 0;
+}
+
+/* What the record of a snapshot would be now. */
+static int encode_snap(const struct snap *snap, uint8_t **ret_data,
+    size_t *ret_size, struct err *err)
+{
+    struct file_list list;
+    int rc = list_snap(snap, &list, err);
+
+    if (rc < 0)
+        return rc;
+    rc = encode_record(&list, ret_data, ret_size, err);
+    free_list(&list);
+    return rc;
 }
 
 bool verify_is_trusted(const struct snap *snap)
@@ -248,8 +330,7 @@ bool verify_is_trusted(const struct snap *snap)
     if (dirfile_read(snap->dir_fd, VERIFIED_FILE_NAME, RECORD_MAX, &record,
             &record_size, NULL) < 0)
         return false;
-    if (encode_record(&snap->index, snap->image_fds, &now, &now_size, NULL) <
-        0) {
+    if (encode_snap(snap, &now, &now_size, NULL) < 0) {
         free(record);
         return false;
     }
@@ -264,7 +345,7 @@ int verify_record(const struct snap *snap, struct err *err)
 {
     uint8_t *data;
     size_t size;
-    int rc = encode_record(&snap->index, snap->image_fds, &data, &size, err);
+    int rc = encode_snap(snap, &data, &size, err);
 
     if (rc < 0)
         return rc;
@@ -273,34 +354,36 @@ int verify_record(const struct snap *snap, struct err *err)
     return rc;
 }
 
-int verify_record_in(
-    int dir_fd, const struct page_index *index, struct err *err)
+int verify_record_in(int dir_fd, const struct page_image *images,
+    uint32_t count, struct err *err)
 {
-    int *fds = reallocarray(NULL, index->file_count, sizeof(*fds));
+    struct file_list list;
     uint8_t *data = NULL;
     size_t size = 0;
-    int rc = fds == NULL ? err_sys(err, ENOMEM, "%s", VERIFIED_FILE_NAME) : 0;
-    uint32_t opened = 0;
+    int rc = make_list(&list, count, err);
 
-    while (rc == 0 && opened < index->file_count) {
+    if (rc < 0)
+        return rc;
+    while (rc == 0 && list.count < count) {
         char name[SNAPSHOT_FILE_MAX + 1];
         uint64_t ignored;
 
-        page_image_name(&index->files[opened], name);
-        rc = dirfile_open(dir_fd, name, &ignored, &fds[opened]);
+        list.images[list.count] = images[list.count];
+        page_image_name(&images[list.count], name);
+        rc = dirfile_open(dir_fd, name, &ignored, &list.fds[list.count]);
         if (rc < 0)
             rc = err_sys(err, rc, "%s", name);
         else
-            opened++;
+            list.count++;
     }
     if (rc == 0)
-        rc = encode_record(index, fds, &data, &size, err);
+        rc = encode_record(&list, &data, &size, err);
     if (rc == 0) {
         rc = dirfile_replace(dir_fd, VERIFIED_FILE_NAME, data, size, err);
         free(data);
     }
-    while (opened > 0)
-        fd_closep(&fds[--opened]);
-    free(fds);
+    while (list.count > 0)
+        fd_closep(&list.fds[--list.count]);
+    free_list(&list);
     return rc;
 }

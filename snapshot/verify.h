@@ -2,7 +2,7 @@
 /*
  * Whether the pages of a snapshot are still what was saved.
  *
- * verify_pages reads every page of the snapshot and compares it with its
+ * verify_pages reads every page of RAM (or of a disk) and compares it with its
  * hash, and that its own image is zero where it must be. The file `verified`
  * remembers for each image file how it was then (device, inode, size, time of
  * the last change): as long as that holds, the default is to trust the pages.
@@ -41,7 +41,7 @@ CC_MUST_CHECK int verify_pages(const struct page_index *index,
 CC_MUST_CHECK bool verify_page(const struct page_index *index,
     const struct page_hashes *hashes, uint64_t page, const void *data);
 
-/* verify_pages of the RAM with the hashes of the snapshot, then the record. */
+/* verify_pages of the RAM and of each disk, then the record. */
 CC_MUST_CHECK int verify_snap(const struct snap *snap,
     const struct verify_progress *progress, struct err *err);
 
@@ -52,10 +52,10 @@ CC_MUST_CHECK bool verify_is_trusted(const struct snap *snap);
 CC_MUST_CHECK int verify_record(const struct snap *snap, struct err *err);
 
 /*
- * The same in the directory of a snapshot that is being saved, all of whose
- * image files `index` names.
+ * The same in the directory of a snapshot that is being saved: its image
+ * files, in the order of the record (those of RAM, then of each disk).
  */
-CC_MUST_CHECK int verify_record_in(
-    int dir_fd, const struct page_index *index, struct err *err);
+CC_MUST_CHECK int verify_record_in(int dir_fd, const struct page_image *images,
+    uint32_t count, struct err *err);
 
 #endif

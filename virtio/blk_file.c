@@ -24,8 +24,10 @@ static struct blk_file *from_backend(struct blk_backend *b)
 }
 
 static void probe_file(
-    struct blk_file *f, uint64_t size, const char **ret_warning)
+    struct blk_file *f, const struct stat *st, const char **ret_warning)
 {
+    const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, st->st_mtim};
+    uint64_t size = (uint64_t)st->st_size;
     struct blk_backend *b = &f->backend;
 
     b->capacity = size / BLK_SECTOR;
@@ -46,6 +48,8 @@ static void probe_file(
             (off_t)num_align_up(size, NUM_PAGE_SIZE),
             (off_t)NUM_PAGE_SIZE) == 0;
     b->can_zero = b->can_discard;
+    /* No byte has changed: overlays and snapshots go by the time. */
+    (void)futimens(f->fd, times);
 }
 
 static int probe_device(struct blk_file *f)
@@ -127,8 +131,11 @@ static int open_file(struct blk_file *f, const struct blk_file_config *config,
     rc = take_lock(f, config->path, err);
     if (rc < 0)
         return rc;
+    /* Once more, now that no other writer of ours can change it. */
+    if (fstat(f->fd, &st) < 0)
+        return err_sys(err, errno, "%s", config->path);
     if (S_ISREG(st.st_mode))
-        probe_file(f, (uint64_t)st.st_size, ret_warning);
+        probe_file(f, &st, ret_warning);
     else
         rc = probe_device(f);
     if (rc < 0)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "virtio/blk_overlay_clusters.h"
 #include "virtio/blk_overlay_flush.h"
 #include "vmm/base/num.h"
 
@@ -163,30 +164,29 @@ static int advance_read(struct blk_overlay_task *t)
     struct blk_overlay *o = t->owner;
     uint64_t at = t->io->offset + t->at;
     uint64_t cluster = at / BLK_CLUSTER;
-    enum blk_cluster_state state;
+    struct blk_source source;
     unsigned int iovs;
     uint64_t len;
 
     if (t->at == t->io->len)
         return 0;
-    len = blk_map_run(&o->map, cluster, t->last - cluster + 1, &state);
+    len = blk_overlay_locate(o, cluster, t->last - cluster + 1, &source);
     len = num_min((cluster + len) * BLK_CLUSTER, t->io->offset + t->io->len);
     len -= at;
     iovs = take_iov(t, len);
     t->at += len;
-    if (state == BLK_CLUSTER_ZERO) {
+    if (source.backend == NULL) {
         zero_iov(t->iov, iovs);
         t->again = true;
         return 1;
     }
-    return submit_child(t,
-        state == BLK_CLUSTER_DATA ? o->config.upper : o->config.base, BLK_READ,
-        at, len, iovs);
+    return submit_child(t, source.backend, BLK_READ,
+        source.offset + at % BLK_CLUSTER, len, iovs);
 }
 
 /*
  * Brings a cluster that is not in the upper into an edge: true if it is there,
- * false if the base is being read.
+ * false if it is being read.
  */
 static bool load_edge(
     struct blk_overlay_task *t, unsigned int edge, uint64_t cluster)
@@ -194,15 +194,16 @@ static bool load_edge(
     struct blk_overlay *o = t->owner;
     uint64_t at = cluster * BLK_CLUSTER;
     uint64_t len = num_min(BLK_CLUSTER, disk_bytes(o) - at);
-    bool is_zero = blk_map_get(&o->map, cluster) == BLK_CLUSTER_ZERO;
+    struct blk_source source;
 
-    if (is_zero)
+    (void)blk_overlay_locate(o, cluster, 1, &source);
+    if (source.backend == NULL)
         len = 0;
     memset(t->edges[edge] + len, 0, BLK_CLUSTER - len);
-    if (is_zero)
+    if (source.backend == NULL)
         return true;
     t->iov[0] = (struct iovec){.iov_base = t->edges[edge], .iov_len = len};
-    (void)submit_child(t, o->config.base, BLK_READ, at, len, 1);
+    (void)submit_child(t, source.backend, BLK_READ, source.offset, len, 1);
     return false;
 }
 
@@ -414,20 +415,20 @@ static bool start_task(struct blk_overlay *o, struct blk_io *io,
     return true;
 }
 
+/* `source` is of the request's first cluster. */
 static void forward(
-    struct blk_overlay *o, struct blk_io *io, enum blk_cluster_state state)
+    struct blk_overlay *o, struct blk_io *io, const struct blk_source *source)
 {
-    struct blk_backend *to = o->config.base;
+    struct blk_backend *to = source->backend;
 
-    if (state == BLK_CLUSTER_ZERO) {
+    if (to == NULL) {
         zero_iov(io->iov, io->iov_count);
         io->done(io, 0);
         return;
     }
-    if (state == BLK_CLUSTER_DATA) {
-        to = o->config.upper;
+    io->offset = source->offset + io->offset % BLK_CLUSTER;
+    if (to == o->config.upper)
         io->offset += o->config.data_offset;
-    }
     to->ops->submit(to, io);
 }
 
@@ -437,12 +438,12 @@ static bool try_start(struct blk_overlay *o, struct blk_io *io)
     uint64_t first = io->offset / BLK_CLUSTER;
     uint64_t last = (io->offset + io->len - 1) / BLK_CLUSTER;
     uint64_t count = last - first + 1;
-    enum blk_cluster_state state;
+    struct blk_source source;
 
     if (io->kind == BLK_READ) {
-        if (blk_map_run(&o->map, first, count, &state) != count)
+        if (blk_overlay_locate(o, first, count, &source) != count)
             return start_task(o, io, advance_read, false);
-        forward(o, io, state);
+        forward(o, io, &source);
         return true;
     }
     if (is_excluded(o, first, last))
@@ -453,7 +454,8 @@ static bool try_start(struct blk_overlay *o, struct blk_io *io)
     if (io->durable || !blk_map_is_data(&o->map, first, count))
         return start_task(o, io, advance_write, true);
     blk_map_mark_dirty(&o->map, first, count);
-    forward(o, io, BLK_CLUSTER_DATA);
+    (void)blk_overlay_locate(o, first, 1, &source);
+    forward(o, io, &source);
     return true;
 }
 
@@ -500,6 +502,17 @@ void blk_overlay_adopt(struct blk_overlay *o)
     o->adopted = true;
     adopt(o, o->config.base);
     adopt(o, o->config.upper);
+    if (o->below != NULL)
+        blk_below_adopt(o->below, o->config.base);
+}
+
+void blk_overlay_set_below(struct blk_overlay *o, struct blk_below *below)
+{
+    assert(!o->config.persistent && o->active == NULL);
+    assert(o->below == NULL);
+    o->below = below;
+    if (o->adopted)
+        blk_below_adopt(below, o->config.base);
 }
 
 static void overlay_submit(struct blk_backend *b, struct blk_io *io)
@@ -528,6 +541,8 @@ static void overlay_drain(struct blk_backend *b)
     do {
         o->config.base->ops->drain(o->config.base);
         o->config.upper->ops->drain(o->config.upper);
+        if (o->below != NULL)
+            blk_below_drain(o->below);
     } while (o->active != NULL || o->waiting.head != NULL ||
              blk_overlay_flush_is_busy(o));
 }
@@ -538,6 +553,8 @@ static void overlay_commit(struct blk_backend *b)
 
     o->config.base->ops->commit(o->config.base);
     o->config.upper->ops->commit(o->config.upper);
+    if (o->below != NULL)
+        blk_below_commit(o->below);
     if (o->config.inline_only)
         overlay_drain(b);
 }

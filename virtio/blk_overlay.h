@@ -18,6 +18,9 @@
  * sector as the last flush had it or as something written since. Without, the
  * upper goes with the process and a flush is nothing.
  *
+ * In a machine that was restored "as the base" means as the snapshot has it
+ * (virtio/blk_below.h), and only what that does not have is the base's.
+ *
  * Snapshots work through virtio/blk_overlay_clusters.h, from the set of
  * clusters that were written since the last mark.
  *
@@ -31,6 +34,7 @@
 #include <stdint.h>
 
 #include "virtio/blk.h"
+#include "virtio/blk_below.h"
 #include "virtio/blk_map.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
@@ -62,7 +66,8 @@ struct blk_overlay {
     struct blk_backend backend; /* what the device is given */
     struct blk_overlay_config config;
     struct blk_map map;
-    uint64_t *sequences; /* of each map block; NULL unless persistent */
+    struct blk_below *below; /* borrowed; NULL: nothing above the base */
+    uint64_t *sequences;     /* of each map block; NULL unless persistent */
 
     struct blk_overlay_task *tasks; /* the pool */
     struct blk_overlay_task *free;
@@ -99,6 +104,14 @@ CC_MUST_CHECK int blk_overlay_init(struct blk_overlay *o,
 
 /* Nothing may be in flight. */
 void blk_overlay_fini(struct blk_overlay *o);
+
+/*
+ * Puts clusters of a snapshot between the overlay and its base. Nothing is in
+ * flight, and of no cluster is anything known that they would belie: the map
+ * is as blk_overlay_init left it. `below` is borrowed; not for one that is
+ * persistent, whose file is to be enough.
+ */
+void blk_overlay_set_below(struct blk_overlay *o, struct blk_below *below);
 
 /* Base and upper serve the device that the overlay was given; once. */
 void blk_overlay_adopt(struct blk_overlay *o);

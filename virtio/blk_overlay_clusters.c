@@ -11,6 +11,22 @@ void blk_overlay_take_dirty(struct blk_overlay *o, struct bitmap *into)
     blk_map_take_dirty(&o->map, into);
 }
 
+uint64_t blk_overlay_locate(const struct blk_overlay *o, uint64_t first,
+    uint64_t max, struct blk_source *ret_source)
+{
+    enum blk_cluster_state state;
+    uint64_t count = blk_map_run(&o->map, first, max, &state);
+
+    if (state == BLK_CLUSTER_BASE && o->below != NULL)
+        return blk_below_locate(
+            o->below, first, count, o->config.base, ret_source);
+    *ret_source = (struct blk_source){.offset = first * BLK_CLUSTER};
+    if (state != BLK_CLUSTER_ZERO)
+        ret_source->backend =
+            state == BLK_CLUSTER_DATA ? o->config.upper : o->config.base;
+    return count;
+}
+
 /* An operation that is waited for. */
 struct wait {
     struct blk_io io;

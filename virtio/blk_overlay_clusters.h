@@ -23,6 +23,14 @@
 /* blk_map_take_dirty: what was written since this was last called. */
 void blk_overlay_take_dirty(struct blk_overlay *o, struct bitmap *into);
 
+/*
+ * Clusters from `first` on that are in one place, at most `max` > 0. The
+ * offset in the upper is that of the disk: data_offset is to be added. Needs
+ * the lock only.
+ */
+uint64_t blk_overlay_locate(const struct blk_overlay *o, uint64_t first,
+    uint64_t max, struct blk_source *ret_source);
+
 /* What the guest would read of whole clusters: 0 or -errno. */
 CC_MUST_CHECK int blk_overlay_read(
     struct blk_overlay *o, uint64_t first, uint64_t count, uint8_t *ret_data);

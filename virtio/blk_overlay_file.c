@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "virtio/blk_overlay_clusters.h"
 #include "virtio/blk_overlay_format.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
@@ -330,10 +331,47 @@ int blk_overlay_file_open(struct blk_overlay_file *f,
     return rc;
 }
 
+int blk_overlay_file_set_below(struct blk_overlay_file *f,
+    struct blk_below_run *runs, size_t run_count, const int *fds,
+    uint32_t file_count, struct err *err)
+{
+    int rc = blk_below_init(&f->below, runs, run_count, f->overlay.map.clusters,
+        fds, file_count, f->base.uring, err);
+
+    if (rc == 0)
+        blk_overlay_set_below(&f->overlay, &f->below);
+    return rc;
+}
+
+uint64_t blk_overlay_file_locate(const struct blk_overlay_file *f,
+    uint64_t first, uint64_t max, struct blk_overlay_place *ret_place)
+{
+    struct blk_source source;
+    uint64_t count = blk_overlay_locate(&f->overlay, first, max, &source);
+
+    if (source.backend == NULL) {
+        *ret_place =
+            (struct blk_overlay_place){.state = BLK_CLUSTER_ZERO, .fd = -1};
+        return count;
+    }
+    if (source.backend == f->overlay.config.base) {
+        *ret_place =
+            (struct blk_overlay_place){.state = BLK_CLUSTER_BASE, .fd = -1};
+        return count;
+    }
+    *ret_place = (struct blk_overlay_place){.state = BLK_CLUSTER_DATA,
+        .fd = container_of(source.backend, struct blk_file, backend)->fd,
+        .offset = source.offset};
+    if (source.backend == f->overlay.config.upper)
+        ret_place->offset += f->overlay.config.data_offset;
+    return count;
+}
+
 void blk_overlay_file_close(struct blk_overlay_file *f)
 {
     if (f->overlay.tasks != NULL)
         blk_overlay_fini(&f->overlay);
+    blk_below_fini(&f->below);
     blk_file_close(&f->upper);
     blk_file_close(&f->base);
 }

@@ -37,6 +37,7 @@ struct blk_overlay_file {
     struct blk_file base;
     struct blk_file upper;
     struct blk_overlay overlay; /* its backend is the disk */
+    struct blk_below below;     /* all zero: it was not restored */
 };
 
 /*
@@ -48,6 +49,28 @@ struct blk_overlay_file {
 CC_MUST_CHECK int blk_overlay_file_open(struct blk_overlay_file *f,
     const struct blk_overlay_file_config *config, const char **ret_warning,
     struct err *err);
+
+/*
+ * Puts what a snapshot has of the disk under the overlay, which is in memory
+ * or without a name, and new; as blk_below_init for the disk's clusters.
+ */
+CC_MUST_CHECK int blk_overlay_file_set_below(struct blk_overlay_file *f,
+    struct blk_below_run *runs, size_t run_count, const int *fds,
+    uint32_t file_count, struct err *err);
+
+/* Where the bytes of clusters are. */
+struct blk_overlay_place {
+    enum blk_cluster_state state;
+    int fd;          /* DATA: borrowed, */
+    uint64_t offset; /* and where in it, bytes */
+};
+
+/*
+ * Clusters from `first` on that are in one place, at most `max` > 0; BASE:
+ * neither the overlay nor a snapshot below it has them. Needs the lock only.
+ */
+uint64_t blk_overlay_file_locate(const struct blk_overlay_file *f,
+    uint64_t first, uint64_t max, struct blk_overlay_place *ret_place);
 
 /* Nothing may be in flight. What was not flushed of a file may be lost. */
 void blk_overlay_file_close(struct blk_overlay_file *f);

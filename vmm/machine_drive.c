@@ -156,7 +156,16 @@ int machine_drive_replace(
     rc = open_disk(drive, path, &disk, err);
     if (rc == 0) {
         device_lock(dev);
-        rc = blk_set_backend(&drive->blk, backend_of(disk), &backend, err);
+        if (drive->is_pinned)
+            rc = err_set(err, EBUSY,
+                "%s: the machine is being saved: try again later",
+                drive->config->path);
+        else
+            rc = blk_set_backend(&drive->blk, backend_of(disk), &backend, err);
+        if (rc == 0) {
+            drive->disk = disk;
+            drive->saved = (struct snapshot_id){0};
+        }
         device_unlock(dev);
         if (rc < 0)
             close_disk(disk);
@@ -168,7 +177,6 @@ int machine_drive_replace(
                 "drive", "%s: the lock on it is lost", drive->config->path);
         return rc;
     }
-    drive->disk = disk;
     close_disk(old);
     return 0;
 }
@@ -183,6 +191,12 @@ int machine_drive_set_rate(struct machine_drive *drive,
     rc = blk_set_rate(&drive->blk, change, err);
     device_unlock(dev);
     return rc;
+}
+
+int machine_drive_fd(const struct machine_drive *drive)
+{
+    return drive->disk->has_overlay ? drive->disk->overlay.base.fd
+                                    : drive->disk->file.fd;
 }
 
 struct blk_overlay *machine_drive_overlay(struct machine_drive *drive)

@@ -10,6 +10,7 @@
 #ifndef VMM_MACHINE_DRIVE_H
 #define VMM_MACHINE_DRIVE_H
 
+#include "snapshot/id.h"
 #include "virtio/blk.h"
 #include "virtio/blk_file.h"
 #include "virtio/blk_levels.h"
@@ -43,6 +44,9 @@ struct machine_drive {
     struct machine_drive_options options;
     struct uring *uring; /* borrowed; NULL: none for this drive */
     struct machine_drive_disk *disk;
+    /* Its overlay's marks count from this snapshot; zero: none has it. */
+    struct snapshot_id saved;
+    bool is_pinned;            /* a save is going on; under the lock */
     struct blk_levels *levels; /* NULL until vmm/machine_drive_reset.h */
 };
 
@@ -64,8 +68,8 @@ CC_MUST_CHECK int machine_drive_new(const struct config_drive *config,
  * Puts the file `path` behind the drive while the guest runs; it may be the
  * one that it has, which has another size by now. An overlay in memory or
  * without a name begins anew; -EINVAL for one that has a file, since it is
- * bound to its image, -EBUSY once the machine has levels that it is put back
- * to. What fails leaves the drive as it was.
+ * bound to its image, -EBUSY while it is being saved, and once the machine has
+ * levels that it is put back to. What fails leaves the drive as it was.
  */
 CC_MUST_CHECK int machine_drive_replace(
     struct machine_drive *drive, const char *path, struct err *err);
@@ -73,6 +77,9 @@ CC_MUST_CHECK int machine_drive_replace(
 /* blk_set_rate. */
 CC_MUST_CHECK int machine_drive_set_rate(struct machine_drive *drive,
     const struct rate_change *change, struct err *err);
+
+/* The descriptor of its file, which the drive keeps. */
+int machine_drive_fd(const struct machine_drive *drive);
 
 /* The overlay, for those who save and put back disks, or NULL. */
 struct blk_overlay *machine_drive_overlay(struct machine_drive *drive);

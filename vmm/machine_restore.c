@@ -11,6 +11,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/fd.h"
 #include "vmm/hw/cpuid_check.h"
+#include "vmm/machine_drive_restore.h"
 
 int machine_restore_config(
     struct snap *snap, struct config *config, struct err *err)
@@ -28,7 +29,7 @@ int machine_restore_config(
             "the snapshot's index is of %llu pages, its machine has %llu",
             (unsigned long long)snap->index.pages,
             (unsigned long long)(config->mem_bytes >> NUM_PAGE_SHIFT));
-    return rc;
+    return rc == 0 ? machine_drive_restore_config(snap, config, err) : rc;
 }
 
 int machine_restore_memory(struct machine *m, struct err *err)
@@ -134,7 +135,10 @@ int machine_restore_state(struct machine *m, struct err *err)
 
     if (rc < 0)
         return rc;
-    rc = state_file_check_all_taken(&snap->state, err);
+    rc = machine_drive_restore_all(
+        m, snap, m->host.origin->allow_changed_disks, err);
+    if (rc == 0)
+        rc = state_file_check_all_taken(&snap->state, err);
     if (rc == 0)
         rc = frozen_apply(&frozen, &parts, m->host.origin->clock, err);
     frozen_fini(&frozen);

@@ -28,11 +28,13 @@
 struct machine_origin {
     struct snap *snap; /* borrowed until machine_init returns */
     enum vm_clock_policy clock;
+    bool allow_changed_disks; /* files that were written to since the save */
 };
 
 /*
- * The description in the snapshot, over what *config holds; the caller
- * changes in it what is to be another (paths of disks, networks).
+ * The description in the snapshot, over what *config holds, as another process
+ * can have it (machine_drive_restore_config); the caller changes in it what is
+ * to be another (paths of disks, networks).
  */
 CC_MUST_CHECK int machine_restore_config(
     struct snap *snap, struct config *config, struct err *err);

@@ -167,23 +167,15 @@ static int begin_image(struct machine_save *s, struct err *err)
     return 0;
 }
 
-/*
- * A guest that finds other bytes on its disk than it wrote ruins what is
- * there. A file is the same file at the restore; memory would be empty.
- */
-static int check_disks(const struct machine *m, struct err *err)
+static int begin_drives(struct machine_save *s, struct err *err)
 {
-    for (uint32_t i = 0; i < m->config->drive_count; i++) {
-        const struct config_drive *drive = &m->config->drives[i];
+    const struct machine *m = s->machine;
+    int rc = 0;
 
-        if (drive->overlay == CONFIG_OVERLAY_MEMORY)
-            return err_set(err, ENOTSUP,
-                "drive %s: what is written to it is in memory only, which a "
-                "snapshot does not hold: give it overlay=FILE, or make it "
-                "read-only",
-                drive->id);
-    }
-    return 0;
+    for (uint32_t i = 0; rc == 0 && i < m->config->drive_count; i++)
+        rc = machine_drive_save_begin(&s->drives[i], m->drives[i], i, &s->save,
+            s->options.parent, s->has_dedupe ? &s->dedupe : NULL, err);
+    return rc;
 }
 
 int machine_save_begin(struct machine_save *s, struct machine *m,
@@ -192,10 +184,6 @@ int machine_save_begin(struct machine_save *s, struct machine *m,
 {
     int rc;
 
-    *s = (struct machine_save){.image_fd = -1};
-    rc = check_disks(m, err);
-    if (rc < 0)
-        return rc;
     *s = (struct machine_save){
         .machine = m, .options = *options, .image_fd = -1};
     rc = save_begin(&s->save, store, options->name, options->sync, err);
@@ -209,6 +197,8 @@ int machine_save_begin(struct machine_save *s, struct machine *m,
         rc = begin_tracking(s, err);
     if (rc == 0)
         rc = begin_image(s, err);
+    if (rc == 0)
+        rc = begin_drives(s, err);
     if (rc < 0)
         machine_save_fini(s);
     return rc;
@@ -218,6 +208,8 @@ void machine_save_fini(struct machine_save *s)
 {
     if (s->machine == NULL)
         return;
+    for (uint32_t i = 0; i < CONFIG_DRIVES_MAX; i++)
+        machine_drive_save_end(&s->drives[i], s->is_committed);
     if (!s->is_committed) {
         save_abort(&s->save);
         if (s->taken.words != NULL && s->machine->changed.words != NULL)
@@ -315,6 +307,8 @@ int machine_save_copy(struct machine_save *s, bool is_running, struct err *err)
     } else if (!is_running) {
         rc = put_todo(s, err);
     }
+    for (uint32_t i = 0; rc == 0 && i < s->machine->config->drive_count; i++)
+        rc = machine_drive_save_copy(&s->drives[i], is_running, err);
     for (uint32_t i = 0; rc == 0 && is_running && i < ROUNDS_MAX; i++) {
         rc = harvest(s, err);
         if (rc < 0 || bitmap_count(&s->todo) <= LEFT_PAGES)
@@ -369,6 +363,8 @@ static int take_state(struct machine_save *s, struct err *err)
         rc = set_aside(s, err);
     if (rc == 0)
         rc = frozen_take(&s->frozen, &parts, err);
+    for (uint32_t i = 0; rc == 0 && i < m->config->drive_count; i++)
+        rc = machine_drive_save_stop(&s->drives[i], err);
     parts_resume(&parts);
     return rc;
 }
@@ -411,6 +407,8 @@ static int write_memory(
 {
     int rc = put_left(s, err);
 
+    for (uint32_t i = 0; rc == 0 && i < s->machine->config->drive_count; i++)
+        rc = machine_drive_save_finish(&s->drives[i], err);
     if (rc == 0)
         rc = page_index_builder_finish(&s->index, index, err);
     if (rc < 0)
@@ -421,6 +419,17 @@ static int write_memory(
     if (rc == 0)
         rc = save_write_memory(&s->save, index, &s->hashes, err);
     return rc;
+}
+
+static int write_disks(struct machine_save *s, struct err *err)
+{
+    struct disks disks = {.count = s->machine->config->drive_count};
+
+    if (disks.count == 0)
+        return 0;
+    for (uint32_t i = 0; i < disks.count; i++)
+        disks.records[i] = s->drives[i].record;
+    return disks_store(&disks, &s->state, err);
 }
 
 static int write_description(struct machine_save *s, struct err *err)
@@ -434,6 +443,8 @@ static int write_description(struct machine_save *s, struct err *err)
     char *json = NULL;
     int rc = frozen_store(&s->frozen, &parts, &s->state, err);
 
+    if (rc == 0)
+        rc = write_disks(s, err);
     if (rc == 0)
         rc = config_to_json(m->config, &json, err);
     if (rc < 0)

@@ -7,7 +7,8 @@
  * written meanwhile again, until little is left. machine_save_stop runs on the
  * loop's thread and stops the guest for as long as it takes to note its state
  * and set aside the pages that are left. machine_save_finish writes those
- * behind the running guest and makes the snapshot appear.
+ * behind the running guest and makes the snapshot appear. Disks go along, in
+ * the same steps (vmm/machine_drive_save.h).
  *
  * Thread rule: as said; one save of a machine at a time. Guest-controlled:
  * the bytes of RAM, and how much of it changes meanwhile: the rounds are
@@ -29,6 +30,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/machine.h"
+#include "vmm/machine_drive_save.h"
 
 struct machine_save_options {
     const char *name; /* in the store; NULL: none */
@@ -54,6 +56,7 @@ struct machine_save {
     bool has_dedupe;
     struct page_writer image;
     int image_fd;
+    struct machine_drive_save drives[CONFIG_DRIVES_MAX];
     struct bitmap todo;   /* pages to be copied yet */
     struct bitmap taken;  /* all that this save has out of machine.changed */
     uint8_t *staging;     /* pages on their way */
@@ -74,7 +77,7 @@ CC_MUST_CHECK int machine_save_begin(struct machine_save *s, struct machine *m,
     struct store *store, const struct machine_save_options *options,
     struct err *err);
 
-/* Copies RAM, again where a guest that runs writes to it meanwhile. */
+/* Copies RAM and disks, again where a guest that runs writes meanwhile. */
 CC_MUST_CHECK int machine_save_copy(
     struct machine_save *s, bool is_running, struct err *err);
 

@@ -63,6 +63,10 @@ const char run_options_help[] =
     "      --clock WHAT        follow (default): time has passed for the "
     "guest;\n"
     "                          freeze: it has not\n"
+    "      --allow-changed-disks\n"
+    "                          restore even if files of drives were written "
+    "to\n"
+    "                          since the save\n"
     "      --track             follow the guest's writes, for spore save "
     "--diff\n"
     "      --id NAME           by which ps, exec, stop and others know the\n"
@@ -105,6 +109,7 @@ enum {
     OPT_VERIFY,
     OPT_CLOCK,
     OPT_TRACK,
+    OPT_ALLOW_CHANGED,
 };
 
 /* ":" tells a missing value from an unknown option. */
@@ -138,6 +143,7 @@ static const struct option long_options[] = {
     {"from", required_argument, NULL, OPT_FROM},
     {"store", required_argument, NULL, OPT_STORE},
     {"verify", no_argument, NULL, OPT_VERIFY},
+    {"allow-changed-disks", no_argument, NULL, OPT_ALLOW_CHANGED},
     {"clock", required_argument, NULL, OPT_CLOCK},
     {"track", no_argument, NULL, OPT_TRACK},
     {"tty", no_argument, NULL, 't'},
@@ -298,6 +304,9 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
     case OPT_TRACK:
         o->track = true;
         return 0;
+    case OPT_ALLOW_CHANGED:
+        o->allow_changed_disks = true;
+        return 0;
     default:
         return 1;
     }
@@ -305,9 +314,11 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
 
 static int check_origin(const struct run_options *o, struct err *err)
 {
-    if (o->from == NULL && (o->store != NULL || o->verify || o->freeze))
+    if (o->from == NULL &&
+        (o->store != NULL || o->verify || o->freeze || o->allow_changed_disks))
         return err_set(err, EINVAL,
-            "--store, --verify and --clock are for --from SNAPSHOT");
+            "--store, --verify, --clock and --allow-changed-disks are for "
+            "--from SNAPSHOT");
     if (o->from != NULL && o->has_machine_option)
         return err_set(err, EINVAL,
             "what a machine is made of is in the snapshot: leave the options "

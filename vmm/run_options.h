@@ -34,14 +34,15 @@ struct run_options {
     uint64_t timeout_ns; /* 0: none */
     bool no_root;        /* --rootfs none: stay in the initrd */
     struct session_command command;
-    const char *from;        /* a snapshot; NULL: the machine boots */
-    const char *store;       /* where it is; NULL: the default store */
-    bool verify;             /* all its pages before anything runs */
-    bool freeze;             /* the guest's clock stood still meanwhile */
-    bool track;              /* follow writes, so that a diff can be saved */
-    bool has_machine_option; /* one that describes the machine */
-    const char *id;          /* NULL: a random one; else checked */
-    const char *api_sock;    /* NULL: in the machine's folder */
+    const char *from;         /* a snapshot; NULL: the machine boots */
+    const char *store;        /* where it is; NULL: the default store */
+    bool verify;              /* all its pages before anything runs */
+    bool allow_changed_disks; /* files written to since the save */
+    bool freeze;              /* the guest's clock stood still meanwhile */
+    bool track;               /* follow writes, so that a diff can be saved */
+    bool has_machine_option;  /* one that describes the machine */
+    const char *id;           /* NULL: a random one; else checked */
+    const char *api_sock;     /* NULL: in the machine's folder */
     bool no_api;
     bool detach;
     const char *log_file; /* of what is detached; NULL: in the folder */

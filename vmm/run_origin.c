@@ -72,7 +72,8 @@ int run_origin_open(
         return rc;
     }
     o->origin = (struct machine_origin){.snap = &o->snap,
-        .clock = options->freeze ? VM_CLOCK_FREEZE : VM_CLOCK_FOLLOW};
+        .clock = options->freeze ? VM_CLOCK_FREEZE : VM_CLOCK_FOLLOW,
+        .allow_changed_disks = options->allow_changed_disks};
     return 0;
 }
 

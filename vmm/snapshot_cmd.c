@@ -129,6 +129,19 @@ static int do_inspect(struct store *store, const struct options *o)
     return rc < 0 ? failed(rc, &err) : 0;
 }
 
+static void print_verified(const char *ref, const struct snap *snap)
+{
+    uint64_t clusters = 0;
+
+    (void)printf("%s: %llu pages are what was saved", ref,
+        (unsigned long long)snap->index.pages);
+    for (uint32_t i = 0; i < snap->disk_count; i++)
+        clusters += page_index_data_pages(&snap->disks[i].map);
+    if (snap->disk_count > 0)
+        (void)printf(", and %llu of disks", (unsigned long long)clusters);
+    (void)putchar('\n');
+}
+
 /* Prints how it is with one snapshot. */
 static int verify_one(const struct store *store, const char *ref)
 {
@@ -143,8 +156,7 @@ static int verify_one(const struct store *store, const char *ref)
         rc = verify_snap(&snap, &step, &err);
         end_progress(&progress);
         if (rc == 0)
-            (void)printf("%s: %llu pages are what was saved\n", ref,
-                (unsigned long long)snap.index.pages);
+            print_verified(ref, &snap);
         else
             (void)err_wrap(&err, rc, "%s", ref);
         snap_close(&snap);

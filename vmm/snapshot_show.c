@@ -69,12 +69,31 @@ static void size_to_text(uint64_t bytes, char text[16])
             text, 16, "%llu KiB", (unsigned long long)(bytes / NUM_KIB));
 }
 
-static json_t *manifest_to_json(const struct manifest *m, const char *name)
+/* Pages of its disks: those it has, and those in its own images. */
+struct disk_pages {
+    uint64_t data;
+    uint64_t own;
+};
+
+static struct disk_pages count_disks(const struct snap *snap)
+{
+    struct disk_pages sum = {0};
+
+    for (uint32_t i = 0; i < snap->disk_count; i++) {
+        sum.data += page_index_data_pages(&snap->disks[i].map);
+        sum.own += page_index_file_pages(&snap->disks[i].map, 0);
+    }
+    return sum;
+}
+
+static json_t *manifest_to_json(
+    const struct manifest *m, const char *name, const struct disk_pages *disks)
 {
     char created[32];
+    json_t *root;
 
     time_to_text(m->created, created);
-    return json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+    root = json_pack("{s:o, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
         "id", id_or_null(&m->id), "name", text_or_null(name), "parent",
         id_or_null(&m->parent), "created", created, "monitor",
         text_or_null(m->monitor), "kernel", text_or_null(m->kernel), "vcpus",
@@ -82,13 +101,20 @@ static json_t *manifest_to_json(const struct manifest *m, const char *name)
         "data_bytes", number(m->data_pages * NUM_PAGE_SIZE), "own_bytes",
         number(m->own_pages * NUM_PAGE_SIZE), "state_bytes",
         number(m->state_bytes));
+    if (root == NULL)
+        return NULL;
+    (void)json_object_set_new(
+        root, "disk_bytes", number(disks->data * NUM_PAGE_SIZE));
+    (void)json_object_set_new(
+        root, "disk_own_bytes", number(disks->own * NUM_PAGE_SIZE));
+    return root;
 }
 
 /* ---- list ---- */
 
 static int read_manifest(const struct store *store,
     const struct snapshot_id *id, struct manifest *ret_manifest,
-    struct err *err)
+    struct disk_pages *ret_disks, struct err *err)
 {
     struct snap snap;
     int rc = snap_open(store, id, &snap, err);
@@ -96,17 +122,21 @@ static int read_manifest(const struct store *store,
     if (rc < 0)
         return rc;
     rc = snap_read_manifest(&snap, ret_manifest, err);
+    if (rc == 0)
+        *ret_disks = count_disks(&snap);
     snap_close(&snap);
     return rc;
 }
 
 static void print_line(const struct store_entry *entry,
-    const struct manifest *m, const char *problem, FILE *out)
+    const struct manifest *m, const struct disk_pages *disks,
+    const char *problem, FILE *out)
 {
     char id[SNAPSHOT_ID_TEXT_SIZE];
     char parent[SNAPSHOT_ID_TEXT_SIZE] = "-";
     char created[32];
     char memory[16];
+    char disk[16];
     char own[16];
     const char *name = entry->name[0] == '\0' ? "-" : entry->name;
 
@@ -120,9 +150,10 @@ static void print_line(const struct store_entry *entry,
         snapshot_id_to_text(&m->parent, parent);
     time_to_text(m->created, created);
     size_to_text(m->pages * NUM_PAGE_SIZE, memory);
-    size_to_text(m->own_pages * NUM_PAGE_SIZE, own);
-    (void)fprintf(out, "%-16s %.*s  %-20s %10s %10s  %.*s\n", name, ID_SHORT,
-        id, created, memory, own, ID_SHORT, parent);
+    size_to_text(disks->data * NUM_PAGE_SIZE, disk);
+    size_to_text((m->own_pages + disks->own) * NUM_PAGE_SIZE, own);
+    (void)fprintf(out, "%-16s %.*s  %-20s %10s %10s %10s  %.*s\n", name,
+        ID_SHORT, id, created, memory, disk, own, ID_SHORT, parent);
 }
 
 int snapshot_show_list(
@@ -136,21 +167,22 @@ int snapshot_show_list(
     if (rc < 0)
         return rc;
     if (!is_json && count > 0)
-        (void)fprintf(out, "%-16s %-*s  %-20s %10s %10s  %s\n", "NAME",
-            ID_SHORT, "ID", "CREATED", "MEMORY", "OWN", "PARENT");
+        (void)fprintf(out, "%-16s %-*s  %-20s %10s %10s %10s  %s\n", "NAME",
+            ID_SHORT, "ID", "CREATED", "MEMORY", "DISKS", "OWN", "PARENT");
     for (size_t i = 0; i < count; i++) {
         struct manifest manifest = {.id = entries[i].id};
+        struct disk_pages disks = {0};
         struct err problem;
-        bool is_good =
-            read_manifest(store, &entries[i].id, &manifest, &problem) == 0;
+        bool is_good = read_manifest(store, &entries[i].id, &manifest, &disks,
+                           &problem) == 0;
         json_t *line;
 
         if (!is_json) {
-            print_line(
-                &entries[i], &manifest, is_good ? NULL : problem.text, out);
+            print_line(&entries[i], &manifest, &disks,
+                is_good ? NULL : problem.text, out);
             continue;
         }
-        line = is_good ? manifest_to_json(&manifest, entries[i].name)
+        line = is_good ? manifest_to_json(&manifest, entries[i].name, &disks)
                        : json_pack("{s:o, s:o, s:s}", "id",
                              id_or_null(&entries[i].id), "name",
                              text_or_null(entries[i].name), "problem",
@@ -211,8 +243,78 @@ static json_t *images_to_json(const struct page_index *index)
     return list;
 }
 
+/* What `state` says of the drives; none in a snapshot without. */
+static int read_disks(
+    const struct snap *snap, struct disks *ret_disks, struct err *err)
+{
+    const struct state_section *section =
+        state_file_find(&snap->state, DISKS_SECTION);
+
+    *ret_disks = (struct disks){0};
+    return section == NULL ? 0 : disks_decode(section, ret_disks, err);
+}
+
+static json_t *disks_to_json(const struct snap *snap, const struct disks *disks)
+{
+    json_t *list = json_array();
+
+    for (uint32_t i = 0; i < disks->count; i++) {
+        const struct snap_disk *disk = snap_find_disk(snap, i);
+        json_t *path = json_string(disks->records[i].path);
+        /* One that is not UTF-8, which JSON cannot hold, is null. */
+        json_t *one = json_pack("{s:o, s:o, s:o}", "drive", number(i), "file",
+            path == NULL ? json_null() : path, "bytes",
+            number(disks->records[i].bytes));
+
+        if (disk != NULL && one != NULL) {
+            (void)json_object_set_new(one, "data_bytes",
+                number(page_index_data_pages(&disk->map) * NUM_PAGE_SIZE));
+            (void)json_object_set_new(
+                one, "images", images_to_json(&disk->map));
+        }
+        (void)json_array_append_new(list, one);
+    }
+    return list;
+}
+
+static void print_images(const struct page_index *index, FILE *out)
+{
+    for (uint32_t i = 0; i < index->file_count; i++) {
+        char name[SNAPSHOT_FILE_MAX + 1];
+        char size[16];
+
+        page_image_name(&index->files[i], name);
+        size_to_text(page_index_file_pages(index, i) * NUM_PAGE_SIZE, size);
+        (void)fprintf(out, "image     %s  %s used\n", name, size);
+    }
+}
+
+static void print_disks(
+    const struct snap *snap, const struct disks *disks, FILE *out)
+{
+    for (uint32_t i = 0; i < disks->count; i++) {
+        const struct disk_record *record = &disks->records[i];
+        const struct snap_disk *disk = snap_find_disk(snap, i);
+        char written[32];
+        char size[16];
+
+        size_to_text(record->bytes, size);
+        time_to_text(record->mtime_s, written);
+        (void)fprintf(
+            out, "disk %-4u %s, %s, as of %s", i, record->path, size, written);
+        if (disk == NULL) {
+            (void)fputc('\n', out);
+            continue;
+        }
+        size_to_text(page_index_data_pages(&disk->map) * NUM_PAGE_SIZE, size);
+        (void)fprintf(out, "; %s over it, in %zu extents\n", size,
+            disk->map.extent_count);
+        print_images(&disk->map, out);
+    }
+}
+
 static void print_one(const struct snap *snap, const struct manifest *m,
-    bool is_trusted, FILE *out)
+    const struct disks *disks, bool is_trusted, FILE *out)
 {
     char id[SNAPSHOT_ID_TEXT_SIZE];
     char parent[SNAPSHOT_ID_TEXT_SIZE] = "none: a full snapshot";
@@ -238,14 +340,8 @@ static void print_one(const struct snap *snap, const struct manifest *m,
     (void)fprintf(out, "pages     %s\n",
         is_trusted ? "verified on this host, and unchanged since"
                    : "not verified on this host: spore snapshot verify");
-    for (uint32_t i = 0; i < snap->index.file_count; i++) {
-        char name[SNAPSHOT_FILE_MAX + 1];
-
-        page_image_name(&snap->index.files[i], name);
-        size_to_text(
-            page_index_file_pages(&snap->index, i) * NUM_PAGE_SIZE, size);
-        (void)fprintf(out, "image     %s  %s used\n", name, size);
-    }
+    print_images(&snap->index, out);
+    print_disks(snap, disks, out);
     for (size_t i = 0; i < snap->state.section_count; i++) {
         const struct state_section *s = &snap->state.sections[i];
 
@@ -255,30 +351,43 @@ static void print_one(const struct snap *snap, const struct manifest *m,
     }
 }
 
-int snapshot_show_one(
-    const struct snap *snap, bool is_json, FILE *out, struct err *err)
+static int show_json(const struct snap *snap, const struct manifest *manifest,
+    const struct disks *disks, bool is_trusted, FILE *out, struct err *err)
 {
     CC_CLEANUP(json_freep) json_t *root = NULL;
-    bool is_trusted = verify_is_trusted(snap);
-    struct manifest manifest;
-    int rc = snap_read_manifest(snap, &manifest, err);
+    const struct disk_pages pages = count_disks(snap);
 
-    if (rc < 0)
-        return rc;
-    if (!is_json) {
-        print_one(snap, &manifest, is_trusted, out);
-        return 0;
-    }
-    root = manifest_to_json(&manifest, manifest.name);
+    root = manifest_to_json(manifest, manifest->name, &pages);
     if (root == NULL)
         return err_sys(err, ENOMEM, "inspect");
     (void)json_object_set_new(root, "verified", json_boolean(is_trusted));
     (void)json_object_set_new(
         root, "extents", number(snap->index.extent_count));
     (void)json_object_set_new(root, "images", images_to_json(&snap->index));
+    (void)json_object_set_new(root, "disks", disks_to_json(snap, disks));
     (void)json_object_set_new(root, "sections", sections_to_json(&snap->state));
     (void)json_object_set_new(root, "files", files_to_json(&snap->state));
     return print_json(root, out, err);
+}
+
+int snapshot_show_one(
+    const struct snap *snap, bool is_json, FILE *out, struct err *err)
+{
+    bool is_trusted = verify_is_trusted(snap);
+    struct manifest manifest;
+    struct disks disks;
+    int rc = snap_read_manifest(snap, &manifest, err);
+
+    if (rc == 0)
+        rc = read_disks(snap, &disks, err);
+    if (rc < 0)
+        return rc;
+    if (is_json)
+        rc = show_json(snap, &manifest, &disks, is_trusted, out, err);
+    else
+        print_one(snap, &manifest, &disks, is_trusted, out);
+    disks_fini(&disks);
+    return rc;
 }
 
 /* ---- difference ---- */
@@ -286,7 +395,8 @@ int snapshot_show_one(
 struct diff {
     const struct page_hashes *a;
     const struct page_hashes *b;
-    json_t *ranges; /* NULL: text */
+    json_t *ranges;   /* NULL: text */
+    const char *what; /* that the pages are of, in text */
     FILE *out;
     uint64_t moved;   /* the same contents in another place */
     uint64_t changed; /* pages */
@@ -303,7 +413,7 @@ static void close_run(struct diff *d)
             json_pack("{s:o, s:o}", "offset", number(d->start * NUM_PAGE_SIZE),
                 "bytes", number((d->end - d->start) * NUM_PAGE_SIZE)));
     else
-        (void)fprintf(d->out, "memory    %#014llx  %llu pages\n",
+        (void)fprintf(d->out, "%-9s %#014llx  %llu pages\n", d->what,
             (unsigned long long)(d->start * NUM_PAGE_SIZE),
             (unsigned long long)(d->end - d->start));
     d->start = d->end;
@@ -374,34 +484,95 @@ static size_t diff_sections(const struct state_file *a,
     return count;
 }
 
+/* The pages of two disks, of which one may not be there. */
+static int diff_disk(const struct snap *a, const struct snap *b, uint32_t drive,
+    json_t *list, FILE *out, uint64_t *changed, struct err *err)
+{
+    const struct snap_disk *x = snap_find_disk(a, drive);
+    const struct snap_disk *y = snap_find_disk(b, drive);
+    struct page_hashes hashes_a = {0};
+    struct page_hashes hashes_b = {0};
+    char what[16];
+    struct diff d = {.a = &hashes_a, .b = &hashes_b, .what = what, .out = out};
+    int rc;
+
+    if (x == NULL && y == NULL)
+        return 0;
+    if (x == NULL || y == NULL || x->map.pages != y->map.pages)
+        return err_set(err, EINVAL,
+            "they have other disks as drive %u: not of one machine", drive);
+    (void)snprintf(what, sizeof(what), "disk %u", drive);
+    if (list != NULL) {
+        d.ranges = json_array();
+        (void)json_array_append_new(
+            list, json_pack("{s:o, s:o}", "drive", number(drive), "ranges",
+                      d.ranges));
+    }
+    rc = snap_read_disk_hashes(a, x, &hashes_a, err);
+    if (rc == 0)
+        rc = snap_read_disk_hashes(b, y, &hashes_b, err);
+    if (rc == 0) {
+        (void)page_index_diff(&x->map, &y->map, add_difference, &d);
+        close_run(&d);
+        *changed += d.changed;
+    }
+    page_hashes_fini(&hashes_a);
+    page_hashes_fini(&hashes_b);
+    return rc;
+}
+
+static int diff_disks(const struct snap *a, const struct snap *b, json_t *list,
+    FILE *out, uint64_t *ret_changed, struct err *err)
+{
+    uint64_t changed = 0;
+    int rc = 0;
+
+    for (uint32_t i = 0; rc == 0 && i < DISKS_MAX; i++)
+        rc = diff_disk(a, b, i, list, out, &changed, err);
+    *ret_changed = changed;
+    return rc;
+}
+
 static int print_diff(const struct snap *a, const struct snap *b,
     struct diff *d, bool is_json, bool *ret_differs, struct err *err)
 {
     CC_CLEANUP(json_freep) json_t *root = NULL;
+    uint64_t disk_changed;
     json_t *sections = NULL;
+    json_t *disks = NULL;
     size_t count;
+    int rc;
 
     if (is_json) {
-        root = json_pack("{s:[], s:[]}", "memory", "sections");
+        root = json_pack("{s:[], s:[], s:[]}", "memory", "disks", "sections");
         if (root == NULL)
             return err_sys(err, ENOMEM, "diff");
         d->ranges = json_object_get(root, "memory");
+        disks = json_object_get(root, "disks");
         sections = json_object_get(root, "sections");
     }
     (void)page_index_diff(&a->index, &b->index, add_difference, d);
     close_run(d);
+    rc = diff_disks(a, b, disks, d->out, &disk_changed, err);
+    if (rc < 0)
+        return rc;
     count = diff_sections(&a->state, &b->state, sections, d->out);
-    *ret_differs = d->changed > 0 || count > 0;
+    *ret_differs = d->changed > 0 || disk_changed > 0 || count > 0;
     if (is_json) {
         (void)json_object_set_new(
             root, "changed_bytes", number(d->changed * NUM_PAGE_SIZE));
         (void)json_object_set_new(
             root, "moved_bytes", number(d->moved * NUM_PAGE_SIZE));
+        (void)json_object_set_new(
+            root, "disk_changed_bytes", number(disk_changed * NUM_PAGE_SIZE));
         return print_json(root, d->out, err);
     }
-    (void)fprintf(d->out, "%llu of %llu pages differ, %zu sections\n",
-        (unsigned long long)d->changed, (unsigned long long)a->index.pages,
-        count);
+    (void)fprintf(d->out, "%llu of %llu pages differ, ",
+        (unsigned long long)d->changed, (unsigned long long)a->index.pages);
+    if (a->disk_count > 0)
+        (void)fprintf(
+            d->out, "%llu of disks, ", (unsigned long long)disk_changed);
+    (void)fprintf(d->out, "%zu sections\n", count);
     return 0;
 }
 
@@ -410,7 +581,8 @@ int snapshot_show_diff(const struct snap *a, const struct snap *b, bool is_json,
 {
     struct page_hashes hashes_a = {0};
     struct page_hashes hashes_b = {0};
-    struct diff d = {.a = &hashes_a, .b = &hashes_b, .out = out};
+    struct diff d = {
+        .a = &hashes_a, .b = &hashes_b, .what = "memory", .out = out};
     int rc = 0;
 
     if (a->index.pages != b->index.pages)

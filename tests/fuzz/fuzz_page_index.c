@@ -44,6 +44,8 @@ static void check_extents(const struct page_index *index)
         require(page_index_find(index, page) == e);
         page += e->count;
         require(page_index_find(index, page - 1) == e);
+        if (e->kind == PAGE_BELOW)
+            require(index->files[0].type == PAGE_IMAGE_DISK);
         if (e->kind == PAGE_DATA)
             require(e->file < index->file_count &&
                     num_range_within(

@@ -25,8 +25,9 @@
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
 
-#define PAGES UINT64_C(200)
-#define BYTES (PAGES * NUM_PAGE_SIZE)
+#define PAGES    UINT64_C(200)
+#define BYTES    (PAGES * NUM_PAGE_SIZE)
+#define CLUSTERS UINT64_C(60)
 /* A saver under a sanitizer takes ten times as long. */
 #ifdef __SANITIZE_ADDRESS__
 #define STRIDE 7u
@@ -44,6 +45,8 @@ struct run {
     struct snapshot_id child;
     uint8_t *old_ram;
     uint8_t *child_ram;
+    uint64_t old_disk[CLUSTERS];
+    uint64_t child_disk[CLUSTERS];
 };
 
 static const char *const fault_names[] = {
@@ -150,9 +153,9 @@ static int run_saver(
     return status;
 }
 
-/* Whether the snapshot loads whole; it must hold `ram` if it does. */
-static bool loads(
-    const struct run *run, const struct snapshot_id *id, const uint8_t *ram)
+/* Whether the snapshot loads whole; it must hold all this if it does. */
+static bool loads(const struct run *run, const struct snapshot_id *id,
+    const uint8_t *ram, const uint64_t *disk)
 {
     struct snap snap;
     struct err err;
@@ -167,6 +170,7 @@ static bool loads(
     loaded = snapshot_rig_load(&snap);
     assert(memcmp(loaded, ram, BYTES) == 0);
     free(loaded);
+    assert(snapshot_rig_disk_is(&snap, disk, CLUSTERS));
     snap_close(&snap);
     return true;
 }
@@ -192,8 +196,8 @@ static void check_store(struct run *run, bool succeeded, size_t files)
     size_t count;
     struct err err;
 
-    assert(loads(run, &run->old, run->old_ram));
-    assert(loads(run, &run->child, run->child_ram));
+    assert(loads(run, &run->old, run->old_ram, run->old_disk));
+    assert(loads(run, &run->child, run->child_ram, run->child_disk));
     assert(store_clean(&run->rig.store, &err) >= 0);
     assert(store_list(&run->rig.store, &entries, &count, &err) == 0);
     assert(count <= 3);
@@ -201,7 +205,7 @@ static void check_store(struct run *run, bool succeeded, size_t files)
         if (snapshot_id_equal(&entries[i].id, &run->old) ||
             snapshot_id_equal(&entries[i].id, &run->child))
             continue;
-        has_new = loads(run, &entries[i].id, run->rig.ram);
+        has_new = loads(run, &entries[i].id, run->rig.ram, run->rig.disk);
         if (has_new)
             assert(store_find(&run->rig.store, "new", &named, &err) == 0 &&
                    snapshot_id_equal(&named, &entries[i].id));
@@ -222,6 +226,12 @@ static uint8_t *copy_ram(const struct snapshot_rig *rig)
     return copy;
 }
 
+static void fill_disk(struct run *run, uint64_t seed, uint64_t step)
+{
+    for (uint64_t i = 0; i < CLUSTERS; i += step)
+        run->rig.disk[i] = i % 7 == 0 ? 0 : seed + i;
+}
+
 static void prepare(struct run *run)
 {
     struct snapshot_rig *rig = &run->rig;
@@ -232,13 +242,19 @@ static void prepare(struct run *run)
     snapshot_rig_init(rig, mkdtemp(path), PAGES);
     for (uint64_t i = 0; i < 150; i++)
         snapshot_rig_fill(rig, i, i % 10 == 0 ? 0 : i + 1);
+    snapshot_rig_add_disk(rig, CLUSTERS);
+    fill_disk(run, 5000, 2);
     assert(snapshot_rig_save(rig, "old", NULL, NULL, &run->old, &err) == 0);
     run->old_ram = copy_ram(rig);
+    memcpy(run->old_disk, rig->disk, sizeof(run->old_disk));
     for (uint64_t i = 0; i < PAGES; i += 13)
         snapshot_rig_fill(rig, i, 1000 + i);
+    fill_disk(run, 6000, 5);
     assert(snapshot_rig_save(
                rig, "child", &run->old, run->old_ram, &run->child, &err) == 0);
     run->child_ram = copy_ram(rig);
+    memcpy(run->child_disk, rig->disk, sizeof(run->child_disk));
+    fill_disk(run, 7000, 9);
     for (uint64_t i = 0; i < PAGES; i += 17)
         snapshot_rig_fill(rig, i, i % 4 == 0 ? 0 : 2000 + i);
     /* Pages of the first one, in another place: shared. */

@@ -5,8 +5,9 @@
  *
  *     test_snapshot_golden make FOLDER
  *
- * and is not to be made again: a change of the format gets a folder of its
- * own beside it.
+ * and snapshot-v1-disks, whose machine has a disk, by make-disks. They are not
+ * to be made again: a change of the format gets a folder of its own beside
+ * them.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -24,8 +25,9 @@
 #include "tests/unit/support/snapshot_rig.h"
 #include "vmm/base/num.h"
 
-#define PAGES UINT64_C(8)
-#define BYTES (PAGES * NUM_PAGE_SIZE)
+#define PAGES    UINT64_C(8)
+#define BYTES    (PAGES * NUM_PAGE_SIZE)
+#define CLUSTERS UINT64_C(12)
 
 static const struct working_set_run hot_runs[] = {{1, 2}, {5, 1}};
 static const struct working_set hot = {
@@ -44,7 +46,20 @@ static void fill(struct snapshot_rig *rig, bool is_child)
     snapshot_rig_fill(rig, 4, 0);
 }
 
-static int make(const char *folder)
+/* And the disk: below, zeroes and data in all orders. */
+static void fill_disk(uint64_t seeds[CLUSTERS], bool is_child)
+{
+    for (uint64_t i = 0; i < CLUSTERS; i++)
+        seeds[i] = i % 4 == 0 ? SNAPSHOT_RIG_BELOW : i % 4 == 1 ? 0 : 100 + i;
+    if (!is_child)
+        return;
+    seeds[0] = 0;
+    seeds[1] = 201;
+    seeds[2] = 0;
+    seeds[8] = 208;
+}
+
+static int make(const char *folder, bool has_disk)
 {
     struct snapshot_rig rig;
     struct snapshot_id full;
@@ -56,11 +71,17 @@ static int make(const char *folder)
 
     snapshot_rig_init(&rig, folder, PAGES);
     fill(&rig, false);
+    if (has_disk) {
+        snapshot_rig_add_disk(&rig, CLUSTERS);
+        fill_disk(rig.disk, false);
+    }
     if (rc == 0) {
         memcpy(before, rig.ram, BYTES);
         rc = snapshot_rig_save(&rig, "full", NULL, NULL, &full, &err);
     }
     fill(&rig, true);
+    if (has_disk)
+        fill_disk(rig.disk, true);
     if (rc == 0)
         rc = snapshot_rig_save(&rig, "child", &full, before, &child, &err);
     if (rc == 0)
@@ -85,7 +106,7 @@ static const char *golden(void)
     return path;
 }
 
-static struct snap must_open(const char *name)
+static struct snap must_open(const char *folder, const char *name)
 {
     struct snapshot_id id;
     struct store store;
@@ -93,7 +114,7 @@ static struct snap must_open(const char *name)
     char path[512];
     struct err err;
 
-    (void)snprintf(path, sizeof(path), "%s/snapshot-v1", golden());
+    (void)snprintf(path, sizeof(path), "%s/%s", golden(), folder);
     if (store_open(&store, path, false, &err) < 0 ||
         store_find(&store, name, &id, &err) < 0 ||
         snap_open(&store, &id, &snap, &err) < 0)
@@ -143,7 +164,7 @@ static void assert_state(struct snap *snap)
 
 static void test_full(void **state)
 {
-    struct snap snap = must_open("full");
+    struct snap snap = must_open("snapshot-v1", "full");
     struct manifest manifest;
     struct err err;
 
@@ -164,8 +185,8 @@ static void test_full(void **state)
 
 static void test_child(void **state)
 {
-    struct snap snap = must_open("child");
-    struct snap parent = must_open("full");
+    struct snap snap = must_open("snapshot-v1", "child");
+    struct snap parent = must_open("snapshot-v1", "full");
     struct working_set set;
     struct manifest manifest;
     struct err err;
@@ -185,14 +206,60 @@ static void test_child(void **state)
     snap_close(&snap);
 }
 
+static void check_disk(const char *name, bool is_child)
+{
+    struct snap snap = must_open("snapshot-v1-disks", name);
+    uint64_t seeds[CLUSTERS];
+    struct page_hashes hashes;
+    struct disks disks;
+    struct err err;
+
+    fill_disk(seeds, is_child);
+    assert_memory(&snap, is_child);
+    assert_int_equal(snap.disk_count, 1);
+    assert_int_equal(snap.disks[0].drive, 0);
+    assert_int_equal(snap.disks[0].map.file_count, is_child ? 2 : 1);
+    assert_true(snapshot_rig_disk_is(&snap, seeds, CLUSTERS));
+    assert_int_equal(
+        snap_read_disk_hashes(&snap, &snap.disks[0], &hashes, &err), 0);
+    if (verify_pages(&snap.disks[0].map, snap.disks[0].image_fds, &hashes, NULL,
+            &err) < 0)
+        fail_msg("%s", err.text);
+    page_hashes_fini(&hashes);
+    assert_int_equal(
+        disks_decode(state_file_find(&snap.state, DISKS_SECTION), &disks, &err),
+        0);
+    assert_int_equal(disks.count, 1);
+    assert_int_equal(disks.records[0].kind, DISK_OVERLAY);
+    assert_int_equal(disks.records[0].bytes, CLUSTERS * NUM_PAGE_SIZE);
+    assert_int_equal(disks.records[0].mtime_s, 1700000000);
+    assert_int_equal(disks.records[0].mtime_ns, 123456789);
+    assert_string_equal(disks.records[0].path, "/images/base.img");
+    disks_fini(&disks);
+    /* Whoever does not know of disks does not take it for a machine of none. */
+    assert_int_equal(state_file_find(&snap.state, DISKS_SECTION)->flags,
+        STATE_SECTION_REQUIRED);
+    snap_close(&snap);
+}
+
+static void test_disks(void **state)
+{
+    (void)state;
+    check_disk("full", false);
+    check_disk("child", true);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full),
         cmocka_unit_test(test_child),
+        cmocka_unit_test(test_disks),
     };
 
     if (argc == 3 && strcmp(argv[1], "make") == 0)
-        return make(argv[2]);
+        return make(argv[2], false);
+    if (argc == 3 && strcmp(argv[1], "make-disks") == 0)
+        return make(argv[2], true);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,6 +25,7 @@
 #include "vmm/base/num.h"
 
 #define PAGES         UINT64_C(40)
+#define CLUSTERS      UINT64_C(24)
 #define COUNT_DEFAULT 30000u
 #define FILES_MAX     16u
 #define SMALL_MAX     16384u /* bytes of a file whose every bit is tried */
@@ -176,7 +177,9 @@ static void swap(
 static enum finder finder_of(const char *name)
 {
     if (strcmp(name, PAGE_HASHES_FILE_NAME) == 0 ||
-        strncmp(name, "mem-", 4) == 0)
+        strncmp(name, "mem-", 4) == 0 ||
+        (strncmp(name, "disk-", 5) == 0 &&
+            strncmp(name, DISKS_MAP_PREFIX, strlen(DISKS_MAP_PREFIX)) != 0))
         return BY_VERIFY;
     if (strcmp(name, WORKING_SET_FILE_NAME) == 0 ||
         strcmp(name, VERIFIED_FILE_NAME) == 0)
@@ -218,6 +221,12 @@ static void read_files(struct run *run, const struct snapshot_id *id)
     free(entries);
 }
 
+static void fill_disk(struct run *run, uint64_t seed, uint64_t step)
+{
+    for (uint64_t i = 0; i < CLUSTERS; i += step)
+        run->rig.disk[i] = i % 3 == 0 ? 0 : seed + i;
+}
+
 /* A full snapshot, a child that shares with it, one of another guest. */
 static void make_snapshots(struct run *run)
 {
@@ -230,14 +239,18 @@ static void make_snapshots(struct run *run)
     assert(before != NULL);
     for (uint64_t i = 0; i < 20; i++)
         snapshot_rig_fill(rig, i, i % 5 == 0 ? 0 : i);
+    snapshot_rig_add_disk(rig, CLUSTERS);
+    fill_disk(run, 5000, 2);
     assert(snapshot_rig_save(rig, "full", NULL, NULL, &run->ids[0], &err) == 0);
     memcpy(before, rig->ram, PAGES * NUM_PAGE_SIZE);
     for (uint64_t i = 0; i < PAGES; i += 3)
         snapshot_rig_fill(rig, i, i % 9 == 0 ? 0 : 100 + i);
+    fill_disk(run, 6000, 5);
     assert(snapshot_rig_save(
                rig, "child", &run->ids[0], before, &run->ids[1], &err) == 0);
     for (uint64_t i = 0; i < PAGES; i++)
         snapshot_rig_fill(rig, i, i % 4 == 0 ? 0 : 300 + i);
+    fill_disk(run, 7000, 1);
     assert(snapshot_rig_save(rig, NULL, NULL, NULL, &run->ids[2], &err) == 0);
     for (size_t i = 0; i < ARRAY_SIZE(run->ids); i++) {
         struct timespec times[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
@@ -246,6 +259,8 @@ static void make_snapshots(struct run *run)
         assert(snap_open(&rig->store, &run->ids[i], &snap, &err) == 0);
         for (uint32_t k = 0; k < snap.index.file_count; k++)
             assert(futimens(snap.image_fds[k], times) == 0);
+        for (uint32_t k = 0; k < snap.disks[0].map.file_count; k++)
+            assert(futimens(snap.disks[0].image_fds[k], times) == 0);
         assert(snap_write_working_set(&snap, &set, &err) == 0);
         snap_close(&snap);
     }

@@ -55,6 +55,8 @@ void snapshot_rig_init(
 
 void snapshot_rig_close(struct snapshot_rig *rig)
 {
+    free(rig->disk);
+    free(rig->disk_saved);
     (void)munmap(rig->ram, rig->pages * NUM_PAGE_SIZE);
     fd_closep(&rig->mem_fd);
     store_close(&rig->store);
@@ -66,18 +68,69 @@ void snapshot_rig_fini(struct snapshot_rig *rig)
     snapshot_rig_remove_tree(rig->path);
 }
 
-void snapshot_rig_fill(struct snapshot_rig *rig, uint64_t page, uint64_t seed)
+static void make_bytes(uint8_t *bytes, uint64_t seed)
 {
-    uint8_t *bytes = rig->ram + page * NUM_PAGE_SIZE;
     uint64_t x = seed;
 
-    assert(page < rig->pages);
     for (size_t i = 0; i < NUM_PAGE_SIZE; i += sizeof(x)) {
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
         memcpy(bytes + i, &x, sizeof(x));
     }
+}
+
+void snapshot_rig_fill(struct snapshot_rig *rig, uint64_t page, uint64_t seed)
+{
+    assert(page < rig->pages);
+    make_bytes(rig->ram + page * NUM_PAGE_SIZE, seed);
+}
+
+void snapshot_rig_add_disk(struct snapshot_rig *rig, uint64_t clusters)
+{
+    rig->clusters = clusters;
+    rig->disk = calloc(clusters, sizeof(*rig->disk));
+    rig->disk_saved = calloc(clusters, sizeof(*rig->disk));
+    assert(rig->disk != NULL && rig->disk_saved != NULL);
+    for (uint64_t i = 0; i < clusters; i++)
+        rig->disk[i] = SNAPSHOT_RIG_BELOW;
+}
+
+static bool extent_is(const struct snap_disk *disk,
+    const struct page_extent *extent, const uint64_t *seeds)
+{
+    uint8_t want[NUM_PAGE_SIZE];
+    uint8_t got[NUM_PAGE_SIZE];
+
+    for (uint64_t i = 0; i < extent->count; i++) {
+        uint64_t seed = seeds[extent->page + i];
+
+        if (extent->kind != PAGE_DATA) {
+            if (seed != (extent->kind == PAGE_ZERO ? 0 : SNAPSHOT_RIG_BELOW))
+                return false;
+            continue;
+        }
+        make_bytes(want, seed);
+        if (fd_pread_full(disk->image_fds[extent->file], got, sizeof(got),
+                (extent->file_page + i) * NUM_PAGE_SIZE) != sizeof(got) ||
+            memcmp(got, want, sizeof(got)) != 0)
+            return false;
+    }
+    return true;
+}
+
+bool snapshot_rig_disk_is(
+    const struct snap *snap, const uint64_t *seeds, uint64_t clusters)
+{
+    const struct snap_disk *disk = snap_find_disk(snap, 0);
+
+    if (disk == NULL || disk->map.pages != clusters)
+        return false;
+    for (size_t i = 0; i < disk->map.extent_count; i++) {
+        if (!extent_is(disk, &disk->map.extents[i], seeds))
+            return false;
+    }
+    return true;
 }
 
 struct parts {
@@ -122,6 +175,78 @@ static int take_parent(struct snapshot_rig *rig, struct parts *p,
     return rc;
 }
 
+static int put_cluster(struct snapshot_rig *rig, struct page_writer *image,
+    uint64_t cluster, struct err *err)
+{
+    uint8_t bytes[NUM_PAGE_SIZE];
+
+    if (rig->disk[cluster] == SNAPSHOT_RIG_BELOW) {
+        page_index_builder_set_below(image->index, cluster, 1);
+        return 0;
+    }
+    make_bytes(bytes, rig->disk[cluster]);
+    return page_writer_put(image, cluster, bytes, 1, err);
+}
+
+/* What a disk is written with; of `parent` what did not change is its. */
+struct disk_parts {
+    struct page_index_builder map;
+    struct page_hashes hashes;
+    struct page_index index;
+    struct page_writer image;
+    int image_fd;
+};
+
+static int begin_disk(struct snapshot_rig *rig, struct parts *p,
+    struct disk_parts *d, const struct snap_disk *before, struct err *err)
+{
+    struct page_image own = {.type = PAGE_IMAGE_DISK, .pages = rig->clusters};
+    int rc = snapshot_id_random(&own.id, err);
+
+    if (rc == 0)
+        rc = page_index_builder_init(&d->map, rig->clusters, &own, err);
+    if (rc == 0 && before != NULL)
+        rc = page_index_builder_add_index(&d->map, &before->map, err);
+    if (rc == 0)
+        rc = before == NULL
+                 ? page_hashes_init(&d->hashes, rig->clusters)
+                 : snap_read_disk_hashes(&p->parent, before, &d->hashes, err);
+    if (rc == 0)
+        rc = save_create_image(&p->save, &own, &d->image_fd, err);
+    if (rc == 0)
+        page_writer_init(&d->image, d->image_fd, &p->save, &d->map, &d->hashes,
+            rig->dedupe == 0 ? NULL : &p->dedupe);
+    return rc;
+}
+
+static int write_disk(struct snapshot_rig *rig, struct parts *p,
+    const struct snapshot_id *parent, struct err *err)
+{
+    const struct snap_disk *before =
+        parent == NULL ? NULL : snap_find_disk(&p->parent, 0);
+    struct disk_parts d = {.image_fd = -1};
+    int rc;
+
+    if (rig->clusters == 0)
+        return 0;
+    rc = begin_disk(rig, p, &d, before, err);
+    for (uint64_t i = 0; rc == 0 && i < rig->clusters; i++) {
+        if (before == NULL || rig->disk[i] != rig->disk_saved[i])
+            rc = put_cluster(rig, &d.image, i, err);
+    }
+    if (rc == 0)
+        rc = page_index_builder_finish(&d.map, &d.index, err);
+    if (rc == 0 && before != NULL)
+        rc = save_link_images(&p->save, &p->parent, &d.index, err);
+    if (rc == 0)
+        rc = save_write_disk(&p->save, 0, &d.index, &d.hashes, err);
+    page_index_builder_fini(&d.map);
+    page_index_fini(&d.index);
+    page_hashes_fini(&d.hashes);
+    fd_closep(&d.image_fd);
+    return rc;
+}
+
 static int write_memory(struct snapshot_rig *rig, struct parts *p,
     const struct snapshot_id *parent, const uint8_t *before, struct err *err)
 {
@@ -147,8 +272,24 @@ static int write_memory(struct snapshot_rig *rig, struct parts *p,
     if (rc == 0 && parent != NULL)
         rc = save_link_images(&p->save, &p->parent, &p->index, err);
     if (rc == 0)
+        rc = write_disk(rig, p, parent, err);
+    if (rc == 0)
         rc = save_write_memory(&p->save, &p->index, &p->hashes, err);
     return rc;
+}
+
+static int write_disks(
+    const struct snapshot_rig *rig, struct parts *p, struct err *err)
+{
+    char path[] = "/images/base.img";
+    const struct disks disks = {.count = 1,
+        .records[0] = {.kind = DISK_OVERLAY,
+            .bytes = rig->clusters * NUM_PAGE_SIZE,
+            .mtime_s = 1700000000,
+            .mtime_ns = 123456789,
+            .path = path}};
+
+    return rig->clusters == 0 ? 0 : disks_store(&disks, &p->state, err);
 }
 
 static int write_rest(struct snapshot_rig *rig, struct parts *p,
@@ -177,6 +318,8 @@ static int write_rest(struct snapshot_rig *rig, struct parts *p,
     if (rc == 0)
         rc = state_writer_add(&p->state, "hint", 3, 0, "abc", 3, err);
     if (rc == 0)
+        rc = write_disks(rig, p, err);
+    if (rc == 0)
         rc = save_commit(&p->save, &p->state, err);
     return rc;
 }
@@ -192,8 +335,12 @@ int snapshot_rig_save(struct snapshot_rig *rig, const char *name,
         rc = write_memory(rig, &p, parent, before, err);
         if (rc == 0)
             rc = write_rest(rig, &p, name, parent, err);
-        if (rc == 0)
+        if (rc == 0) {
             *ret_id = p.save.id;
+            if (rig->clusters > 0)
+                memcpy(rig->disk_saved, rig->disk,
+                    rig->clusters * sizeof(*rig->disk));
+        }
         save_abort(&p.save);
     }
     state_writer_fini(&p.state);

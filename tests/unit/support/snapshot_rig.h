@@ -23,7 +23,15 @@ struct snapshot_rig {
     int mem_fd;      /* a memfd */
     bool sync;       /* false at first */
     uint32_t dedupe; /* least run of it; 0: none */
+
+    /* A disk besides, as the seeds of its clusters; 0 of them: none. */
+    uint64_t clusters;
+    uint64_t *disk;
+    uint64_t *disk_saved; /* as of the last save */
 };
+
+/* A cluster that is as the disk below. */
+#define SNAPSHOT_RIG_BELOW UINT64_MAX
 
 /* `path` NULL: a new directory below $TMPDIR. */
 void snapshot_rig_init(
@@ -36,9 +44,20 @@ void snapshot_rig_close(struct snapshot_rig *rig);
 /* Fills a page with bytes that depend on the seed; seed 0 is zeroes. */
 void snapshot_rig_fill(struct snapshot_rig *rig, uint64_t page, uint64_t seed);
 
+/* Gives it a disk, all of it below; to be filled by cluster. */
+void snapshot_rig_add_disk(struct snapshot_rig *rig, uint64_t clusters);
+
+/*
+ * Whether the snapshot's disk is that of these seeds; a cluster that is
+ * damaged differs.
+ */
+bool snapshot_rig_disk_is(
+    const struct snap *snap, const uint64_t *seeds, uint64_t clusters);
+
 /*
  * Saves all of the memory, or with a parent what differs from `before` (the
- * memory as it was at the parent). 0, or what failed; nothing is asserted.
+ * memory as it was at the parent), and the same of the disk, where the parent
+ * must be what was saved last. 0, or what failed; nothing is asserted.
  */
 int snapshot_rig_save(struct snapshot_rig *rig, const char *name,
     const struct snapshot_id *parent, const uint8_t *before,

@@ -29,6 +29,15 @@ void control_fini(struct control *control)
     http_server_fini(&control->server);
 }
 
+void control_abandon(const struct control *control)
+{
+    struct rundir dir = control->dir;
+
+    if (control->api_sock != NULL)
+        (void)unlink(control->api_sock);
+    rundir_remove(&dir, control->id);
+}
+
 int control_claim(struct control *control, const char *id, struct err *err)
 {
     int rc = 0;

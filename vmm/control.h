@@ -34,6 +34,12 @@ struct control {
 void control_init(struct control *control);
 void control_fini(struct control *control);
 
+/*
+ * Takes away what others see of the machine, for a process that ends at once:
+ * nothing is freed. From any thread, whatever the others do.
+ */
+void control_abandon(const struct control *control);
+
 /* Takes a folder under `id`, or under a random one for NULL. */
 CC_MUST_CHECK int control_claim(
     struct control *control, const char *id, struct err *err);

@@ -39,6 +39,8 @@ int machine_restore_memory(struct machine *m, struct err *err)
 
     if (rc < 0)
         return rc;
+    if (m->host.origin->pages != NULL)
+        return page_client_attach(m->host.origin->pages, &m->mem, err);
     return ram_map(&m->mem, &snap->index, snap->image_fds, err);
 }
 

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+#include "snapshot/page_client.h"
 #include "snapshot/snap.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
@@ -29,6 +30,11 @@ struct machine_origin {
     struct snap *snap; /* borrowed until machine_init returns */
     enum vm_clock_policy clock;
     bool allow_changed_disks; /* files that were written to since the save */
+    /*
+     * What gives the machine its memory (vmm/restore_memory.h), to outlive the
+     * machine; NULL: it is mapped from the snapshot's files.
+     */
+    struct page_client *pages;
 };
 
 /*

@@ -13,6 +13,7 @@
 #include "vmm/doctor.h"
 #include "vmm/exec.h"
 #include "vmm/lifecycle.h"
+#include "vmm/page_server_cmd.h"
 #include "vmm/ps.h"
 #include "vmm/run.h"
 #include "vmm/save_cmd.h"
@@ -43,6 +44,7 @@ static const struct command {
     {"push", cmd_push, "note where a machine is"},
     {"reset", cmd_reset, "put it back there"},
     {"snapshot", cmd_snapshot, "list, check, compare and remove snapshots"},
+    {"page-server", cmd_page_server, "give restored machines their memory"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
     {"switch", cmd_switch, "a network between VMs, without any privilege"},
     {"version", cmd_version, "print the version"},
@@ -53,7 +55,7 @@ static void print_usage(FILE *out)
 {
     (void)fputs("usage: spore COMMAND [options]\n\n", out);
     for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-        (void)fprintf(out, "  %-10s %s\n", commands[i].name, commands[i].text);
+        (void)fprintf(out, "  %-11s %s\n", commands[i].name, commands[i].text);
     (void)fputs("\nspore COMMAND --help describes a command.\n", out);
 }
 

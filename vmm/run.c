@@ -56,8 +56,8 @@ static void finish(struct run *run, int status)
 {
     if (run->is_done)
         return;
-    run->is_done = true;
     run->status = status;
+    __atomic_store_n(&run->is_done, true, __ATOMIC_RELEASE);
 }
 
 /* One line about why there is no command's status. */
@@ -224,16 +224,39 @@ static void on_signal(void *opaque, int signal)
     loop_stop(&run->inst.loop);
 }
 
+/*
+ * On a thread of its own, while others wait for memory that will never come
+ * (page_client.h): says so, leaves nothing behind, and ends the process. That
+ * of a command which has ended already keeps its status.
+ */
+static void on_memory_lost(void *opaque, const char *text)
+{
+    struct run *run = opaque;
+
+    if (__atomic_load_n(&run->is_done, __ATOMIC_ACQUIRE)) {
+        control_abandon(&run->control);
+        _exit(run->status);
+    }
+    session_restore_tty(&run->session);
+    tty_restore(&run->console_tty);
+    /* Not stderr: whoever has its lock may be one of those that wait. */
+    (void)dprintf(STDERR_FILENO, "spore: run: %s\n", text);
+    control_abandon(&run->control);
+    _exit(STATUS_MONITOR);
+}
+
 /* Kernel and root file system, where the user named none. */
 static int find_artifacts(struct run *run, struct err *err)
 {
+    const struct page_client_host lost = {
+        .on_lost = on_memory_lost, .opaque = run};
     struct run_options *o = &run->options;
     struct config_drive drive = config_drive_default();
     char id[] = "rootfs";
     int rc;
 
     if (o->from != NULL)
-        return run_origin_open(&run->origin, o, err);
+        return run_origin_open(&run->origin, o, &lost, err);
     if (o->config.kernel == NULL) {
         rc = artifacts_find(ARTIFACT_KERNEL, &run->kernel_path, err);
         if (rc < 0)
@@ -409,6 +432,7 @@ static void tear_down(struct run *run)
 {
     run_origin_close(&run->origin);
     instance_close(&run->inst);
+    run_origin_release(&run->origin);
     control_fini(&run->control);
     session_fini(&run->session);
     tty_restore(&run->console_tty);
@@ -470,6 +494,7 @@ static void init(struct run *run)
         .opaque = run};
 
     run->inst = (struct instance)INSTANCE_NONE;
+    run->origin = (struct run_origin)RUN_ORIGIN_NONE;
     run->console_tty.fd = -1;
     run->console_fd = -1;
     run->vconsole_fd = -1;

@@ -59,7 +59,13 @@ const char run_options_help[] =
     "made of\n"
     "                          is in the snapshot (spore save)\n"
     "      --store DIR         where the snapshot is (spore snapshot --help)\n"
-    "      --verify            check all its pages before it runs\n"
+    "      --verify[=WHAT]     pages to check: all (the default of --verify)\n"
+    "                          before it runs, lazy: each at its first use;\n"
+    "                          trust: none. Without the option all that this\n"
+    "                          host has not checked yet\n"
+    "      --memory WHERE      file (default): mapped from the snapshot;\n"
+    "                          uffd:PATH: from the page server at this "
+    "socket\n"
     "      --clock WHAT        follow (default): time has passed for the "
     "guest;\n"
     "                          freeze: it has not\n"
@@ -107,6 +113,7 @@ enum {
     OPT_FROM,
     OPT_STORE,
     OPT_VERIFY,
+    OPT_MEMORY,
     OPT_CLOCK,
     OPT_TRACK,
     OPT_ALLOW_CHANGED,
@@ -142,7 +149,8 @@ static const struct option long_options[] = {
     {"no-api", no_argument, NULL, OPT_NO_API},
     {"from", required_argument, NULL, OPT_FROM},
     {"store", required_argument, NULL, OPT_STORE},
-    {"verify", no_argument, NULL, OPT_VERIFY},
+    {"verify", optional_argument, NULL, OPT_VERIFY},
+    {"memory", required_argument, NULL, OPT_MEMORY},
     {"allow-changed-disks", no_argument, NULL, OPT_ALLOW_CHANGED},
     {"clock", required_argument, NULL, OPT_CLOCK},
     {"track", no_argument, NULL, OPT_TRACK},
@@ -282,6 +290,38 @@ static int parse_control_option(struct run_options *o, int opt, struct err *err)
     }
 }
 
+static int parse_verify(
+    struct run_options *o, const char *text, struct err *err)
+{
+    if (text == NULL || strcmp(text, "all") == 0)
+        o->verify = RUN_VERIFY_ALL;
+    else if (strcmp(text, "lazy") == 0)
+        o->verify = RUN_VERIFY_LAZY;
+    else if (strcmp(text, "trust") == 0)
+        o->verify = RUN_VERIFY_TRUST;
+    else
+        return err_set(
+            err, EINVAL, "--verify=%s: it must be all, lazy or trust", text);
+    return 0;
+}
+
+static int parse_memory(
+    struct run_options *o, const char *text, struct err *err)
+{
+    static const char uffd[] = "uffd:";
+    size_t len = sizeof(uffd) - 1;
+
+    o->has_memory_option = true;
+    if (strcmp(text, "file") == 0)
+        o->page_server = NULL;
+    else if (strncmp(text, uffd, len) == 0 && text[len] != '\0')
+        o->page_server = text + len;
+    else
+        return err_set(
+            err, EINVAL, "--memory %s: it must be file or uffd:PATH", text);
+    return 0;
+}
+
 /* Where the machine comes from; 1 if `opt` is not one of these. */
 static int parse_origin_option(struct run_options *o, int opt, struct err *err)
 {
@@ -293,8 +333,9 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
         o->store = optarg;
         return 0;
     case OPT_VERIFY:
-        o->verify = true;
-        return 0;
+        return parse_verify(o, optarg, err);
+    case OPT_MEMORY:
+        return parse_memory(o, optarg, err);
     case OPT_CLOCK:
         if (strcmp(optarg, "follow") != 0 && strcmp(optarg, "freeze") != 0)
             return err_set(
@@ -315,10 +356,15 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
 static int check_origin(const struct run_options *o, struct err *err)
 {
     if (o->from == NULL &&
-        (o->store != NULL || o->verify || o->freeze || o->allow_changed_disks))
+        (o->store != NULL || o->verify != RUN_VERIFY_AUTO ||
+            o->has_memory_option || o->freeze || o->allow_changed_disks))
         return err_set(err, EINVAL,
-            "--store, --verify, --clock and --allow-changed-disks are for "
-            "--from SNAPSHOT");
+            "--store, --verify, --memory, --clock and --allow-changed-disks "
+            "are for --from SNAPSHOT");
+    if (o->page_server != NULL && o->verify != RUN_VERIFY_AUTO)
+        return err_set(err, EINVAL,
+            "--verify has no place beside --memory uffd:PATH: the page server "
+            "checks what it sends");
     if (o->from != NULL && o->has_machine_option)
         return err_set(err, EINVAL,
             "what a machine is made of is in the snapshot: leave the options "

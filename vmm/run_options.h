@@ -22,6 +22,14 @@ enum run_console {
     RUN_CONSOLE_FILE,
 };
 
+/* Which pages of a snapshot are compared with their hashes. */
+enum run_verify {
+    RUN_VERIFY_AUTO, /* all, unless this host's store knows them */
+    RUN_VERIFY_ALL,  /* before anything runs */
+    RUN_VERIFY_LAZY, /* each at its first use */
+    RUN_VERIFY_TRUST,
+};
+
 enum run_timings { RUN_TIMINGS_OFF, RUN_TIMINGS_TEXT, RUN_TIMINGS_JSON };
 
 struct run_options {
@@ -34,9 +42,11 @@ struct run_options {
     uint64_t timeout_ns; /* 0: none */
     bool no_root;        /* --rootfs none: stay in the initrd */
     struct session_command command;
-    const char *from;         /* a snapshot; NULL: the machine boots */
-    const char *store;        /* where it is; NULL: the default store */
-    bool verify;              /* all its pages before anything runs */
+    const char *from;  /* a snapshot; NULL: the machine boots */
+    const char *store; /* where it is; NULL: the default store */
+    enum run_verify verify;
+    const char *page_server; /* a socket; NULL: memory is from the snapshot */
+    bool has_memory_option;
     bool allow_changed_disks; /* files written to since the save */
     bool freeze;              /* the guest's clock stood still meanwhile */
     bool track;               /* follow writes, so that a diff can be saved */

@@ -25,12 +25,39 @@ static int open_snapshot(
     return 0;
 }
 
-static int check_pages(
-    const struct run_origin *o, bool is_forced, struct err *err)
+static int check_pages(const struct run_origin *o,
+    const struct run_options *options, struct err *err)
 {
-    if (!is_forced && verify_is_trusted(&o->snap))
+    switch (options->verify) {
+    case RUN_VERIFY_TRUST:
+    case RUN_VERIFY_LAZY:
         return 0;
+    case RUN_VERIFY_AUTO:
+        if (options->page_server != NULL || verify_is_trusted(&o->snap))
+            return 0;
+        break;
+    case RUN_VERIFY_ALL:
+    default:
+        break;
+    }
     return verify_snap(&o->snap, NULL, err);
+}
+
+static int find_memory(struct run_origin *o, const struct run_options *options,
+    const struct page_client_host *lost, struct err *err)
+{
+    int rc;
+
+    if (options->page_server != NULL)
+        rc =
+            restore_memory_connect(&o->memory, lost, options->page_server, err);
+    else if (options->verify == RUN_VERIFY_LAZY)
+        rc = restore_memory_verify(&o->memory, lost, &o->snap, true, err);
+    else
+        return 0;
+    if (rc == 0)
+        o->origin.pages = &o->memory.client;
+    return rc;
 }
 
 static int take_config(
@@ -58,23 +85,23 @@ static int take_config(
     return 0;
 }
 
-int run_origin_open(
-    struct run_origin *o, struct run_options *options, struct err *err)
+int run_origin_open(struct run_origin *o, struct run_options *options,
+    const struct page_client_host *lost, struct err *err)
 {
     int rc = open_snapshot(o, options, err);
 
     if (rc == 0)
-        rc = check_pages(o, options->verify, err);
+        rc = check_pages(o, options, err);
     if (rc == 0)
         rc = take_config(o, options, err);
-    if (rc < 0) {
-        run_origin_close(o);
-        return rc;
-    }
     o->origin = (struct machine_origin){.snap = &o->snap,
         .clock = options->freeze ? VM_CLOCK_FREEZE : VM_CLOCK_FOLLOW,
         .allow_changed_disks = options->allow_changed_disks};
-    return 0;
+    if (rc == 0)
+        rc = find_memory(o, options, lost, err);
+    if (rc < 0)
+        run_origin_close(o);
+    return rc;
 }
 
 void run_origin_close(struct run_origin *o)
@@ -84,4 +111,9 @@ void run_origin_close(struct run_origin *o)
     snap_close(&o->snap);
     store_close(&o->store);
     o->is_open = false;
+}
+
+void run_origin_release(struct run_origin *o)
+{
+    restore_memory_close(&o->memory);
 }

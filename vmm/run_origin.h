@@ -4,7 +4,8 @@
  *
  * Thread rule: before the machine is built. The snapshot is hostile; nothing
  * of it is used before it was checked (snap_open), its pages either were
- * verified by this host's store before or are now.
+ * verified by this host's store before, are now, or are when they are first
+ * used (restore_memory.h).
  */
 #ifndef VMM_RUN_ORIGIN_H
 #define VMM_RUN_ORIGIN_H
@@ -16,23 +17,35 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/machine_restore.h"
+#include "vmm/restore_memory.h"
 #include "vmm/run_options.h"
 
 struct run_origin {
     struct store store;
     struct snap snap;
     struct machine_origin origin;
+    struct restore_memory memory;
     bool is_open;
 };
 
 /*
  * Opens options->from and makes options->config the machine's in it; what
- * the options say of the host's side stays.
+ * the options say of the host's side stays. `lost` is for a machine whose
+ * memory a page server gives it.
  */
-CC_MUST_CHECK int run_origin_open(
-    struct run_origin *o, struct run_options *options, struct err *err);
+CC_MUST_CHECK int run_origin_open(struct run_origin *o,
+    struct run_options *options, const struct page_client_host *lost,
+    struct err *err);
 
-/* As soon as the machine is built. A zeroed one is let be. */
+/* As soon as the machine is built. One that is not open is let be. */
 void run_origin_close(struct run_origin *o);
+
+/* When the machine is no more. */
+void run_origin_release(struct run_origin *o);
+
+#define RUN_ORIGIN_NONE                                                        \
+    {                                                                          \
+        .memory = RESTORE_MEMORY_NONE                                          \
+    }
 
 #endif

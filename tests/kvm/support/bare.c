@@ -128,19 +128,33 @@ struct bare *bare_new(const struct bare_options *options)
     return b;
 }
 
-struct bare *bare_restore(struct snap *snap, enum machine_tracking tracking)
+static struct bare *restore(
+    const struct machine_origin *origin, enum machine_tracking tracking)
 {
-    const struct machine_origin origin = {
-        .snap = snap, .clock = VM_CLOCK_FOLLOW};
     struct bare *b = prepare(tracking);
     struct err err;
 
-    b->origin = &origin;
-    if (machine_restore_config(snap, &b->config, &err) < 0 ||
+    b->origin = origin;
+    if (machine_restore_config(origin->snap, &b->config, &err) < 0 ||
         bare_build(b, &err) < 0)
         fail_msg("%s", err.text);
     b->origin = NULL;
     return b;
+}
+
+struct bare *bare_restore(struct snap *snap, enum machine_tracking tracking)
+{
+    return restore(
+        &(struct machine_origin){.snap = snap, .clock = VM_CLOCK_FOLLOW},
+        tracking);
+}
+
+struct bare *bare_restore_paged(struct snap *snap, struct page_client *pages)
+{
+    return restore(
+        &(struct machine_origin){
+            .snap = snap, .clock = VM_CLOCK_FOLLOW, .pages = pages},
+        MACHINE_TRACK_LATER);
 }
 
 struct bare *bare_shell(struct snap *snap, bool is_mapped)

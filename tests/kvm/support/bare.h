@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "snapshot/page_client.h"
 #include "snapshot/snap.h"
 #include "vmm/machine.h"
 
@@ -61,6 +62,9 @@ void bare_free(struct bare *b);
 
 /* A machine out of a snapshot of one; not started. */
 struct bare *bare_restore(struct snap *snap, enum machine_tracking tracking);
+
+/* The same with memory from a page server, which outlives it. */
+struct bare *bare_restore_paged(struct snap *snap, struct page_client *pages);
 
 /* One made ahead for machine_fill, its memory mapped already or not. */
 struct bare *bare_shell(struct snap *snap, bool is_mapped);

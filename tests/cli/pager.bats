@@ -1,0 +1,145 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# Memory from page servers: spore page-server, --memory, --verify. Bare guests.
+
+load helper
+
+setup() {
+    common_setup
+    need_kvm
+}
+
+teardown() {
+    kill_marked
+}
+
+# A snapshot "a" of a guest that counts in one page of its memory, for ever.
+save_counter() {
+    run -0 --separate-stderr spore run --console --detach --id model \
+        --kernel "$SPORE_GUESTS/counter.elf"
+    run -0 --separate-stderr spore save --store store --name a model
+    id=$output
+    run -0 spore kill model
+}
+
+# The page that it counts in is another than was saved.
+damage() {
+    printf '\377' | dd of="store/$id/mem-$id.img" bs=1 conv=notrunc status=none \
+        seek=$((0x40000 + 99))
+}
+
+start_server() {
+    start page-server a --store store --socket "$PWD/socket" "$@"
+    server=$pid
+    for _ in $(seq 1000); do
+        [ ! -S socket ] || return 0
+        sleep 0.01
+    done
+    cat err
+    return 1
+}
+
+restore() {
+    spore restore a --store store --console --timeout 60 "$@" < /dev/null
+}
+
+# restore_fails PATTERN [OPTION...]
+# shellcheck disable=SC2154
+restore_fails() {
+    local pattern=$1
+
+    shift
+    run -125 --separate-stderr restore "$@"
+    [ "${#stderr_lines[@]}" -eq 1 ]
+    [[ $stderr == "spore: run: "* ]]
+    [[ $stderr =~ $pattern ]]
+}
+
+@test "page-server: its command line" {
+    run -0 spore page-server --help
+    [[ $output == "usage: spore page-server"* ]]
+    run -2 --separate-stderr spore page-server
+    [[ $stderr == "spore: page-server: "*"--help" ]]
+    run -2 spore page-server a
+    [[ $output == *"--socket PATH is missing"* ]]
+    run -2 spore page-server a --socket s --max 0
+    [[ $output == *"--max 0: it must be 1 to 1024" ]]
+    run -2 spore page-server a --socket s --around 3
+    [[ $output == *"power of two" ]]
+    run -2 spore page-server a --socket s --prefetch maybe
+    [[ $output == *"on or off" ]]
+    run -2 spore page-server a --socket s --no-such
+    run -125 spore page-server a --socket s --store none
+    [ ! -e s ]
+}
+
+@test "--memory and --verify are checked" {
+    refused "for --from" spore run --memory uffd:x -- true
+    refused "for --from" spore run --verify=lazy -- true
+    refused "--verify=some: it must be" spore run --from a --verify=some
+    refused "--memory disk: it must be" spore run --from a --memory disk
+    refused "no place beside" spore run --from a --verify --memory uffd:x
+}
+
+@test "a machine runs on memory from a server, several do" {
+    save_counter
+    start_server --json
+    for i in 1 2 3; do
+        run -0 restore --memory "uffd:$PWD/socket" --detach --id "m$i"
+    done
+    run -0 spore pause m2
+    run -0 spore resume m2
+    run -0 spore kill m1 m2 m3
+    kill -TERM "$server"
+    wait "$server"
+    [ ! -e socket ]
+    [ "$(jq -s 'length' <&8)" -eq 3 ]
+    assert_nothing_left
+}
+
+@test "a server that is killed takes its machine with it, and says so" {
+    save_counter
+    start_server
+    run -0 restore --memory "uffd:$PWD/socket" --detach --log log --id m
+    kill -KILL "$server"
+    while [ -n "$(spore ps --json | jq -r '.[].id')" ]; do
+        sleep 0.01
+    done
+    grep -qx "spore: run: the machine's memory is lost: its page server has\
+ ended" log
+    rm socket
+    restore_fails "page server at .*/socket: No such file" \
+        --memory "uffd:$PWD/socket"
+    assert_nothing_left
+}
+
+@test "a server that is stopped ends its machine" {
+    save_counter
+    start_server
+    run -0 restore --memory "uffd:$PWD/socket" --detach --log log --id m
+    kill -TERM "$server"
+    wait "$server"
+    grep -q "memory is lost: the page server has been stopped" log
+    assert_nothing_left
+}
+
+@test "a damaged page: found before, at its first use, or not looked for" {
+    save_counter
+    run -0 restore --verify=lazy --detach --id good
+    run -0 spore kill good
+    damage
+    restore_fails "page 64 of the memory, .* is not what was saved"
+    restore_fails "page 64 of the memory, .* is not what was saved" \
+        --verify=all
+    restore_fails "memory is lost: .*page 64 of the memory, .*what was saved" \
+        --verify=lazy
+    start_server
+    restore_fails "memory is lost: .*page 64 of the memory, .*what was saved" \
+        --memory "uffd:$PWD/socket"
+    kill -TERM "$server"
+    wait "$server"
+    grep -q "machine of process [0-9]*: mem-.*page 64" err
+    run -0 restore --verify=trust --detach --id worse
+    run -0 spore kill worse
+    assert_nothing_left
+}

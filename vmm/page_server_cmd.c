@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/page_server_cmd.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "snapshot/page_server.h"
+#include "snapshot/snap.h"
+#include "snapshot/store.h"
+#include "vmm/base/cc.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
+#include "vmm/base/num.h"
+
+#define STATUS_USAGE  2
+#define STATUS_FAILED 125
+
+#define SESSIONS_DEFAULT 64u
+#define OTHER_FDS        32u /* beside sessions and image files */
+
+static const char usage[] =
+    "usage: spore page-server SNAPSHOT --socket PATH [options]\n"
+    "\n"
+    "Gives machines that are restored from SNAPSHOT their memory, page by page "
+    "when\n"
+    "they first touch it (spore run --from SNAPSHOT --memory uffd:PATH, or\n"
+    "Firecracker with a mem_backend of type Uffd). Each page is compared with "
+    "its\n"
+    "hash first; a machine that needs one which is damaged is ended.\n"
+    "\n"
+    "  -s, --socket PATH    the Unix socket to listen on\n"
+    "      --store DIR      where the snapshot is (spore snapshot --help)\n"
+    "      --max N          machines at a time, 1 to 1024 (default 64)\n"
+    "      --around N       pages that are sent when one of them is asked "
+    "for:\n"
+    "                       a power of two up to 512 (default 16)\n"
+    "      --prefetch on|off\n"
+    "                       send the recorded working set before it is asked "
+    "for\n"
+    "                       (default on)\n"
+    "      --json           a line of JSON for each machine that has ended\n"
+    "      --help           print this text\n"
+    "\n"
+    "Serves until it gets SIGTERM, SIGINT or SIGHUP; that ends the machines "
+    "it\n"
+    "serves. Exit status: 0; 2 for a bad command line; 125 for failures.\n";
+
+struct options {
+    const char *ref;
+    const char *socket;
+    const char *store;
+    uint32_t sessions_max;
+    uint32_t around;
+    bool prefetch;
+    bool is_json;
+    bool help;
+};
+
+struct app {
+    struct options options;
+    struct store store;
+    struct snap snap;
+    struct page_source source;
+    struct working_set ahead;
+    bool has_ahead;
+    int listen_fd;
+    int signal_fd;
+};
+
+/* ---- sessions that are over ---------------------------------------------- */
+
+static void on_end(void *opaque, const struct page_session_stats *stats,
+    int result, const char *text)
+{
+    const struct app *app = opaque;
+
+    if (result < 0 && result != -ECANCELED)
+        log_err("page-server", "machine of process %d: %s", stats->pid, text);
+    if (!app->options.is_json)
+        return;
+    (void)printf("{\"pid\":%d,\"ok\":%s,\"faults\":%llu,\"data_pages\":%llu,"
+                 "\"zero_pages\":%llu,\"pages_ahead\":%llu,"
+                 "\"pages_removed\":%llu}\n",
+        stats->pid, result == 0 ? "true" : "false",
+        (unsigned long long)stats->faults, (unsigned long long)stats->data,
+        (unsigned long long)stats->zero, (unsigned long long)stats->ahead,
+        (unsigned long long)stats->removed);
+    (void)fflush(stdout);
+}
+
+/* ---- setting up ---------------------------------------------------------- */
+
+static int listen_at(const char *path, int *ret_fd, struct err *err)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    size_t len = strlen(path);
+    CC_CLEANUP(fd_closep) int fd = -1;
+
+    if (len == 0 || len >= sizeof(addr.sun_path))
+        return err_set(err, ENAMETOOLONG,
+            "--socket has %zu bytes: it must have 1 to %zu", len,
+            sizeof(addr.sun_path) - 1);
+    memcpy(addr.sun_path, path, len);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return err_sys(err, errno, "cannot create a Unix socket");
+    /* The mode that bind gives the file: for this user only. */
+    (void)fchmod(fd, 0600);
+    if (bind(fd, (const struct sockaddr *)(const void *)&addr, sizeof(addr)) <
+        0) {
+        if (errno == EADDRINUSE)
+            return err_set(err, errno,
+                "%s exists already: remove it if nobody listens there", path);
+        return err_sys(err, errno, "cannot listen on %s", path);
+    }
+    if (listen(fd, SOMAXCONN) < 0) {
+        int rc = err_sys(err, errno, "cannot listen on %s", path);
+
+        (void)unlink(path);
+        return rc;
+    }
+    *ret_fd = fd_steal(&fd);
+    return 0;
+}
+
+/* They stay blocked in the sessions' threads, which look at the signalfd. */
+static int catch_signals(int *ret_fd, struct err *err)
+{
+    sigset_t set;
+    int fd;
+
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigaddset(&set, SIGHUP);
+    (void)signal(SIGPIPE, SIG_IGN);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+        return err_sys(err, errno, "cannot block signals");
+    fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        return err_sys(err, errno, "cannot create a signalfd");
+    *ret_fd = fd;
+    return 0;
+}
+
+static int raise_fd_limit(const struct app *app, struct err *err)
+{
+    const rlim_t need = app->options.sessions_max * PAGE_SERVER_SESSION_FDS +
+                        app->snap.index.file_count + OTHER_FDS;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return err_sys(err, errno, "limit of open files");
+    if (limit.rlim_cur >= need)
+        return 0;
+    if (limit.rlim_max < need)
+        return err_set(err, EMFILE,
+            "%u machines take %llu open files, and the limit is %llu: see "
+            "ulimit -n, or give --max",
+            app->options.sessions_max, (unsigned long long)need,
+            (unsigned long long)limit.rlim_max);
+    limit.rlim_cur = need;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return err_sys(err, errno, "limit of open files");
+    return 0;
+}
+
+static int open_snapshot(struct app *app, struct err *err)
+{
+    struct snapshot_id id;
+    int rc = store_find(&app->store, app->options.ref, &id, err);
+
+    if (rc == 0)
+        rc = snap_open(&app->store, &id, &app->snap, err);
+    if (rc < 0)
+        return rc;
+    rc = page_source_init(&app->source, &app->snap, err);
+    if (rc == 0)
+        rc = raise_fd_limit(app, err);
+    if (rc == 0 && app->options.prefetch)
+        app->has_ahead = snap_read_working_set(&app->snap, &app->ahead) == 0;
+    return rc;
+}
+
+static int serve_snapshot(struct app *app, struct err *err)
+{
+    const struct page_server_config config = {
+        .session = {.source = &app->source,
+            .ahead = app->has_ahead ? &app->ahead : NULL,
+            .around = app->options.around,
+            .opaque = app},
+        .sessions_max = app->options.sessions_max,
+        .on_end = on_end};
+    int rc = catch_signals(&app->signal_fd, err);
+
+    if (rc == 0)
+        rc = listen_at(app->options.socket, &app->listen_fd, err);
+    if (rc < 0)
+        return rc;
+    rc = page_server_run(&config, app->listen_fd, app->signal_fd, err);
+    (void)unlink(app->options.socket);
+    return rc;
+}
+
+static int serve(const struct options *options)
+{
+    struct app app = {.options = *options,
+        .snap = {.dir_fd = -1},
+        .listen_fd = -1,
+        .signal_fd = -1};
+    struct err err;
+    int rc = store_open(&app.store, options->store, false, &err);
+
+    if (rc == 0) {
+        rc = open_snapshot(&app, &err);
+        if (rc == 0)
+            rc = serve_snapshot(&app, &err);
+        working_set_fini(&app.ahead);
+        page_source_fini(&app.source);
+        snap_close(&app.snap);
+        store_close(&app.store);
+    }
+    fd_closep(&app.listen_fd);
+    fd_closep(&app.signal_fd);
+    if (rc < 0)
+        (void)fprintf(stderr, "spore: page-server: %s\n", err.text);
+    return rc < 0 ? STATUS_FAILED : 0;
+}
+
+/* ---- the command line ---------------------------------------------------- */
+
+static int parse_number(const char *name, const char *text, uint32_t max,
+    uint32_t *ret_number, struct err *err)
+{
+    char *end;
+    unsigned long n;
+
+    errno = 0;
+    n = strtoul(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || n < 1 ||
+        n > max)
+        return err_set(
+            err, EINVAL, "--%s %s: it must be 1 to %u", name, text, max);
+    *ret_number = (uint32_t)n;
+    return 0;
+}
+
+static int parse_option(
+    struct options *o, int opt, const char *word, struct err *err)
+{
+    int rc;
+
+    switch (opt) {
+    case 's':
+        o->socket = optarg;
+        return 0;
+    case 'S':
+        o->store = optarg;
+        return 0;
+    case 'm':
+        return parse_number(
+            "max", optarg, PAGE_SERVER_SESSIONS_MAX, &o->sessions_max, err);
+    case 'a':
+        rc = parse_number("around", optarg, 512, &o->around, err);
+        if (rc == 0 && !num_is_pow2(o->around))
+            rc = err_set(
+                err, EINVAL, "--around %s: it must be a power of two", optarg);
+        return rc;
+    case 'p':
+        if (strcmp(optarg, "on") != 0 && strcmp(optarg, "off") != 0)
+            return err_set(
+                err, EINVAL, "--prefetch %s: it must be on or off", optarg);
+        o->prefetch = strcmp(optarg, "on") == 0;
+        return 0;
+    case 'j':
+        o->is_json = true;
+        return 0;
+    case 'h':
+        o->help = true;
+        return 0;
+    default:
+        return err_set(err, EINVAL,
+            "%s is unknown, or lacks its value: see spore page-server --help",
+            word);
+    }
+}
+
+static int parse(struct options *o, int argc, char **argv, struct err *err)
+{
+    static const struct option options[] = {
+        {"socket", required_argument, NULL, 's'},
+        {"store", required_argument, NULL, 'S'},
+        {"max", required_argument, NULL, 'm'},
+        {"around", required_argument, NULL, 'a'},
+        {"prefetch", required_argument, NULL, 'p'},
+        {"json", no_argument, NULL, 'j'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
+    };
+    int opt;
+
+    optind = 1;
+    opterr = 0;
+    while ((opt = getopt_long(argc, argv, "s:h", options, NULL)) != -1) {
+        int rc = parse_option(o, opt, argv[optind - 1], err);
+
+        if (rc < 0)
+            return rc;
+    }
+    if (o->help)
+        return 0;
+    if (optind + 1 != argc)
+        return err_set(
+            err, EINVAL, "it takes one SNAPSHOT: see spore page-server --help");
+    if (o->socket == NULL)
+        return err_set(err, EINVAL,
+            "--socket PATH is missing: see spore page-server --help");
+    o->ref = argv[optind];
+    return 0;
+}
+
+int cmd_page_server(int argc, char **argv)
+{
+    struct options options = {.sessions_max = SESSIONS_DEFAULT,
+        .around = PAGE_SESSION_AROUND,
+        .prefetch = true};
+    struct err err;
+
+    if (parse(&options, argc, argv, &err) < 0) {
+        (void)fprintf(stderr, "spore: page-server: %s\n", err.text);
+        return STATUS_USAGE;
+    }
+    if (options.help) {
+        (void)fputs(usage, stdout);
+        return 0;
+    }
+    return serve(&options);
+}

@@ -28,6 +28,8 @@
 struct machine_origin {
     struct snap *snap; /* borrowed until machine_init returns */
     enum vm_clock_policy clock;
+    /* The balloon's size is the description's, and not what it was. */
+    bool sets_balloon;
 };
 
 /*

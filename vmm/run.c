@@ -386,6 +386,8 @@ static int start(struct run *run, struct err *err)
         run->inst.tracking = MACHINE_TRACK;
     rc = instance_build(&run->inst, &run->options.config, run->kernel_path,
         run->origin.is_open ? &run->origin.origin : NULL, err);
+    if (rc == 0 && run->origin.is_open)
+        rc = run_origin_use(&run->origin, &run->options, err);
     run_origin_close(&run->origin);
     if (rc < 0)
         return rc;

@@ -28,12 +28,14 @@ const char run_options_help[] =
     "                          root file system image, a drive or with pmem\n"
     "                          mapped into the guest; none: the initrd\n"
     "  -d, --disk FILE[,ro]    further drive, up to 15; behind commas also:\n"
-    "                          overlay[=FILE], queues=N, rate=BYTES, iops=N\n"
+    "                          overlay[=FILE], queues=N, rate=BYTES, iops=N,\n"
+    "                          id=NAME (disk1, ...); fd=N for an open FILE\n"
     "      --pmem FILE[,ro]    file mapped into the guest as /dev/pmemN\n"
     "      --net WHAT          network interface, up to 8: user (with passt,\n"
     "                          no privilege; tcp=HOSTPORT:GUESTPORT, udp=),\n"
     "                          tap=NAME, fd=N, stream=PATH, switch=NAME; also\n"
-    "                          mac=, mtu=, ip=ADDRESS/BITS, gw=, rx= and tx=\n"
+    "                          id=, mac=, mtu=, ip=ADDRESS/BITS, gw=, rx= and "
+    "tx=\n"
     "                          (bytes a second), rx-ops=, tx-ops=\n"
     "      --rng, --no-rng     entropy device, or none\n"
     "      --balloon MIB       memory balloon of this size; behind commas:\n"
@@ -55,9 +57,14 @@ const char run_options_help[] =
     "  -u, --user USER         run COMMAND as this user: a name, UID or "
     "UID:GID\n"
     "  -w, --workdir DIR       and in this directory\n"
-    "      --from SNAPSHOT     restore a machine and do not boot; what it is "
-    "made of\n"
-    "                          is in the snapshot (spore save)\n"
+    "      --from SNAPSHOT     restore a machine and do not boot (spore save): "
+    "what\n"
+    "                          it is made of is in the snapshot; --rootfs, "
+    "--disk,\n"
+    "                          --pmem and --net put others behind its devices, "
+    "by\n"
+    "                          their id; --balloon, --vsock and consoles are "
+    "ours too\n"
     "      --store DIR         where the snapshot is (spore snapshot --help)\n"
     "      --verify            check all its pages before it runs\n"
     "      --clock WHAT        follow (default): time has passed for the "
@@ -65,6 +72,10 @@ const char run_options_help[] =
     "                          freeze: it has not\n"
     "      --track             follow the guest's writes, for spore save "
     "--diff\n"
+    "      --allow-duplicate   also if the guest has no generation device and "
+    "was\n"
+    "                          restored before: it has the same random "
+    "numbers\n"
     "      --id NAME           by which ps, exec, stop and others know the\n"
     "                          machine; a random one by default\n"
     "      --detach            print the id and return when the agent is "
@@ -105,6 +116,7 @@ enum {
     OPT_VERIFY,
     OPT_CLOCK,
     OPT_TRACK,
+    OPT_ALLOW_DUPLICATE,
 };
 
 /* ":" tells a missing value from an unknown option. */
@@ -140,6 +152,7 @@ static const struct option long_options[] = {
     {"verify", no_argument, NULL, OPT_VERIFY},
     {"clock", required_argument, NULL, OPT_CLOCK},
     {"track", no_argument, NULL, OPT_TRACK},
+    {"allow-duplicate", no_argument, NULL, OPT_ALLOW_DUPLICATE},
     {"tty", no_argument, NULL, 't'},
     {"no-tty", no_argument, NULL, 'T'},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
@@ -149,17 +162,6 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
-
-static int replace_string(char **at, const char *value, struct err *err)
-{
-    char *copy = strdup(value);
-
-    if (copy == NULL)
-        return err_sys(err, ENOMEM, "command line");
-    free(*at);
-    *at = copy;
-    return 0;
-}
 
 static int parse_cpus(const char *text, uint32_t *ret_cpus, struct err *err)
 {
@@ -298,6 +300,9 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
     case OPT_TRACK:
         o->track = true;
         return 0;
+    case OPT_ALLOW_DUPLICATE:
+        o->allow_duplicate = true;
+        return 0;
     default:
         return 1;
     }
@@ -305,13 +310,11 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
 
 static int check_origin(const struct run_options *o, struct err *err)
 {
-    if (o->from == NULL && (o->store != NULL || o->verify || o->freeze))
+    if (o->from == NULL &&
+        (o->store != NULL || o->verify || o->freeze || o->allow_duplicate))
         return err_set(err, EINVAL,
-            "--store, --verify and --clock are for --from SNAPSHOT");
-    if (o->from != NULL && o->has_machine_option)
-        return err_set(err, EINVAL,
-            "what a machine is made of is in the snapshot: leave the options "
-            "that describe one out");
+            "--store, --verify, --clock and --allow-duplicate are for --from "
+            "SNAPSHOT");
     return 0;
 }
 
@@ -342,11 +345,11 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
 {
     switch (opt) {
     case 'k':
-        return replace_string(&o->config.kernel, optarg, err);
+        return config_set_string(&o->config.kernel, optarg, err);
     case 'i':
-        return replace_string(&o->config.initrd, optarg, err);
+        return config_set_string(&o->config.initrd, optarg, err);
     case 'a':
-        return replace_string(&o->config.boot_args, optarg, err);
+        return config_set_string(&o->config.boot_args, optarg, err);
     case 'r':
         o->no_root = strcmp(optarg, "none") == 0;
         return o->no_root
@@ -365,7 +368,6 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
     case OPT_RNG:
     case OPT_NO_RNG:
         o->config.has_entropy = opt == OPT_RNG;
-        o->has_rng_option = true;
         return 0;
     case OPT_BALLOON:
         return run_devices_set_balloon(&o->config, optarg, err);
@@ -374,7 +376,7 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
     case OPT_VCONSOLE:
         return parse_vconsole(o, optarg, err);
     case OPT_VSOCK:
-        return replace_string(&o->config.vsock_path, optarg, err);
+        return config_set_string(&o->config.vsock_path, optarg, err);
     case OPT_DISCOVERY:
         return parse_discovery(&o->config, optarg, err);
     default:
@@ -382,14 +384,44 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
     }
 }
 
+/* Of enum run_given; 0 for an option that describes no machine. */
+static uint32_t given_bit(int opt)
+{
+    static const struct {
+        int opt;
+        enum run_given bit;
+    } bits[] = {
+        {'k', RUN_GIVEN_KERNEL},
+        {'i', RUN_GIVEN_INITRD},
+        {'a', RUN_GIVEN_CMDLINE},
+        {'f', RUN_GIVEN_CONFIG},
+        {'r', RUN_GIVEN_ROOTFS},
+        {'d', RUN_GIVEN_DISK},
+        {OPT_PMEM, RUN_GIVEN_PMEM},
+        {'m', RUN_GIVEN_MEM},
+        {'c', RUN_GIVEN_CPUS},
+        {OPT_NET, RUN_GIVEN_NET},
+        {OPT_RNG, RUN_GIVEN_RNG},
+        {OPT_NO_RNG, RUN_GIVEN_RNG},
+        {OPT_BALLOON, RUN_GIVEN_BALLOON},
+        {OPT_DISCOVERY, RUN_GIVEN_DISCOVERY},
+        {OPT_VCONSOLE, RUN_GIVEN_VCONSOLE},
+        {OPT_VSOCK, RUN_GIVEN_VSOCK},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(bits); i++) {
+        if (bits[i].opt == opt)
+            return bits[i].bit;
+    }
+    return 0;
+}
+
 static int parse_option(
     struct run_options *o, int opt, int *verbosity, struct err *err)
 {
     int rc = parse_machine_option(o, opt, err);
 
-    if (rc == 0 && opt != OPT_CONSOLE && opt != OPT_VCONSOLE &&
-        opt != OPT_VSOCK)
-        o->has_machine_option = true;
+    o->given |= given_bit(opt);
     if (rc > 0)
         rc = parse_control_option(o, opt, err);
     if (rc > 0)
@@ -398,7 +430,6 @@ static int parse_option(
         return rc;
     switch (opt) {
     case 'f':
-        o->has_machine_option = true;
         return 0; /* read before all others */
     case 'e':
         return session_add_env(&o->command, optarg, err);

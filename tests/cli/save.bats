@@ -331,7 +331,7 @@ image_of() {
     fails "clone: 'x' is no number" spore clone -n x x
     fails "run: there is no snapshot 'none'" spore restore none
     fails "run: there is no snapshot '../x'" spore restore ../x
-    fails "run: --store, --verify and --clock are for --from" \
+    fails "run: --store, --verify, --clock and --allow-duplicate are" \
         spore run --verify --console
     run -2 spore restore
     [[ $output == "usage: spore restore"* ]]
@@ -364,4 +364,37 @@ image_of() {
         goes_on 0002 "good$round"
         run -0 spore snapshot rm "good$round"
     done
+}
+
+@test "without a generation device: restored once, more often if told so" {
+    tally vm --discovery cmdline
+    count 0001
+    run -0 spore save --name s vm
+    fails "clone: vm has no generation device.*--allow-duplicate" \
+        spore clone vm
+    run -0 spore clone --allow-duplicate -n 2 vm
+    run -0 spore kill "${lines[@]}"
+    end_tally
+    fails "run: --store, .*--allow-duplicate are for --from" \
+        spore run --console --allow-duplicate --kernel x
+    # One that does not come so far has not used it.
+    fails "run: --mem" spore restore s --console --mem 64
+    goes_on 0002 s
+    fails "run: snapshot 's' was restored before.*--allow-duplicate" \
+        spore restore s --console
+    goes_on 0002 s --allow-duplicate
+    goes_on 0002 s --allow-duplicate
+    run -0 spore snapshot verify s
+    run -0 spore snapshot rm s
+    [ -z "$(ls -A "$store")" ]
+    assert_nothing_left
+}
+
+@test "with one it is restored as often as one likes" {
+    tally vm
+    run -0 spore save --name s vm
+    end_tally
+    goes_on 0001 s
+    goes_on 0001 s
+    [ ! -e "$store/s/used" ]
 }

@@ -130,7 +130,7 @@ static void test_defaults(void **state)
     assert_int_equal(o->config.net_count, 0);
     assert_false(o->config.has_balloon);
     assert_false(o->config.has_vconsole);
-    assert_false(o->has_rng_option);
+    assert_int_equal(o->given & RUN_GIVEN_RNG, 0);
     assert_int_equal(o->config.discovery, CONFIG_DISCOVERY_ACPI);
     assert_true(o->config.has_agent);
     assert_false(o->config.has_exit_port);
@@ -187,16 +187,16 @@ static void test_devices(void **state)
     assert_true(o->config.has_balloon);
     assert_true(o->config.has_vconsole);
     assert_string_equal(o->vconsole_file, "F");
-    assert_false(o->has_rng_option);
+    assert_int_equal(o->given & RUN_GIVEN_RNG, 0);
     o = accept_line(*state, "run --virtio-console --no-rng --rng");
     assert_null(o->vconsole_file);
     assert_true(o->config.has_entropy);
-    assert_true(o->has_rng_option);
+    assert_int_equal(o->given & RUN_GIVEN_RNG, RUN_GIVEN_RNG);
     o = accept_line(*state, "run --virtio-console=stderr --rng --no-rng");
     assert_true(o->config.has_vconsole);
     assert_null(o->vconsole_file);
     assert_false(o->config.has_entropy);
-    assert_true(o->has_rng_option);
+    assert_int_equal(o->given & RUN_GIVEN_RNG, RUN_GIVEN_RNG);
     refuse_line(
         *state, "run --virtio-console=", -EINVAL, "--virtio-console= is empty");
     refuse_line(*state, "run --balloon 129", -ERANGE,

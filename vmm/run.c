@@ -41,6 +41,8 @@ struct run {
     struct run_origin origin;
     struct session session;
     struct control control;
+    struct control_host control_host; /* --no-boot */
+    struct control_load load;         /* what the options then point into */
     struct detach detach;
     struct tty console_tty; /* the serial console's keyboard */
     char *kernel_path;
@@ -132,7 +134,8 @@ static void on_agent(void *opaque, int fd)
     struct err err;
     int rc = detach_release(&run->detach, run->control.id, &err);
 
-    if (rc == 0 && run->options.detach && run->options.command.argv == NULL) {
+    if (rc == 0 && (run->options.detach || run->options.no_boot) &&
+        run->options.command.argv == NULL) {
         (void)close(fd);
         return;
     }
@@ -151,7 +154,7 @@ static void on_agent(void *opaque, int fd)
 static void on_machine_end(void *opaque, const struct machine_end *end)
 {
     struct run *run = opaque;
-    bool expected = !run->options.config.has_agent;
+    bool expected = !run->options.config.has_agent || run->options.no_boot;
 
     if (!run->is_done) {
         switch (end->kind) {
@@ -316,7 +319,7 @@ static int open_console(struct run *run, struct err *err)
 
 static bool is_named(const struct run_options *o)
 {
-    return o->id != NULL || o->api_sock != NULL || o->detach;
+    return o->id != NULL || o->api_sock != NULL || o->detach || o->no_boot;
 }
 
 static int serve(struct run *run, struct err *err)
@@ -345,7 +348,7 @@ static int prepare(struct run *run, struct err *err)
 {
     const struct instance_host host = {
         .on_agent = on_agent, .on_end = on_machine_end, .opaque = run};
-    int rc = find_artifacts(run, err);
+    int rc = run->options.no_boot ? 0 : find_artifacts(run, err);
 
     /* An id that is taken is to be known before anything is built. */
     if (rc == 0 && is_named(&run->options))
@@ -359,7 +362,7 @@ static int prepare(struct run *run, struct err *err)
         rc = session_watch_signals(&run->session, &run->inst.loop, err);
     if (rc == 0)
         rc = open_console(run, err);
-    if (rc == 0)
+    if (rc == 0 && !run->options.no_boot)
         rc = open_vconsole(run, err);
     return rc;
 }
@@ -375,13 +378,11 @@ static int call_agent(struct run *run, struct err *err)
     return rc;
 }
 
-static int start(struct run *run, struct err *err)
+/* Builds the machine, which is booted or has its origin open, and starts it. */
+static int launch(struct run *run, bool is_paused, struct err *err)
 {
-    int rc = prepare(run, err);
+    int rc;
 
-    if (rc < 0)
-        return rc;
-    run->timings.wants_emulated = run->options.timings != RUN_TIMINGS_OFF;
     if (run->options.track)
         run->inst.tracking = MACHINE_TRACK;
     rc = instance_build(&run->inst, &run->options.config, run->kernel_path,
@@ -391,11 +392,127 @@ static int start(struct run *run, struct err *err)
     run_origin_close(&run->origin);
     if (rc < 0)
         return rc;
+    return is_paused ? instance_start_paused(&run->inst, err)
+                     : instance_start(&run->inst, err);
+}
+
+/* ---- --no-boot ----------------------------------------------------------- */
+
+/* A machine that cannot be made, or is half made, is the end of the process. */
+static int give_up(struct run *run, int rc, const struct err *err)
+{
+    if (rc >= 0)
+        return rc;
+    complain(run, err->text);
+    finish(run, STATUS_MONITOR);
+    loop_stop(&run->inst.loop);
+    return rc;
+}
+
+static int on_boot(void *opaque, struct err *err)
+{
+    struct run *run = opaque;
+    int rc = find_artifacts(run, err);
+
+    if (rc == 0)
+        rc = open_vconsole(run, err);
+    if (rc < 0)
+        return rc;
+    return give_up(run, launch(run, false, err), err);
+}
+
+/* The options become those of `spore run --from`. */
+static void take_load(struct run *run, struct control_load *load)
+{
+    struct run_options *o = &run->options;
+
+    control_load_fini(&run->load);
+    run->load = *load;
+    *load = (struct control_load){0};
+    config_fini(&o->config);
+    o->config = run->load.config;
+    run->load.config = (struct config){0};
+    o->given |= run->load.given;
+    o->from = run->load.name;
+    o->store = run->load.store;
+    o->track = o->track || run->load.tracks;
+    o->freeze = run->load.freezes;
+    o->verify = run->load.verifies;
+    o->allow_duplicate = run->load.allows_duplicate;
+    o->keeps_vsock = run->load.keeps_vsock;
+}
+
+static int on_load(void *opaque, struct control_load *load, struct err *err)
+{
+    struct run *run = opaque;
+    struct run_options *o = &run->options;
+    struct run_options before = *o;
+    int rc;
+
+    if ((o->given & ~(uint32_t)RUN_GIVEN_VCONSOLE) != 0)
+        return err_set(err, EBUSY,
+            "Loading a microVM snapshot not allowed after configuring "
+            "boot-specific resources.");
+    rc = config_copy(&o->config, &before.config, err);
+    if (rc < 0)
+        return rc;
+    take_load(run, load);
+    rc = run_origin_open(&run->origin, o, err);
+    if (rc == 0)
+        rc = open_vconsole(run, err);
+    if (rc < 0) {
+        /* What is refused has changed nothing. */
+        run_origin_close(&run->origin);
+        config_fini(&o->config);
+        *o = before;
+        return rc;
+    }
+    config_fini(&before.config);
+    rc = launch(run, !run->load.resumes, err);
+    if (rc == 0 && o->config.has_agent)
+        rc = call_agent(run, err);
+    return give_up(run, rc, err);
+}
+
+static void on_quit(void *opaque)
+{
+    struct run *run = opaque;
+
+    finish(run, 128 + SIGKILL);
+    loop_stop(&run->inst.loop);
+}
+
+/* The socket is there, and what comes over it makes the machine. */
+static int wait_for_machine(struct run *run, struct err *err)
+{
+    int rc;
+
+    run->control_host = (struct control_host){
+        .boot = on_boot, .load = on_load, .quit = on_quit, .opaque = run};
+    run->control.host = &run->control_host;
+    run->inst.config = &run->options.config;
+    rc = serve(run, err);
+    return rc < 0 ? rc : detach_release(&run->detach, run->control.id, err);
+}
+
+/* ---- all together -------------------------------------------------------- */
+
+static int start(struct run *run, struct err *err)
+{
+    int rc = prepare(run, err);
+
+    if (rc < 0)
+        return rc;
+    run->timings.wants_emulated = run->options.timings != RUN_TIMINGS_OFF;
     if (run->options.timeout_ns != 0)
         loop_timer_arm(&run->inst.loop, &run->timeout,
             run->timings.at_ns[TIMINGS_MAIN] + run->options.timeout_ns);
-    rc = instance_start(&run->inst, err);
-    if (rc == 0 && is_named(&run->options))
+    if (run->options.no_boot)
+        return wait_for_machine(run, err);
+    rc = launch(run, false, err);
+    if (rc < 0)
+        return rc;
+    if (is_named(&run->options))
         rc = serve(run, err);
     else if (!run->options.no_api)
         loop_timer_arm(&run->inst.loop, &run->serve_later,
@@ -418,6 +535,7 @@ static void tear_down(struct run *run)
     fd_closep(&run->console_fd);
     fd_closep(&run->vconsole_fd);
     free(run->kernel_path);
+    control_load_fini(&run->load);
 }
 
 static void print_timings(struct run *run)

@@ -86,6 +86,10 @@ const char run_options_help[] =
     "      --log FILE          output and errors of what is detached\n"
     "      --api-sock PATH     control socket at this path too\n"
     "      --no-api            no control socket\n"
+    "      --no-boot           wait for the control socket to start the "
+    "machine "
+    "or\n"
+    "                          to load a snapshot\n"
     "      --timeout SECONDS   end with status 124 after this time\n"
     "      --timings[=json]    print the boot timeline on standard error\n"
     "  -v, --verbose           more messages; twice for all\n"
@@ -111,6 +115,7 @@ enum {
     OPT_LOG,
     OPT_API_SOCK,
     OPT_NO_API,
+    OPT_NO_BOOT,
     OPT_FROM,
     OPT_STORE,
     OPT_VERIFY,
@@ -147,6 +152,7 @@ static const struct option long_options[] = {
     {"log", required_argument, NULL, OPT_LOG},
     {"api-sock", required_argument, NULL, OPT_API_SOCK},
     {"no-api", no_argument, NULL, OPT_NO_API},
+    {"no-boot", no_argument, NULL, OPT_NO_BOOT},
     {"from", required_argument, NULL, OPT_FROM},
     {"store", required_argument, NULL, OPT_STORE},
     {"verify", no_argument, NULL, OPT_VERIFY},
@@ -273,6 +279,9 @@ static int parse_control_option(struct run_options *o, int opt, struct err *err)
     case OPT_NO_API:
         o->no_api = true;
         return 0;
+    case OPT_NO_BOOT:
+        o->no_boot = true;
+        return 0;
     default:
         return 1;
     }
@@ -324,9 +333,15 @@ static int check_together(struct run_options *o, struct err *err)
     if (o->command.argv != NULL && !o->config.has_agent)
         return err_set(err, EINVAL,
             "a command needs the agent: leave --console or the command out");
-    if (o->no_api && (o->id != NULL || o->api_sock != NULL || o->detach))
+    if (o->no_api &&
+        (o->id != NULL || o->api_sock != NULL || o->detach || o->no_boot))
         return err_set(err, EINVAL,
-            "--no-api has no place beside --id, --api-sock and --detach");
+            "--no-api has no place beside --id, --api-sock, --detach and "
+            "--no-boot");
+    if (o->no_boot && (o->from != NULL || o->command.argv != NULL))
+        return err_set(err, EINVAL,
+            "--no-boot has no place beside --from and a command: the control "
+            "socket says what is started");
     if (o->log_file != NULL && !o->detach)
         return err_set(err, EINVAL, "--log is for --detach");
     if (o->detach && o->command.tty == SESSION_TTY_ON)

@@ -63,6 +63,7 @@ struct run_options {
     const char *id;       /* NULL: a random one; else checked */
     const char *api_sock; /* NULL: in the machine's folder */
     bool no_api;
+    bool no_boot; /* the control socket makes the machine */
     bool detach;
     const char *log_file; /* of what is detached; NULL: in the folder */
     bool help;

@@ -472,11 +472,14 @@ static void test_control(void **state)
         {"run --id net",
             "--id net: it must be 1 to 64 of A-Z a-z 0-9 _ - and not 'net'"},
         {"run --no-api --id x",
-            "--no-api has no place beside --id, --api-sock and --detach"},
+            "--no-api has no place beside --id, --api-sock, --detach and "
+            "--no-boot"},
         {"run --no-api --detach",
-            "--no-api has no place beside --id, --api-sock and --detach"},
+            "--no-api has no place beside --id, --api-sock, --detach and "
+            "--no-boot"},
         {"run --no-api --api-sock x",
-            "--no-api has no place beside --id, --api-sock and --detach"},
+            "--no-api has no place beside --id, --api-sock, --detach and "
+            "--no-boot"},
         {"run --log x", "--log is for --detach"},
         {"run --detach -t", "--tty has no place beside --detach"},
     };

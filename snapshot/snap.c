@@ -2,6 +2,7 @@
 #include "snapshot/snap.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -339,4 +340,17 @@ int snap_write_working_set(
     rc = dirfile_replace(snap->dir_fd, WORKING_SET_FILE_NAME, data, size, err);
     free(data);
     return rc;
+}
+
+int snap_mark_used(const struct snap *snap, struct err *err)
+{
+    CC_CLEANUP(fd_closep)
+    int fd = openat(snap->dir_fd, SNAP_USED_FILE_NAME,
+        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+
+    if (fd >= 0)
+        return 0;
+    if (errno == EEXIST)
+        return err_set(err, EEXIST, "the snapshot has been restored before");
+    return err_sys(err, errno, SNAP_USED_FILE_NAME);
 }

@@ -84,4 +84,15 @@ CC_MUST_CHECK int snap_read_working_set(
 CC_MUST_CHECK int snap_write_working_set(
     const struct snap *snap, const struct working_set *set, struct err *err);
 
+/* The mark of a snapshot that has been restored; an empty file. */
+#define SNAP_USED_FILE_NAME "used"
+
+/*
+ * Notes that a guest goes on from the snapshot, for guests that cannot tell
+ * that others do too. 0 the first time, -EEXIST afterwards, for whoever of
+ * several at the same moment is not the first; -EROFS and so on if it cannot
+ * be noted.
+ */
+CC_MUST_CHECK int snap_mark_used(const struct snap *snap, struct err *err);
+
 #endif

@@ -9,7 +9,7 @@
  * do that too). Names and the coming and going of directories are changed
  * under a flock of the store itself, held for a few system calls. A snapshot
  * never changes once it has its name `<id>`, except for its hints
- * (`working-set`, `verified`), which are replaced whole.
+ * (`working-set`, `verified`), which are replaced whole, and a mark (`used`).
  *
  * What is found in a store is hostile: directories and regular files only,
  * opened relative to their directory without following links. Thread rule:

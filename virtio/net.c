@@ -354,11 +354,16 @@ static int post_load(struct virtio_device *v, struct err *err)
     if (s->link_up > 1 || s->unused != 0)
         return err_set(err, EINVAL,
             "device %s: the link is neither up nor down", v->base.id);
-    if ((s->mtu != 0) != (net->mtu != 0) ||
-        (s->mtu != 0 && s->mtu < NET_MTU_MIN))
+    if ((s->mtu != 0 && net->mtu == 0) || (s->mtu != 0 && s->mtu < NET_MTU_MIN))
         return err_set(err, EINVAL,
             "device %s: the snapshot has an MTU of %u, this one %u", v->base.id,
             s->mtu, net->mtu);
+    if (s->mtu == 0 && (v->state->driver_features & NET_F_MTU) != 0)
+        return err_set(err, EINVAL, "device %s: a driver that was told no MTU",
+            v->base.id);
+    /* What is behind it now may have one that this guest was never told. */
+    if (s->mtu == 0)
+        v->features &= ~NET_F_MTU;
     memcpy(net->mac, s->mac, sizeof(net->mac));
     net->mtu = s->mtu;
     forget(net);
@@ -400,11 +405,37 @@ static const struct virtio_ops net_ops = {
     .resume = resume,
 };
 
+static int check_mac(
+    const char *id, const uint8_t mac[NET_MAC_BYTES], struct err *err)
+{
+    static const uint8_t none[NET_MAC_BYTES];
+
+    if ((mac[0] & 1u) == 0 && memcmp(mac, none, sizeof(none)) != 0)
+        return 0;
+    return err_set(err, EINVAL,
+        "%s: the MAC address must be that of one station, not of a group", id);
+}
+
+int net_set_mac(
+    struct net *net, const uint8_t mac[NET_MAC_BYTES], struct err *err)
+{
+    int rc = check_mac(net->virtio.base.id, mac, err);
+
+    if (rc < 0)
+        return rc;
+    if (memcmp(net->mac, mac, NET_MAC_BYTES) == 0)
+        return 0;
+    memcpy(net->mac, mac, NET_MAC_BYTES);
+    memcpy(net->state.mac, mac, NET_MAC_BYTES);
+    virtio_config_changed(&net->virtio);
+    return 0;
+}
+
 /* A locally administered address of one station (IEEE 802, 8.2). */
 static int pick_mac(const struct net_config *config,
     uint8_t ret_mac[NET_MAC_BYTES], struct err *err)
 {
-    static const uint8_t none[NET_MAC_BYTES];
+    int rc;
 
     if (config->mac == NULL) {
         if (getrandom(ret_mac, NET_MAC_BYTES, 0) != (ssize_t)NET_MAC_BYTES)
@@ -412,11 +443,9 @@ static int pick_mac(const struct net_config *config,
         ret_mac[0] = (uint8_t)((ret_mac[0] & 0xfcu) | 0x02u);
         return 0;
     }
-    if ((config->mac[0] & 1u) != 0 ||
-        memcmp(config->mac, none, sizeof(none)) == 0)
-        return err_set(err, EINVAL,
-            "%s: the MAC address must be that of one station, not of a group",
-            config->id);
+    rc = check_mac(config->id, config->mac, err);
+    if (rc < 0)
+        return rc;
     memcpy(ret_mac, config->mac, NET_MAC_BYTES);
     return 0;
 }

@@ -209,4 +209,13 @@ void net_ready(void *opaque);
  */
 void net_set_link(struct net *net, bool up);
 
+/*
+ * Another address, which the guest is told of as VIRTIO 1.2 has it (5.1.4):
+ * its driver may go on with the one that it read. -EINVAL for a group's.
+ * With the device's lock held; a restored device keeps that of the snapshot
+ * without this.
+ */
+CC_MUST_CHECK int net_set_mac(
+    struct net *net, const uint8_t mac[NET_MAC_BYTES], struct err *err);
+
 #endif

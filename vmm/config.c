@@ -48,6 +48,71 @@ static bool copy_string(const char *from, char **ret_copy)
     return true;
 }
 
+int config_set_string(char **at, const char *value, struct err *err)
+{
+    char *copy = strdup(value);
+
+    if (copy == NULL)
+        return err_sys(err, ENOMEM, "description");
+    free(*at);
+    *at = copy;
+    return 0;
+}
+
+bool config_has_generation(const struct config *config)
+{
+    /* It is found through ACPI, and in no other way. */
+    return config->discovery == CONFIG_DISCOVERY_ACPI;
+}
+
+bool config_has_vsock(const struct config *config)
+{
+    return config->has_agent || config->has_vsock || config->vsock_path != NULL;
+}
+
+static int copy_lists(
+    const struct config *from, struct config *copy, struct err *err)
+{
+    int rc = 0;
+
+    /* A root drive is in front already. */
+    for (uint32_t i = 0; rc == 0 && i < from->drive_count; i++)
+        rc = config_add_drive(copy, &from->drives[i], err);
+    for (uint32_t i = 0; rc == 0 && i < from->pmem_count; i++)
+        rc = config_add_pmem(copy, &from->pmems[i], err);
+    for (uint32_t i = 0; rc == 0 && i < from->net_count; i++)
+        rc = config_add_net(copy, &from->nets[i], err);
+    return rc;
+}
+
+int config_copy(
+    const struct config *from, struct config *ret_config, struct err *err)
+{
+    struct config copy = *from;
+    bool good;
+    int rc;
+
+    copy.kernel = NULL;
+    copy.initrd = NULL;
+    copy.boot_args = NULL;
+    copy.vsock_path = NULL;
+    copy.drive_count = 0;
+    copy.pmem_count = 0;
+    copy.net_count = 0;
+    good = copy_string(from->kernel, &copy.kernel) &&
+           copy_string(from->initrd, &copy.initrd) &&
+           copy_string(from->boot_args, &copy.boot_args) &&
+           copy_string(from->vsock_path, &copy.vsock_path);
+    rc = good ? copy_lists(from, &copy, err)
+              : err_sys(err, ENOMEM, "description");
+    if (rc < 0) {
+        config_fini(&copy);
+        return rc;
+    }
+    *ret_config = copy;
+    return 0;
+}
+
 struct config_drive config_drive_default(void)
 {
     /* Unlike Firecracker's: flushes are dropped only when asked for. */

@@ -133,11 +133,26 @@ struct config {
     bool has_exit_port; /* a write to LAYOUT_PORT_EXIT ends the VM */
     uint32_t guest_cid; /* of the vsock device; 3 or above */
     char *vsock_path;   /* its Unix socket on the host; NULL: none */
+    bool has_vsock;     /* a vsock device even without agent and socket */
 };
 
 /* The defaults: 1 vCPU, 128 MiB, agent, no drives, no network. */
 void config_init(struct config *config);
 void config_fini(struct config *config);
+
+/* A description of its own with the same content (config_fini); -ENOMEM. */
+CC_MUST_CHECK int config_copy(
+    const struct config *from, struct config *ret_config, struct err *err);
+
+/* Puts a copy of `value` in the place of *at, which it frees. */
+CC_MUST_CHECK int config_set_string(
+    char **at, const char *value, struct err *err);
+
+/* Whether its guest is told, by a device, that it has become another. */
+bool config_has_generation(const struct config *config);
+
+/* Whether the machine has a vsock device. */
+bool config_has_vsock(const struct config *config);
 
 /*
  * Reads a file over what `config` holds already: a key that is missing or

@@ -130,6 +130,11 @@ static int read_vconsole(struct config_reader *r, const json_t *value)
     return config_reader_bool(r, value, &r->config.has_vconsole);
 }
 
+static int read_has_vsock(struct config_reader *r, const json_t *value)
+{
+    return config_reader_bool(r, value, &r->config.has_vsock);
+}
+
 static int read_discovery(struct config_reader *r, const json_t *value)
 {
     static const char *const choices[] = {"acpi", "cmdline"};
@@ -156,6 +161,7 @@ static int read_spore(struct config_reader *r, const json_t *value)
         {"discovery", read_discovery},
         {"mem_bytes", read_mem_bytes},
         {"virtio_console", read_vconsole},
+        {"vsock", read_has_vsock},
     };
 
     return config_reader_object(r, value, keys, ARRAY_SIZE(keys));

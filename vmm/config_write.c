@@ -242,17 +242,20 @@ static json_t *pack_spore(struct writer *w, const struct config *config)
     uint64_t whole = num_align_up(config->mem_bytes, NUM_MIB);
     json_t *exact = NULL;
     json_t *vconsole = NULL;
+    json_t *vsock = NULL;
 
     if (whole != config->mem_bytes)
         exact = number(w, config->mem_bytes);
     if (config->has_vconsole)
         vconsole = must(w, json_true());
+    if (config->has_vsock)
+        vsock = must(w, json_true());
     return must(
-        w, json_pack_ex(&w->error, 0, "{s:b, s:b, s:s, s:o*, s:o*}", "agent",
-               (int)config->has_agent, "exit_port", (int)config->has_exit_port,
-               "discovery",
+        w, json_pack_ex(&w->error, 0, "{s:b, s:b, s:s, s:o*, s:o*, s:o*}",
+               "agent", (int)config->has_agent, "exit_port",
+               (int)config->has_exit_port, "discovery",
                config->discovery == CONFIG_DISCOVERY_ACPI ? "acpi" : "cmdline",
-               "mem_bytes", exact, "virtio_console", vconsole));
+               "mem_bytes", exact, "virtio_console", vconsole, "vsock", vsock));
 }
 
 static json_t *pack_config(struct writer *w, const struct config *config)

@@ -21,12 +21,39 @@
 /* The socket's name in the machine's folder. */
 #define CONTROL_SOCKET "api.sock"
 
+/* What /snapshot/load asks for. */
+struct control_load {
+    char *store;          /* a path */
+    char *name;           /* of the snapshot in it, or its id */
+    struct config config; /* what is to be behind devices of the snapshot's */
+    uint32_t given;       /* of it, enum run_given */
+    bool keeps_vsock;     /* the socket's path in the snapshot */
+    bool tracks;          /* follow writes from the start */
+    bool resumes;         /* run at once; else it is paused */
+    bool freezes;         /* the guest's clock stood still meanwhile */
+    bool verifies;        /* all pages first */
+    bool allows_duplicate;
+};
+
+/* Who makes the machine of a socket that is there before it. */
+struct control_host {
+    /* Boots the machine that was described on the command line. */
+    int (*boot)(void *opaque, struct err *err);
+    /* Makes one out of a snapshot; takes over what `load` owns. */
+    int (*load)(void *opaque, struct control_load *load, struct err *err);
+    /* Ends the process, which has no machine yet. */
+    void (*quit)(void *opaque);
+    void *opaque;
+};
+
 struct control {
-    struct instance *inst; /* NULL until it serves */
+    struct instance *inst;           /* NULL until it serves */
+    const struct control_host *host; /* NULL: the machine is there */
     char id[RUNDIR_ID_SIZE];
     struct rundir dir;
-    int save_fd;    /* of who waits for a snapshot; -1 */
-    char *api_sock; /* a socket elsewhere, to be removed; or NULL */
+    int save_fd;        /* of who waits for a snapshot; -1 */
+    bool save_is_plain; /* and wants to know no more than that it is done */
+    char *api_sock;     /* a socket elsewhere, to be removed; or NULL */
     struct router router;
     struct http_server server;
 };
@@ -43,6 +70,8 @@ void control_abandon(const struct control *control);
 /* Takes a folder under `id`, or under a random one for NULL. */
 CC_MUST_CHECK int control_claim(
     struct control *control, const char *id, struct err *err);
+
+void control_load_fini(struct control_load *load);
 
 /*
  * Listens in the claimed folder; with `api_sock` the socket is at that path,

@@ -85,16 +85,25 @@ static const struct schema_field action_fields[] = {
     {.name = NULL},
 };
 
+enum router_phase control_api_phase(const struct control *control)
+{
+    return control->inst->phase == INSTANCE_NEW ? ROUTER_BEFORE : ROUTER_AFTER;
+}
+
 static int put_action(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
     const char *action = schema_string(call->body, "action_type");
+    bool is_before = control_api_phase(c) == ROUTER_BEFORE;
     int rc = 0;
 
-    if (strcmp(action, "InstanceStart") == 0)
+    if (strcmp(action, "InstanceStart") == 0 && is_before)
+        return control_boot(c, call);
+    if ((strcmp(action, "InstanceStart") == 0) != is_before)
         return err_set(&call->err, EBUSY,
-            "The requested operation is not supported after starting the "
-            "microVM.");
+            "The requested operation is not supported %s starting the "
+            "microVM.",
+            is_before ? "before" : "after");
     /* Nothing collects metrics yet, so all there are have been flushed. */
     if (strcmp(action, "SendCtrlAltDel") == 0)
         rc = instance_power_button(c->inst, &call->err);
@@ -174,11 +183,13 @@ static const struct router_route routes[] = {
     ROUTE(PUT, "/mmds", ALWAYS, NULL, not_supported),
     ROUTE(PATCH, "/mmds", ALWAYS, NULL, not_supported),
     ROUTE(PUT, "/mmds/config", BEFORE, NULL, not_supported),
-    ROUTE(PUT, "/snapshot/create", AFTER, NULL, not_supported),
-    ROUTE(PUT, "/snapshot/load", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/snapshot/create", AFTER, control_create_fields,
+        control_snapshot_create),
+    ROUTE(PUT, "/snapshot/load", BEFORE, control_load_fields,
+        control_snapshot_load),
     ROUTE(GET, "/spore", ALWAYS, NULL, control_spore_get),
-    ROUTE(PUT, "/spore/stop", AFTER, stop_fields, control_spore_stop),
-    ROUTE(PUT, "/spore/kill", AFTER, no_fields, control_spore_kill),
+    ROUTE(PUT, "/spore/stop", ALWAYS, stop_fields, control_spore_stop),
+    ROUTE(PUT, "/spore/kill", ALWAYS, no_fields, control_spore_kill),
     ROUTE_EMPTY(PUT, "/spore/snapshot", AFTER, control_save_fields,
         control_spore_snapshot),
     ROUTE_EMPTY(PUT, "/spore/push", AFTER, no_fields, control_spore_push),
@@ -191,6 +202,6 @@ struct router control_api_router(struct control *control)
 {
     return (struct router){.routes = routes,
         .count = ARRAY_SIZE(routes),
-        .phase = ROUTER_AFTER,
+        .phase = control_api_phase(control),
         .opaque = control};
 }

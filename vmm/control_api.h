@@ -31,6 +31,29 @@ extern const struct schema_field control_reset_fields[];
 int control_spore_snapshot(void *opaque, struct router_call *call);
 int control_spore_push(void *opaque, struct router_call *call);
 int control_spore_reset(void *opaque, struct router_call *call);
+extern const struct schema_field control_create_fields[];
+int control_snapshot_create(void *opaque, struct router_call *call);
+
+/* How a machine comes to be, in control_load.c. */
+extern const struct schema_field control_load_fields[];
+int control_snapshot_load(void *opaque, struct router_call *call);
+int control_boot(struct control *control, struct router_call *call);
+
+/*
+ * "STORE/NAME" as a path; the caller frees both. -EINVAL if it has no name.
+ */
+CC_MUST_CHECK int control_split_snapshot(
+    const char *path, char **ret_store, char **ret_name, struct err *err);
+
+/*
+ * -EINVAL unless `path`, of the memory of the snapshot at `snapshot_path`, is
+ * NULL or that of a file in it.
+ */
+CC_MUST_CHECK int control_check_mem_path(
+    const char *path, const char *snapshot_path, struct err *err);
+
+/* Whether requests before or after the start have their place now. */
+enum router_phase control_api_phase(const struct control *control);
 
 /* Devices, in control_devices.c, and the bodies they take. */
 extern const struct schema_field control_drive_fields[];

@@ -13,6 +13,9 @@
 #include "vmm/control.h"
 #include "vmm/control_api.h"
 
+/* In front of what a client of Firecracker is told. */
+#define CREATE_ERROR "Create snapshot error: "
+
 const struct schema_field control_save_fields[] = {
     {.name = "store", .type = SCHEMA_STRING},
     {.name = "name", .type = SCHEMA_STRING},
@@ -28,12 +31,14 @@ const struct schema_field control_reset_fields[] = {
     {.name = NULL},
 };
 
-static json_t *describe_save(const struct saver_result *result)
+static json_t *describe_save(
+    const struct control *c, const struct saver_result *result)
 {
     char id[SNAPSHOT_ID_TEXT_SIZE];
 
     if (result->rc < 0)
-        return json_pack("{s:s}", "fault_message", result->err.text);
+        return json_pack("{s:s+}", "fault_message",
+            c->save_is_plain ? CREATE_ERROR : "", result->err.text);
     snapshot_id_to_text(&result->id, id);
     return json_pack("{s:s, s:I, s:I, s:I}", "id", id, "stopped_us",
         (json_int_t)(result->stopped_ns / 1000), "took_us",
@@ -45,12 +50,15 @@ static json_t *describe_save(const struct saver_result *result)
 static void on_saved(void *opaque, const struct saver_result *result)
 {
     struct control *c = opaque;
-    json_t *json = describe_save(result);
+    json_t *json = describe_save(c, result);
     char *body = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
     char *text = NULL;
     int len = -1;
 
-    if (body != NULL)
+    if (c->save_is_plain && result->rc >= 0)
+        len = asprintf(&text, "HTTP/1.1 204 \r\nServer: Firecracker API\r\n"
+                              "Connection: close\r\n\r\n");
+    else if (body != NULL)
         len = asprintf(&text,
             "HTTP/1.1 %d \r\nServer: Firecracker API\r\nConnection: close\r\n"
             "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
@@ -64,6 +72,28 @@ static void on_saved(void *opaque, const struct saver_result *result)
     json_decref(json);
 }
 
+/* Begins a save, whose result on_saved tells on the connection. */
+static int begin_save(struct control *c, struct router_call *call,
+    const struct saver_request *request, bool is_plain)
+{
+    int fd;
+    int rc = http_conn_take(call->conn, &fd);
+
+    if (rc < 0)
+        return err_set(
+            &call->err, -rc, "A snapshot is the last request of a connection.");
+    rc =
+        saver_start(&c->inst->saver, c->inst, request, on_saved, c, &call->err);
+    if (rc < 0) {
+        (void)close(fd);
+        return rc;
+    }
+    c->save_fd = fd;
+    c->save_is_plain = is_plain;
+    http_conn_end(call->conn);
+    return ROUTER_TAKEN;
+}
+
 int control_spore_snapshot(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
@@ -74,24 +104,51 @@ int control_spore_snapshot(void *opaque, struct router_call *call)
         .sync = schema_bool(call->body, "sync", true),
         .track = schema_bool(call->body, "track", false),
         .share = schema_bool(call->body, "share", false)};
-    int rc;
-    int fd;
 
     if (request.store != NULL && request.store[0] != '/')
         return err_set(&call->err, EINVAL, "store: an absolute path is needed");
-    rc = http_conn_take(call->conn, &fd);
-    if (rc < 0)
-        return err_set(
-            &call->err, -rc, "A snapshot is the last request of a connection.");
-    rc = saver_start(
-        &c->inst->saver, c->inst, &request, on_saved, c, &call->err);
-    if (rc < 0) {
-        (void)close(fd);
-        return rc;
-    }
-    c->save_fd = fd;
-    http_conn_end(call->conn);
-    return ROUTER_TAKEN;
+    return begin_save(c, call, &request, false);
+}
+
+static const char *const snapshot_types[] = {"Full", "Diff", NULL};
+
+const struct schema_field control_create_fields[] = {
+    {.name = "snapshot_path", .type = SCHEMA_STRING, .required = true},
+    {.name = "mem_file_path", .type = SCHEMA_STRING},
+    {.name = "snapshot_type", .type = SCHEMA_ENUM, .variants = snapshot_types},
+    {.name = "sync_snapshot_files", .type = SCHEMA_BOOL},
+    {.name = "version", .type = SCHEMA_STRING},
+    {.name = NULL},
+};
+
+int control_snapshot_create(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    const char *path = schema_string(call->body, "snapshot_path");
+    const char *type = schema_string(call->body, "snapshot_type");
+    struct saver_request request = {
+        .diff = type != NULL && strcmp(type, "Diff") == 0,
+        .sync = schema_bool(call->body, "sync_snapshot_files", true)};
+    char *store = NULL;
+    char *name = NULL;
+    int rc = 0;
+
+    request.track = request.diff;
+    if (c->inst->phase != INSTANCE_PAUSED)
+        rc = err_set(
+            &call->err, EBUSY, "the microVM runs: pause it first (PATCH /vm)");
+    if (rc == 0)
+        rc = control_check_mem_path(
+            schema_string(call->body, "mem_file_path"), path, &call->err);
+    if (rc == 0)
+        rc = control_split_snapshot(path, &store, &name, &call->err);
+    request.store = store;
+    request.name = name;
+    if (rc == 0)
+        rc = begin_save(c, call, &request, true);
+    free(store);
+    free(name);
+    return rc < 0 ? err_wrap(&call->err, rc, "Create snapshot error") : rc;
 }
 
 int control_spore_push(void *opaque, struct router_call *call)

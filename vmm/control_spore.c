@@ -109,13 +109,16 @@ int control_spore_get(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
     struct instance *inst = c->inst;
+    uint64_t age_ns = 0;
 
+    if (inst->phase != INSTANCE_NEW)
+        age_ns = clock_now_ns() - inst->started_ns;
     return control_api_reply(call,
         json_pack("{s:s, s:i, s:s, s:I, s:i, s:I, s:b, s:I, s:I, s:I, s:o}",
             "id", c->id, "pid", (int)getpid(), "state",
             instance_phase_name(inst->phase), "age_ms",
-            (json_int_t)((clock_now_ns() - inst->started_ns) / CLOCK_NS_PER_MS),
-            "vcpus", (int)inst->config->vcpus, "mem_bytes",
+            (json_int_t)(age_ns / CLOCK_NS_PER_MS), "vcpus",
+            (int)inst->config->vcpus, "mem_bytes",
             (json_int_t)inst->config->mem_bytes, "has_agent",
             (int)inst->has_agent, "cpu_us",
             (json_int_t)(process_cpu_ns() / 1000), "private_kib", private_kib(),
@@ -129,6 +132,10 @@ int control_spore_stop(void *opaque, struct router_call *call)
     uint64_t timeout_ms =
         schema_uint(call->body, "timeout_ms", STOP_TIMEOUT_MS);
 
+    if (c->inst->phase == INSTANCE_NEW && c->host != NULL) {
+        c->host->quit(c->host->opaque);
+        return 0;
+    }
     return instance_stop(c->inst, timeout_ms * CLOCK_NS_PER_MS,
         (uint32_t)num_min(timeout_ms / 2, STOP_GRACE_MAX_MS), &call->err);
 }
@@ -138,7 +145,10 @@ int control_spore_kill(void *opaque, struct router_call *call)
     struct control *c = opaque;
 
     (void)call;
-    instance_kill(c->inst);
+    if (c->inst->phase == INSTANCE_NEW && c->host != NULL)
+        c->host->quit(c->host->opaque);
+    else
+        instance_kill(c->inst);
     return 0;
 }
 

@@ -164,7 +164,7 @@ int instance_build(struct instance *inst, const struct config *config,
         .accept = on_accept,
         .opaque = inst};
 
-    assert(inst->config == NULL);
+    assert(inst->config == NULL || inst->config == config);
     inst->config = config;
     inst->has_agent = origin != NULL && config->has_agent;
     inst->has_own_clock = origin != NULL && origin->clock == VM_CLOCK_FREEZE;
@@ -183,6 +183,23 @@ int instance_start(struct instance *inst, struct err *err)
     inst->phase = next;
     inst->started_ns = clock_now_ns();
     return machine_start(&inst->machine, err);
+}
+
+int instance_start_paused(struct instance *inst, struct err *err)
+{
+    enum instance_phase next;
+    int rc = consult(inst, EVENT_START, &next, err);
+
+    if (rc <= 0)
+        return rc;
+    inst->phase = INSTANCE_PAUSED;
+    inst->started_ns = clock_now_ns();
+    /* Asked of vCPUs that have no thread yet, and waited for afterwards. */
+    machine_pause(&inst->machine);
+    rc = machine_start(&inst->machine, err);
+    if (rc == 0)
+        machine_pause(&inst->machine);
+    return rc;
 }
 
 int instance_pause(struct instance *inst, struct err *err)

@@ -56,7 +56,8 @@ struct instance {
     struct console vconsole; /* the same, if there is a virtio console */
     struct timings *timings;
     struct machine machine;
-    const struct config *config; /* borrowed; NULL before building */
+    const struct config *config; /* borrowed; NULL before building, if nobody
+                                  * is to see it earlier */
     bool has_agent;              /* it has connected */
     bool has_own_clock;          /* restored, and not to follow the host's */
     bool is_stopping;            /* instance_stop has been called */
@@ -101,6 +102,8 @@ CC_MUST_CHECK int instance_build(struct instance *inst,
  * -EBUSY with a text; pausing what is paused and resuming what runs is 0.
  */
 CC_MUST_CHECK int instance_start(struct instance *inst, struct err *err);
+/* The same, paused before the first instruction. */
+CC_MUST_CHECK int instance_start_paused(struct instance *inst, struct err *err);
 CC_MUST_CHECK int instance_pause(struct instance *inst, struct err *err);
 CC_MUST_CHECK int instance_resume(struct instance *inst, struct err *err);
 

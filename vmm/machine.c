@@ -23,7 +23,7 @@
 
 /* What a guest kernel must do without where ring 0 is emulated. */
 #define BOOT_ARGS_RING0_EMULATED                                               \
-    "noxsave clearcpuid=popcnt,cx16,smap,erms,fsrm,clwb,395 nokaslr softkvm " \
+    "noxsave clearcpuid=popcnt,cx16,smap,erms,fsrm,clwb,395 nokaslr softkvm "  \
     "clocksource=kvm-clock"
 
 static void do_end(void *opaque)

@@ -55,6 +55,13 @@ bool machine_net_address(
     return true;
 }
 
+uint16_t machine_net_mtu(const struct config_net *config)
+{
+    if (config->mtu == 0 && config->backend == CONFIG_NET_USER)
+        return USER_MTU;
+    return config->mtu;
+}
+
 /* Once, on the loop: the guest goes on without this network. */
 static void on_gone(void *opaque, int code)
 {
@@ -167,7 +174,7 @@ static int make_device(
     struct net_config net = {.id = n->id,
         .backend = n->backend,
         .mac = config->has_mac ? config->mac : NULL,
-        .mtu = config->mtu,
+        .mtu = machine_net_mtu(config),
         .queue_size = QUEUE_SIZE,
         .rx_gate = &n->rx.gate,
         .tx_gate = &n->tx.gate,
@@ -175,8 +182,6 @@ static int make_device(
         .opaque = n};
     int rc;
 
-    if (config->mtu == 0 && config->backend == CONFIG_NET_USER)
-        net.mtu = USER_MTU;
     rc = net_limit_init(&n->rx, &config->rx, host->loop, err);
 
     if (rc == 0)

@@ -45,6 +45,9 @@ struct machine_net_address {
 bool machine_net_address(
     const struct config_net *config, struct machine_net_address *ret_address);
 
+/* The MTU that its guest is told when it boots; 0: none. */
+uint16_t machine_net_mtu(const struct config_net *config);
+
 /*
  * Connects the interface that `config` describes and makes its device;
  * `config` outlives it. An inherited descriptor belongs to it afterwards, and

@@ -128,6 +128,39 @@ int machine_restore_cpuid(struct machine *m, struct err *err)
     return check_host(m, &m->cpuid, err);
 }
 
+/*
+ * What the description says of a device, where the state of the device has
+ * it too: the guest is told that it changed.
+ */
+static int set_nets(struct machine *m, struct err *err)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; rc == 0 && i < m->config->net_count; i++) {
+        struct net *net = &m->nets[i]->net;
+
+        if (!m->config->nets[i].has_mac)
+            continue;
+        device_lock(&net->virtio.base);
+        rc = net_set_mac(net, m->config->nets[i].mac, err);
+        device_unlock(&net->virtio.base);
+    }
+    return rc;
+}
+
+static int set_balloon(struct machine *m, struct err *err)
+{
+    uint64_t pages = m->config->balloon.target_mib * (NUM_MIB / NUM_PAGE_SIZE);
+    int rc;
+
+    if (m->balloon == NULL || !m->host.origin->sets_balloon)
+        return 0;
+    device_lock(&m->balloon->virtio.base);
+    rc = balloon_set_target(m->balloon, pages, err);
+    device_unlock(&m->balloon->virtio.base);
+    return rc;
+}
+
 int machine_restore_state(struct machine *m, struct err *err)
 {
     struct snap *snap = m->host.origin->snap;
@@ -144,6 +177,10 @@ int machine_restore_state(struct machine *m, struct err *err)
     if (rc == 0)
         rc = frozen_apply(&frozen, &parts, m->host.origin->clock, err);
     frozen_fini(&frozen);
+    if (rc == 0)
+        rc = set_nets(m, err);
+    if (rc == 0)
+        rc = set_balloon(m, err);
     /* What is written from here on differs from the snapshot. */
     if (rc == 0 && m->dirty.is_on)
         m->base = snap->id;

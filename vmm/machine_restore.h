@@ -35,6 +35,8 @@ struct machine_origin {
      * machine; NULL: it is mapped from the snapshot's files.
      */
     struct page_client *pages;
+    /* The balloon's size is the description's, and not what it was. */
+    bool sets_balloon;
 };
 
 /*

@@ -13,6 +13,7 @@
 #include "snapshot/frozen_file.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
+#include "vmm/config_paths.h"
 #include "vmm/hw/cpuid_check.h"
 #include "vmm/machine_restore.h"
 
@@ -432,6 +433,22 @@ static int write_disks(struct machine_save *s, struct err *err)
     return disks_store(&disks, &s->state, err);
 }
 
+/* Who restores it has another working folder and other descriptors. */
+static int describe(
+    const struct config *config, char **ret_json, struct err *err)
+{
+    struct config copy;
+    int rc = config_copy(config, &copy, err);
+
+    if (rc < 0)
+        return rc;
+    rc = config_paths_settle(&copy, err);
+    if (rc == 0)
+        rc = config_to_json(&copy, ret_json, err);
+    config_fini(&copy);
+    return rc;
+}
+
 static int write_description(struct machine_save *s, struct err *err)
 {
     struct machine *m = s->machine;
@@ -446,7 +463,7 @@ static int write_description(struct machine_save *s, struct err *err)
     if (rc == 0)
         rc = write_disks(s, err);
     if (rc == 0)
-        rc = config_to_json(m->config, &json, err);
+        rc = describe(m->config, &json, err);
     if (rc < 0)
         return rc;
     rc = state_writer_add(&s->state, MACHINE_SECTION, MACHINE_SECTION_VERSION,

@@ -139,7 +139,7 @@ static int add_vsock(struct machine *m, struct err *err)
     struct virtio_host host;
     int rc;
 
-    if (!m->config->has_agent && m->config->vsock_path == NULL)
+    if (!config_has_vsock(m->config))
         return 0;
     rc = next_virtio(m, &host, err);
     if (rc < 0)

@@ -17,6 +17,7 @@
 #include "vmm/detach.h"
 #include "vmm/hw/vcpu_stats.h"
 #include "vmm/instance.h"
+#include "vmm/run_help.h"
 #include "vmm/run_options.h"
 #include "vmm/run_origin.h"
 #include "vmm/session.h"
@@ -41,6 +42,8 @@ struct run {
     struct run_origin origin;
     struct session session;
     struct control control;
+    struct control_host control_host; /* --no-boot */
+    struct control_load load;         /* what the options then point into */
     struct detach detach;
     struct tty console_tty; /* the serial console's keyboard */
     char *kernel_path;
@@ -132,7 +135,8 @@ static void on_agent(void *opaque, int fd)
     struct err err;
     int rc = detach_release(&run->detach, run->control.id, &err);
 
-    if (rc == 0 && run->options.detach && run->options.command.argv == NULL) {
+    if (rc == 0 && (run->options.detach || run->options.no_boot) &&
+        run->options.command.argv == NULL) {
         (void)close(fd);
         return;
     }
@@ -151,7 +155,7 @@ static void on_agent(void *opaque, int fd)
 static void on_machine_end(void *opaque, const struct machine_end *end)
 {
     struct run *run = opaque;
-    bool expected = !run->options.config.has_agent;
+    bool expected = !run->options.config.has_agent || run->options.no_boot;
 
     if (!run->is_done) {
         switch (end->kind) {
@@ -245,18 +249,24 @@ static void on_memory_lost(void *opaque, const char *text)
     _exit(STATUS_MONITOR);
 }
 
-/* Kernel and root file system, where the user named none. */
-static int find_artifacts(struct run *run, struct err *err)
+static int open_origin(struct run *run, struct err *err)
 {
     const struct page_client_host lost = {
         .on_lost = on_memory_lost, .opaque = run};
+
+    return run_origin_open(&run->origin, &run->options, &lost, err);
+}
+
+/* Kernel and root file system, where the user named none. */
+static int find_artifacts(struct run *run, struct err *err)
+{
     struct run_options *o = &run->options;
     struct config_drive drive = config_drive_default();
     char id[] = "rootfs";
     int rc;
 
     if (o->from != NULL)
-        return run_origin_open(&run->origin, o, &lost, err);
+        return open_origin(run, err);
     if (o->config.kernel == NULL) {
         rc = artifacts_find(ARTIFACT_KERNEL, &run->kernel_path, err);
         if (rc < 0)
@@ -339,7 +349,7 @@ static int open_console(struct run *run, struct err *err)
 
 static bool is_named(const struct run_options *o)
 {
-    return o->id != NULL || o->api_sock != NULL || o->detach;
+    return o->id != NULL || o->api_sock != NULL || o->detach || o->no_boot;
 }
 
 static int serve(struct run *run, struct err *err)
@@ -368,7 +378,7 @@ static int prepare(struct run *run, struct err *err)
 {
     const struct instance_host host = {
         .on_agent = on_agent, .on_end = on_machine_end, .opaque = run};
-    int rc = find_artifacts(run, err);
+    int rc = run->options.no_boot ? 0 : find_artifacts(run, err);
 
     /* An id that is taken is to be known before anything is built. */
     if (rc == 0 && is_named(&run->options))
@@ -382,7 +392,7 @@ static int prepare(struct run *run, struct err *err)
         rc = session_watch_signals(&run->session, &run->inst.loop, err);
     if (rc == 0)
         rc = open_console(run, err);
-    if (rc == 0)
+    if (rc == 0 && !run->options.no_boot)
         rc = open_vconsole(run, err);
     return rc;
 }
@@ -398,6 +408,125 @@ static int call_agent(struct run *run, struct err *err)
     return rc;
 }
 
+/* Builds the machine, which is booted or has its origin open, and starts it. */
+static int launch(struct run *run, bool is_paused, struct err *err)
+{
+    int rc;
+
+    if (run->options.track)
+        run->inst.tracking = MACHINE_TRACK;
+    rc = instance_build(&run->inst, &run->options.config, run->kernel_path,
+        run->origin.is_open ? &run->origin.origin : NULL, err);
+    if (rc == 0 && run->origin.is_open)
+        rc = run_origin_use(&run->origin, &run->options, err);
+    run_origin_close(&run->origin);
+    if (rc < 0)
+        return rc;
+    return is_paused ? instance_start_paused(&run->inst, err)
+                     : instance_start(&run->inst, err);
+}
+
+/* ---- --no-boot ----------------------------------------------------------- */
+
+/* A machine that cannot be made, or is half made, is the end of the process. */
+static int give_up(struct run *run, int rc, const struct err *err)
+{
+    if (rc >= 0)
+        return rc;
+    complain(run, err->text);
+    finish(run, STATUS_MONITOR);
+    loop_stop(&run->inst.loop);
+    return rc;
+}
+
+static int on_boot(void *opaque, struct err *err)
+{
+    struct run *run = opaque;
+    int rc = find_artifacts(run, err);
+
+    if (rc == 0)
+        rc = open_vconsole(run, err);
+    if (rc < 0)
+        return rc;
+    return give_up(run, launch(run, false, err), err);
+}
+
+/* The options become those of `spore run --from`. */
+static void take_load(struct run *run, struct control_load *load)
+{
+    struct run_options *o = &run->options;
+
+    control_load_fini(&run->load);
+    run->load = *load;
+    *load = (struct control_load){0};
+    config_fini(&o->config);
+    o->config = run->load.config;
+    run->load.config = (struct config){0};
+    o->given |= run->load.given;
+    o->from = run->load.name;
+    o->store = run->load.store;
+    o->track = o->track || run->load.tracks;
+    o->freeze = run->load.freezes;
+    o->verify = run->load.verifies ? RUN_VERIFY_ALL : RUN_VERIFY_AUTO;
+    o->allow_duplicate = run->load.allows_duplicate;
+    o->keeps_vsock = run->load.keeps_vsock;
+}
+
+static int on_load(void *opaque, struct control_load *load, struct err *err)
+{
+    struct run *run = opaque;
+    struct run_options *o = &run->options;
+    struct run_options before = *o;
+    int rc;
+
+    if ((o->given & ~(uint32_t)RUN_GIVEN_VCONSOLE) != 0)
+        return err_set(err, EBUSY,
+            "Loading a microVM snapshot not allowed after configuring "
+            "boot-specific resources.");
+    rc = config_copy(&o->config, &before.config, err);
+    if (rc < 0)
+        return rc;
+    take_load(run, load);
+    rc = open_origin(run, err);
+    if (rc == 0)
+        rc = open_vconsole(run, err);
+    if (rc < 0) {
+        /* What is refused has changed nothing. */
+        run_origin_close(&run->origin);
+        config_fini(&o->config);
+        *o = before;
+        return rc;
+    }
+    config_fini(&before.config);
+    rc = launch(run, !run->load.resumes, err);
+    if (rc == 0 && o->config.has_agent)
+        rc = call_agent(run, err);
+    return give_up(run, rc, err);
+}
+
+static void on_quit(void *opaque)
+{
+    struct run *run = opaque;
+
+    finish(run, 128 + SIGKILL);
+    loop_stop(&run->inst.loop);
+}
+
+/* The socket is there, and what comes over it makes the machine. */
+static int wait_for_machine(struct run *run, struct err *err)
+{
+    int rc;
+
+    run->control_host = (struct control_host){
+        .boot = on_boot, .load = on_load, .quit = on_quit, .opaque = run};
+    run->control.host = &run->control_host;
+    run->inst.config = &run->options.config;
+    rc = serve(run, err);
+    return rc < 0 ? rc : detach_release(&run->detach, run->control.id, err);
+}
+
+/* ---- all together -------------------------------------------------------- */
+
 static int start(struct run *run, struct err *err)
 {
     int rc = prepare(run, err);
@@ -405,18 +534,15 @@ static int start(struct run *run, struct err *err)
     if (rc < 0)
         return rc;
     run->timings.wants_emulated = run->options.timings != RUN_TIMINGS_OFF;
-    if (run->options.track)
-        run->inst.tracking = MACHINE_TRACK;
-    rc = instance_build(&run->inst, &run->options.config, run->kernel_path,
-        run->origin.is_open ? &run->origin.origin : NULL, err);
-    run_origin_close(&run->origin);
-    if (rc < 0)
-        return rc;
     if (run->options.timeout_ns != 0)
         loop_timer_arm(&run->inst.loop, &run->timeout,
             run->timings.at_ns[TIMINGS_MAIN] + run->options.timeout_ns);
-    rc = instance_start(&run->inst, err);
-    if (rc == 0 && is_named(&run->options))
+    if (run->options.no_boot)
+        return wait_for_machine(run, err);
+    rc = launch(run, false, err);
+    if (rc < 0)
+        return rc;
+    if (is_named(&run->options))
         rc = serve(run, err);
     else if (!run->options.no_api)
         loop_timer_arm(&run->inst.loop, &run->serve_later,
@@ -440,6 +566,7 @@ static void tear_down(struct run *run)
     fd_closep(&run->console_fd);
     fd_closep(&run->vconsole_fd);
     free(run->kernel_path);
+    control_load_fini(&run->load);
 }
 
 static void print_timings(struct run *run)
@@ -524,7 +651,8 @@ int cmd_run(int argc, char **argv)
         complain(run, err.text);
         finish(run, STATUS_MONITOR);
     } else if (run->options.help) {
-        (void)fputs(run_options_help, stdout);
+        for (size_t i = 0; run_help[i] != NULL; i++)
+            (void)fputs(run_help[i], stdout);
         finish(run, 0);
     } else {
         run_somewhere(run);

@@ -2,10 +2,12 @@
 #include "vmm/run_devices.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 #include "vmm/config_text.h"
 
@@ -25,17 +27,6 @@ static struct word split(char *text)
     if (equals != NULL)
         *equals = '\0';
     return (struct word){text, equals == NULL ? NULL : equals + 1};
-}
-
-static int replace(char **at, const char *value, struct err *err)
-{
-    char *copy = strdup(value);
-
-    if (copy == NULL)
-        return err_sys(err, ENOMEM, "command line");
-    free(*at);
-    *at = copy;
-    return 0;
 }
 
 /* "4096", "64K", "10M", "1G": so much a second. */
@@ -113,11 +104,14 @@ static int take_drive_word(
         words->is_pmem = true;
         return 0;
     }
+    if (strcmp(w->name, "id") == 0 && w->value != NULL)
+        return config_set_string(&drive->id, w->value, err);
     if (strcmp(w->name, "overlay") == 0) {
         drive->overlay =
             w->value == NULL ? CONFIG_OVERLAY_MEMORY : CONFIG_OVERLAY_FILE;
-        return w->value == NULL ? 0
-                                : replace(&drive->overlay_path, w->value, err);
+        return w->value == NULL
+                   ? 0
+                   : config_set_string(&drive->overlay_path, w->value, err);
     }
     if (strcmp(w->name, "queues") == 0 && w->value != NULL) {
         rc = config_parse_number(w->value, 1, CONFIG_QUEUES_MAX, &n, err);
@@ -161,6 +155,27 @@ static int take_drive_words(
     return 0;
 }
 
+/*
+ * fd=N instead of a file: one that we were started with, and that nobody whom
+ * we start is to have. Its path from then on is the one that open(2) knows.
+ */
+static int take_descriptor(char **path, struct err *err)
+{
+    uint64_t fd = 0;
+    char text[32];
+    int rc;
+
+    if (strncmp(*path, "fd=", 3) != 0)
+        return 0;
+    rc = config_parse_number(*path + 3, 3, INT32_MAX, &fd, err);
+    if (rc < 0)
+        return err_wrap(err, rc, "fd");
+    if (fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0)
+        return err_sys(err, errno, "descriptor %d", (int)fd);
+    (void)snprintf(text, sizeof(text), "%s%d", FD_PATH, (int)fd);
+    return config_set_string(path, text, err);
+}
+
 /* Persistent memory has none of what makes a drive but its file. */
 static int add_as_pmem(
     struct config *config, const struct drive_words *words, struct err *err)
@@ -190,6 +205,8 @@ static int add_file(struct config *config, struct drive_words *words,
     if (drive->id == NULL || drive->path == NULL)
         return err_sys(err, ENOMEM, "command line");
     rc = take_drive_words(words, drive->path, err);
+    if (rc == 0)
+        rc = take_descriptor(&drive->path, err);
     if (rc < 0)
         return err_wrap(err, rc, "%s %.64s", option, text);
     return words->is_pmem ? add_as_pmem(config, words, err)
@@ -254,8 +271,9 @@ static int take_backend(
             return err_set(err, EINVAL, "%s takes no value", w->name);
         net->backend = backends[i].backend;
         if (net->backend != CONFIG_NET_FD)
-            return backends[i].has_value ? replace(&net->target, w->value, err)
-                                         : 0;
+            return backends[i].has_value
+                       ? config_set_string(&net->target, w->value, err)
+                       : 0;
         rc = config_parse_number(w->value, 3, INT32_MAX, &fd, err);
         net->fd = (int)fd;
         return rc < 0 ? err_wrap(err, rc, "fd") : 0;
@@ -274,6 +292,11 @@ static int add_forward(
     f->is_udp = is_udp;
     net->forward_count++;
     return config_parse_forward(text, f, err);
+}
+
+static int take_id(struct config_net *net, const char *text, struct err *err)
+{
+    return config_set_string(&net->id, text, err);
 }
 
 static int take_mac(struct config_net *net, const char *text, struct err *err)
@@ -341,6 +364,7 @@ static int take_net_word(
         const char *name;
         int (*take)(struct config_net *, const char *, struct err *);
     } words[] = {
+        {"id", take_id},
         {"mac", take_mac},
         {"mtu", take_mtu},
         {"ip", take_ip},

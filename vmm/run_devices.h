@@ -16,21 +16,22 @@
 #include "vmm/config.h"
 
 /*
- * FILE[,ro][,pmem][,overlay[=FILE]][,queues=N][,rate=BYTES][,iops=N]. Words are
- * taken from the end, so that a file name may have commas in it; pmem is for a
- * root only.
+ * FILE[,ro][,pmem][,overlay[=FILE]][,queues=N][,rate=BYTES][,iops=N][,id=NAME].
+ * Words are taken from the end, so that a file name may have commas in it;
+ * pmem is for a root only. fd=N in the place of FILE is a descriptor that the
+ * process was started with.
  */
 CC_MUST_CHECK int run_devices_add_drive(
     struct config *config, const char *text, bool is_root, struct err *err);
 
-/* FILE[,ro] of --pmem, taken as above. */
+/* FILE[,ro][,id=NAME] of --pmem, taken as above. */
 CC_MUST_CHECK int run_devices_add_pmem(
     struct config *config, const char *text, struct err *err);
 
 /*
  * user|tap=NAME|fd=N|stream=PATH|switch=NAME, and behind it, each with a comma:
- * mac=, mtu=, ip=ADDRESS/BITS, gw=, rx=, tx=, rx-ops=, tx-ops=; tcp= and udp=
- * for user.
+ * id=, mac=, mtu=, ip=ADDRESS/BITS, gw=, rx=, tx=, rx-ops=, tx-ops=; tcp= and
+ * udp= for user.
  */
 CC_MUST_CHECK int run_devices_add_net(
     struct config *config, const char *text, struct err *err);

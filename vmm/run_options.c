@@ -16,83 +16,6 @@
 #define TIMEOUT_MIN_S 0.001
 #define TIMEOUT_MAX_S 31536000.0
 
-const char run_options_help[] =
-    "usage: spore run [options] [--] [COMMAND [ARGUMENT...]]\n"
-    "\n"
-    "Boots Linux in a microVM, runs COMMAND in it (a shell without one) and\n"
-    "ends with its exit status.\n"
-    "\n"
-    "  -k, --kernel FILE       guest kernel: ELF vmlinux or bzImage\n"
-    "  -i, --initrd FILE       initial RAM disk, in front of the agent's\n"
-    "  -r, --rootfs FILE[,ro][,pmem]\n"
-    "                          root file system image, a drive or with pmem\n"
-    "                          mapped into the guest; none: the initrd\n"
-    "  -d, --disk FILE[,ro]    further drive, up to 15; behind commas also:\n"
-    "                          overlay[=FILE], queues=N, rate=BYTES, iops=N\n"
-    "      --pmem FILE[,ro]    file mapped into the guest as /dev/pmemN\n"
-    "      --net WHAT          network interface, up to 8: user (with passt,\n"
-    "                          no privilege; tcp=HOSTPORT:GUESTPORT, udp=),\n"
-    "                          tap=NAME, fd=N, stream=PATH, switch=NAME; also\n"
-    "                          mac=, mtu=, ip=ADDRESS/BITS, gw=, rx= and tx=\n"
-    "                          (bytes a second), rx-ops=, tx-ops=\n"
-    "      --rng, --no-rng     entropy device, or none\n"
-    "      --balloon MIB       memory balloon of this size; behind commas:\n"
-    "                          oom, stats=SECONDS, report, hint\n"
-    "  -m, --mem SIZE          guest memory: 128 (MiB), 512K, 2G\n"
-    "  -c, --cpus N            virtual CPUs, 1 to 32\n"
-    "  -a, --cmdline WORDS     kernel command line instead of the default one\n"
-    "  -f, --config FILE       machine description in JSON; options go on top\n"
-    "      --console[=WHERE]   serial port: stdio (the default of --console;\n"
-    "                          no agent), stderr, or a file\n"
-    "      --virtio-console[=FILE]\n"
-    "                          /dev/hvc0 of the guest: standard error, or "
-    "FILE\n"
-    "      --vsock PATH        Unix socket on the host for the guest's vsock\n"
-    "      --discovery HOW     devices through acpi or cmdline\n"
-    "  -e, --env NAME=VALUE    environment of COMMAND; may be repeated\n"
-    "  -t, --tty               give COMMAND a terminal\n"
-    "  -T, --no-tty            do not, even if ours is one\n"
-    "  -u, --user USER         run COMMAND as this user: a name, UID or "
-    "UID:GID\n"
-    "  -w, --workdir DIR       and in this directory\n"
-    "      --from SNAPSHOT     restore a machine and do not boot; what it is "
-    "made of\n"
-    "                          is in the snapshot (spore save)\n"
-    "      --store DIR         where the snapshot is (spore snapshot --help)\n"
-    "      --verify[=WHAT]     pages to check: all (the default of --verify)\n"
-    "                          before it runs, lazy: each at its first use;\n"
-    "                          trust: none. Without the option all that this\n"
-    "                          host has not checked yet\n"
-    "      --memory WHERE      file (default): mapped from the snapshot;\n"
-    "                          uffd:PATH: from the page server at this "
-    "socket\n"
-    "      --clock WHAT        follow (default): time has passed for the "
-    "guest;\n"
-    "                          freeze: it has not\n"
-    "      --allow-changed-disks\n"
-    "                          restore even if files of drives were written "
-    "to\n"
-    "                          since the save\n"
-    "      --track             follow the guest's writes, for spore save "
-    "--diff\n"
-    "      --id NAME           by which ps, exec, stop and others know the\n"
-    "                          machine; a random one by default\n"
-    "      --detach            print the id and return when the agent is "
-    "ready\n"
-    "                          (a bare guest: is started); without COMMAND "
-    "the\n"
-    "                          machine stays up until it is stopped\n"
-    "      --log FILE          output and errors of what is detached\n"
-    "      --api-sock PATH     control socket at this path too\n"
-    "      --no-api            no control socket\n"
-    "      --timeout SECONDS   end with status 124 after this time\n"
-    "      --timings[=json]    print the boot timeline on standard error\n"
-    "  -v, --verbose           more messages; twice for all\n"
-    "  -h, --help              this text\n"
-    "\n"
-    "Exit status: COMMAND's; 128 + N if signal N ended it; 124 time-out;\n"
-    "125 the machine failed; 126 COMMAND cannot be run; 127 not found.\n";
-
 enum {
     OPT_CONSOLE = 256,
     OPT_BALLOON,
@@ -110,6 +33,7 @@ enum {
     OPT_LOG,
     OPT_API_SOCK,
     OPT_NO_API,
+    OPT_NO_BOOT,
     OPT_FROM,
     OPT_STORE,
     OPT_VERIFY,
@@ -117,6 +41,7 @@ enum {
     OPT_CLOCK,
     OPT_TRACK,
     OPT_ALLOW_CHANGED,
+    OPT_ALLOW_DUPLICATE,
 };
 
 /* ":" tells a missing value from an unknown option. */
@@ -147,6 +72,7 @@ static const struct option long_options[] = {
     {"log", required_argument, NULL, OPT_LOG},
     {"api-sock", required_argument, NULL, OPT_API_SOCK},
     {"no-api", no_argument, NULL, OPT_NO_API},
+    {"no-boot", no_argument, NULL, OPT_NO_BOOT},
     {"from", required_argument, NULL, OPT_FROM},
     {"store", required_argument, NULL, OPT_STORE},
     {"verify", optional_argument, NULL, OPT_VERIFY},
@@ -154,6 +80,7 @@ static const struct option long_options[] = {
     {"allow-changed-disks", no_argument, NULL, OPT_ALLOW_CHANGED},
     {"clock", required_argument, NULL, OPT_CLOCK},
     {"track", no_argument, NULL, OPT_TRACK},
+    {"allow-duplicate", no_argument, NULL, OPT_ALLOW_DUPLICATE},
     {"tty", no_argument, NULL, 't'},
     {"no-tty", no_argument, NULL, 'T'},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
@@ -163,17 +90,6 @@ static const struct option long_options[] = {
     {"help", no_argument, NULL, 'h'},
     {NULL, 0, NULL, 0},
 };
-
-static int replace_string(char **at, const char *value, struct err *err)
-{
-    char *copy = strdup(value);
-
-    if (copy == NULL)
-        return err_sys(err, ENOMEM, "command line");
-    free(*at);
-    *at = copy;
-    return 0;
-}
 
 static int parse_cpus(const char *text, uint32_t *ret_cpus, struct err *err)
 {
@@ -285,6 +201,9 @@ static int parse_control_option(struct run_options *o, int opt, struct err *err)
     case OPT_NO_API:
         o->no_api = true;
         return 0;
+    case OPT_NO_BOOT:
+        o->no_boot = true;
+        return 0;
     default:
         return 1;
     }
@@ -348,6 +267,9 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
     case OPT_ALLOW_CHANGED:
         o->allow_changed_disks = true;
         return 0;
+    case OPT_ALLOW_DUPLICATE:
+        o->allow_duplicate = true;
+        return 0;
     default:
         return 1;
     }
@@ -355,20 +277,16 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
 
 static int check_origin(const struct run_options *o, struct err *err)
 {
-    if (o->from == NULL &&
-        (o->store != NULL || o->verify != RUN_VERIFY_AUTO ||
-            o->has_memory_option || o->freeze || o->allow_changed_disks))
+    if (o->from == NULL && (o->store != NULL || o->verify != RUN_VERIFY_AUTO ||
+                               o->has_memory_option || o->freeze ||
+                               o->allow_changed_disks || o->allow_duplicate))
         return err_set(err, EINVAL,
-            "--store, --verify, --memory, --clock and --allow-changed-disks "
-            "are for --from SNAPSHOT");
+            "--store, --verify, --memory, --clock, --allow-changed-disks and "
+            "--allow-duplicate are for --from SNAPSHOT");
     if (o->page_server != NULL && o->verify != RUN_VERIFY_AUTO)
         return err_set(err, EINVAL,
             "--verify has no place beside --memory uffd:PATH: the page server "
             "checks what it sends");
-    if (o->from != NULL && o->has_machine_option)
-        return err_set(err, EINVAL,
-            "what a machine is made of is in the snapshot: leave the options "
-            "that describe one out");
     return 0;
 }
 
@@ -378,9 +296,15 @@ static int check_together(struct run_options *o, struct err *err)
     if (o->command.argv != NULL && !o->config.has_agent)
         return err_set(err, EINVAL,
             "a command needs the agent: leave --console or the command out");
-    if (o->no_api && (o->id != NULL || o->api_sock != NULL || o->detach))
+    if (o->no_api &&
+        (o->id != NULL || o->api_sock != NULL || o->detach || o->no_boot))
         return err_set(err, EINVAL,
-            "--no-api has no place beside --id, --api-sock and --detach");
+            "--no-api has no place beside --id, --api-sock, --detach and "
+            "--no-boot");
+    if (o->no_boot && (o->from != NULL || o->command.argv != NULL))
+        return err_set(err, EINVAL,
+            "--no-boot has no place beside --from and a command: the control "
+            "socket says what is started");
     if (o->log_file != NULL && !o->detach)
         return err_set(err, EINVAL, "--log is for --detach");
     if (o->detach && o->command.tty == SESSION_TTY_ON)
@@ -399,11 +323,11 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
 {
     switch (opt) {
     case 'k':
-        return replace_string(&o->config.kernel, optarg, err);
+        return config_set_string(&o->config.kernel, optarg, err);
     case 'i':
-        return replace_string(&o->config.initrd, optarg, err);
+        return config_set_string(&o->config.initrd, optarg, err);
     case 'a':
-        return replace_string(&o->config.boot_args, optarg, err);
+        return config_set_string(&o->config.boot_args, optarg, err);
     case 'r':
         o->no_root = strcmp(optarg, "none") == 0;
         return o->no_root
@@ -422,7 +346,6 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
     case OPT_RNG:
     case OPT_NO_RNG:
         o->config.has_entropy = opt == OPT_RNG;
-        o->has_rng_option = true;
         return 0;
     case OPT_BALLOON:
         return run_devices_set_balloon(&o->config, optarg, err);
@@ -431,7 +354,7 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
     case OPT_VCONSOLE:
         return parse_vconsole(o, optarg, err);
     case OPT_VSOCK:
-        return replace_string(&o->config.vsock_path, optarg, err);
+        return config_set_string(&o->config.vsock_path, optarg, err);
     case OPT_DISCOVERY:
         return parse_discovery(&o->config, optarg, err);
     default:
@@ -439,14 +362,44 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
     }
 }
 
+/* Of enum run_given; 0 for an option that describes no machine. */
+static uint32_t given_bit(int opt)
+{
+    static const struct {
+        int opt;
+        enum run_given bit;
+    } bits[] = {
+        {'k', RUN_GIVEN_KERNEL},
+        {'i', RUN_GIVEN_INITRD},
+        {'a', RUN_GIVEN_CMDLINE},
+        {'f', RUN_GIVEN_CONFIG},
+        {'r', RUN_GIVEN_ROOTFS},
+        {'d', RUN_GIVEN_DISK},
+        {OPT_PMEM, RUN_GIVEN_PMEM},
+        {'m', RUN_GIVEN_MEM},
+        {'c', RUN_GIVEN_CPUS},
+        {OPT_NET, RUN_GIVEN_NET},
+        {OPT_RNG, RUN_GIVEN_RNG},
+        {OPT_NO_RNG, RUN_GIVEN_RNG},
+        {OPT_BALLOON, RUN_GIVEN_BALLOON},
+        {OPT_DISCOVERY, RUN_GIVEN_DISCOVERY},
+        {OPT_VCONSOLE, RUN_GIVEN_VCONSOLE},
+        {OPT_VSOCK, RUN_GIVEN_VSOCK},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(bits); i++) {
+        if (bits[i].opt == opt)
+            return bits[i].bit;
+    }
+    return 0;
+}
+
 static int parse_option(
     struct run_options *o, int opt, int *verbosity, struct err *err)
 {
     int rc = parse_machine_option(o, opt, err);
 
-    if (rc == 0 && opt != OPT_CONSOLE && opt != OPT_VCONSOLE &&
-        opt != OPT_VSOCK)
-        o->has_machine_option = true;
+    o->given |= given_bit(opt);
     if (rc > 0)
         rc = parse_control_option(o, opt, err);
     if (rc > 0)
@@ -455,7 +408,6 @@ static int parse_option(
         return rc;
     switch (opt) {
     case 'f':
-        o->has_machine_option = true;
         return 0; /* read before all others */
     case 'e':
         return session_add_env(&o->command, optarg, err);

@@ -32,12 +32,31 @@ enum run_verify {
 
 enum run_timings { RUN_TIMINGS_OFF, RUN_TIMINGS_TEXT, RUN_TIMINGS_JSON };
 
+/* Options that describe a machine: those that were given. */
+enum run_given {
+    RUN_GIVEN_KERNEL = 1u << 0,
+    RUN_GIVEN_INITRD = 1u << 1,
+    RUN_GIVEN_CMDLINE = 1u << 2,
+    RUN_GIVEN_CONFIG = 1u << 3,
+    RUN_GIVEN_ROOTFS = 1u << 4,
+    RUN_GIVEN_DISK = 1u << 5,
+    RUN_GIVEN_PMEM = 1u << 6,
+    RUN_GIVEN_MEM = 1u << 7,
+    RUN_GIVEN_CPUS = 1u << 8,
+    RUN_GIVEN_NET = 1u << 9,
+    RUN_GIVEN_RNG = 1u << 10,
+    RUN_GIVEN_BALLOON = 1u << 11,
+    RUN_GIVEN_DISCOVERY = 1u << 12,
+    RUN_GIVEN_VCONSOLE = 1u << 13,
+    RUN_GIVEN_VSOCK = 1u << 14,
+};
+
 struct run_options {
     struct config config;
+    uint32_t given; /* of enum run_given */
     enum run_console console;
     const char *console_file;
     const char *vconsole_file; /* NULL: standard error */
-    bool has_rng_option;       /* else the default of the command */
     enum run_timings timings;
     uint64_t timeout_ns; /* 0: none */
     bool no_root;        /* --rootfs none: stay in the initrd */
@@ -50,10 +69,12 @@ struct run_options {
     bool allow_changed_disks; /* files written to since the save */
     bool freeze;              /* the guest's clock stood still meanwhile */
     bool track;               /* follow writes, so that a diff can be saved */
-    bool has_machine_option;  /* one that describes the machine */
     const char *id;           /* NULL: a random one; else checked */
     const char *api_sock;     /* NULL: in the machine's folder */
+    bool allow_duplicate;     /* of a guest that cannot tell that it is one */
+    bool keeps_vsock;         /* the socket's path in the snapshot is ours */
     bool no_api;
+    bool no_boot; /* the control socket makes the machine */
     bool detach;
     const char *log_file; /* of what is detached; NULL: in the folder */
     bool help;
@@ -66,8 +87,5 @@ struct run_options {
 CC_MUST_CHECK int run_options_parse(
     struct run_options *options, int argc, char **argv, struct err *err);
 void run_options_fini(struct run_options *options);
-
-/* What --help prints. */
-extern const char run_options_help[];
 
 #endif

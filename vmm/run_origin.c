@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "snapshot/verify.h"
+#include "vmm/run_override.h"
 
 static int open_snapshot(
     struct run_origin *o, const struct run_options *options, struct err *err)
@@ -63,20 +64,17 @@ static int find_memory(struct run_origin *o, const struct run_options *options,
 static int take_config(
     struct run_origin *o, struct run_options *options, struct err *err)
 {
-    char *vsock_path = options->config.vsock_path;
     struct config config;
     int rc;
 
     config_init(&config);
     rc = machine_restore_config(&o->snap, &config, err);
+    if (rc == 0)
+        rc = run_override(&config, options, err);
     if (rc < 0) {
         config_fini(&config);
         return rc;
     }
-    /* A socket's path is one machine's; a clone has one if it is told. */
-    free(config.vsock_path);
-    config.vsock_path = vsock_path;
-    options->config.vsock_path = NULL;
     config_fini(&options->config);
     options->config = config;
     if (options->command.argv != NULL && !config.has_agent)
@@ -96,12 +94,35 @@ int run_origin_open(struct run_origin *o, struct run_options *options,
         rc = take_config(o, options, err);
     o->origin = (struct machine_origin){.snap = &o->snap,
         .clock = options->freeze ? VM_CLOCK_FREEZE : VM_CLOCK_FOLLOW,
-        .allow_changed_disks = options->allow_changed_disks};
+        .allow_changed_disks = options->allow_changed_disks,
+        .sets_balloon = (options->given & RUN_GIVEN_BALLOON) != 0};
     if (rc == 0)
         rc = find_memory(o, options, lost, err);
     if (rc < 0)
         run_origin_close(o);
     return rc;
+}
+
+int run_origin_use(
+    struct run_origin *o, const struct run_options *options, struct err *err)
+{
+    int rc;
+
+    if (config_has_generation(&options->config))
+        return 0;
+    rc = snap_mark_used(&o->snap, err);
+    if (rc == 0 || options->allow_duplicate)
+        return 0;
+    if (rc == -EEXIST)
+        return err_set(err, EEXIST,
+            "snapshot '%.64s' was restored before, and its guest has no "
+            "generation device: it would draw the same random numbers again: "
+            "give --allow-duplicate if that is no harm",
+            options->from);
+    return err_wrap(err, rc,
+        "snapshot '%.64s': cannot note that it is used (--allow-duplicate goes "
+        "on without)",
+        options->from);
 }
 
 void run_origin_close(struct run_origin *o)

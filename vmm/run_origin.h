@@ -37,6 +37,14 @@ CC_MUST_CHECK int run_origin_open(struct run_origin *o,
     struct run_options *options, const struct page_client_host *lost,
     struct err *err);
 
+/*
+ * Last before the machine starts: notes that the snapshot is used, where its
+ * guest has no generation device that tells it of its copies. -EEXIST if it
+ * was used before, and nobody allows that.
+ */
+CC_MUST_CHECK int run_origin_use(
+    struct run_origin *o, const struct run_options *options, struct err *err);
+
 /* As soon as the machine is built. One that is not open is let be. */
 void run_origin_close(struct run_origin *o);
 

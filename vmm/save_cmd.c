@@ -32,6 +32,7 @@ struct options {
     bool track;
     bool share;
     bool is_json;
+    bool allow_duplicate;
     bool help;
 };
 
@@ -66,10 +67,14 @@ static const char reset_help[] =
     "Exit status: 0, or 125 if it failed.\n";
 
 static const char clone_help[] =
-    "usage: spore clone [-n N] ID\n\n"
+    "usage: spore clone [-n N] [--allow-duplicate] ID\n\n"
     "Makes N machines (1 without) that go on from where ID is, each a process "
     "of its\nown; ID goes on running. Prints their ids.\n\n"
     "  -n, --count N     how many\n"
+    "      --allow-duplicate\n"
+    "                    also if the guest has no generation device: then they "
+    "draw\n"
+    "                    the same random numbers as ID\n"
     "  -h, --help        this text\n\n"
     "Exit status: 0, or 125 if it failed.\n";
 
@@ -115,7 +120,8 @@ static int parse(struct options *o, int argc, char **argv, const char *allowed,
         {"diff", no_argument, NULL, 'd'}, {"track", no_argument, NULL, 't'},
         {"share", no_argument, NULL, 'S'}, {"no-sync", no_argument, NULL, 'y'},
         {"json", no_argument, NULL, 'j'},
-        {"count", required_argument, NULL, 'n'}, {NULL, 0, NULL, 0}};
+        {"count", required_argument, NULL, 'n'},
+        {"allow-duplicate", no_argument, NULL, 'A'}, {NULL, 0, NULL, 0}};
     int opt;
     int rc = 0;
 
@@ -152,6 +158,9 @@ static int parse(struct options *o, int argc, char **argv, const char *allowed,
             break;
         case 'n':
             rc = parse_count(o, err);
+            break;
+        case 'A':
+            o->allow_duplicate = true;
             break;
         default:
             o->help = true;
@@ -355,7 +364,7 @@ static pid_t start_clone(char *store, char *snapshot)
 {
     char *const args[] = {(char[]){"spore"}, (char[]){"run"},
         (char[]){"--from"}, snapshot, (char[]){"--store"}, store,
-        (char[]){"--detach"}, NULL};
+        (char[]){"--detach"}, (char[]){"--allow-duplicate"}, NULL};
     pid_t pid = fork();
 
     if (pid != 0)
@@ -385,6 +394,34 @@ static int start_clones(
     return rc;
 }
 
+/* ID goes on, so that even one clone is the second of its kind. */
+static int check_generation(const char *id, struct err *err)
+{
+    struct http_reply reply;
+    const char *how;
+    json_t *config;
+    int rc = vm_client_call(id, HTTP_VERB_GET, "/vm/config", NULL, &reply, err);
+
+    if (rc < 0)
+        return rc;
+    config = reply.body == NULL
+                 ? NULL
+                 : json_loadb(reply.body, reply.body_len, 0, NULL);
+    how = json_string_value(
+        json_object_get(json_object_get(config, "spore"), "discovery"));
+    if (how == NULL)
+        rc = err_set(err, EPROTO, "%s does not say what it is made of", id);
+    else if (strcmp(how, "acpi") != 0)
+        rc = err_set(err, ENOTSUP,
+            "%s has no generation device (it was started with --discovery "
+            "%.16s): its clones would draw the same random numbers: give "
+            "--allow-duplicate if that is no harm",
+            id, how);
+    json_decref(config);
+    http_reply_fini(&reply);
+    return rc;
+}
+
 static int clone_machine(const struct options *o, struct err *err)
 {
     char store[PATH_MAX];
@@ -392,8 +429,10 @@ static int clone_machine(const struct options *o, struct err *err)
         .id = o->id, .store = store, .no_sync = true};
     json_t *reply;
     char *snapshot;
-    int rc = make_store(store, err);
+    int rc = o->allow_duplicate ? 0 : check_generation(o->id, err);
 
+    if (rc == 0)
+        rc = make_store(store, err);
     if (rc < 0)
         return rc;
     rc = save(&save_options, &reply, err);
@@ -413,7 +452,7 @@ int cmd_clone(int argc, char **argv)
     struct options o;
     struct err err;
 
-    if (parse(&o, argc, argv, "n", 1, &err) < 0)
+    if (parse(&o, argc, argv, "nA", 1, &err) < 0)
         return complain("clone", &err);
     if (o.help) {
         (void)fputs(clone_help, stdout);

@@ -60,7 +60,8 @@ static const char *const paths[] = {"/", "/version", "/vm", "/vm/config",
     "/balloon/hinting/start", "/balloon/hinting/stop",
     "/balloon/hinting/status", "/hotplug/memory", "/mmds", "/snapshot/create",
     "/spore", "/spore/vsock/777", "/spore/vsock/99999999999", "/spore/stop",
-    "http://localhost/vm", "//", "*", "/vm/", "/spore/vsock/"};
+    "http://localhost/vm", "//", "*", "/vm/", "/spore/vsock/", "/snapshot/load",
+    "/spore/reset"};
 
 static const char *const bodies[] = {"", "{}", "{\"state\":\"Paused\"}",
     "{\"state\":\"Resumed\"}", "{\"state\":null}", "{\"state\":1}",
@@ -69,7 +70,10 @@ static const char *const bodies[] = {"", "{}", "{\"state\":\"Paused\"}",
     "{\"drive_id\":\"a\",\"path_on_host\":\"/dev/null\"}",
     "{\"iface_id\":\"eth0\",\"rx_rate_limiter\":{\"ops\":{\"size\":1}}}",
     "{\"timeout_ms\":1e3}", "{\"acknowledge_on_stop\":true}", "[[[[[[[[",
-    "{\"state\":\"Paused\",\"state\":\"Paused\"}"};
+    "{\"state\":\"Paused\",\"state\":\"Paused\"}",
+    "{\"snapshot_path\":\"/dev/null/x\",\"resume_vm\":true}",
+    "{\"snapshot_path\":\"a\",\"network_overrides\":[{\"iface_id\":\"b\"}]}",
+    "{\"level\":0}"};
 
 static const char *const headers[] = {"", "Connection: close\r\n",
     "Expect: 100-continue\r\n", "Connection: Upgrade\r\nUpgrade: vsock\r\n",

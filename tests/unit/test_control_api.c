@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -213,7 +214,7 @@ static void phases(void **state)
     static const char *const before[] = {"/machine-config", "/boot-source",
         "/cpu-config", "/drives/a", "/pmem/a", "/network-interfaces/a",
         "/vsock", "/entropy", "/serial", "/balloon", "/hotplug/memory",
-        "/logger", "/metrics", "/mmds/config", "/snapshot/load"};
+        "/logger", "/metrics", "/mmds/config"};
     struct fixture *f = *state;
 
     for (size_t i = 0; i < ARRAY_SIZE(before); i++)
@@ -221,13 +222,86 @@ static void phases(void **state)
     expect_fault(f, "PATCH", "/machine-config", "{}", AFTER);
     expect_fault(
         f, "PUT", "/actions", "{\"action_type\":\"InstanceStart\"}", AFTER);
+    expect_fault(
+        f, "PUT", "/snapshot/load", "{\"snapshot_path\":\"a/b\"}", AFTER);
     f->b.control.router.phase = ROUTER_BEFORE;
     expect_fault(f, "PATCH", "/vm", "{\"state\":\"Paused\"}", BEFORE);
-    expect_fault(f, "PUT", "/spore/kill", "{}", BEFORE);
+    expect_fault(f, "PUT", "/spore/push", "{}", BEFORE);
     assert_int_equal(f->b.inst.phase, INSTANCE_RUNNING);
     /* What is wrong with a body is told first. */
     expect_fault(f, "PATCH", "/vm", "{}",
         SERDE "missing field `state` at line 1 column 2.");
+}
+
+/* What loads are given, and what becomes of them. */
+struct loads {
+    int count;
+    struct control_load last;
+    int rc;
+};
+
+static int take_load(void *opaque, struct control_load *load, struct err *err)
+{
+    struct loads *loads = opaque;
+
+    loads->count++;
+    if (loads->rc < 0)
+        return err_set(err, -loads->rc, "it does not fit");
+    control_load_fini(&loads->last);
+    loads->last = *load;
+    *load = (struct control_load){0};
+    return 0;
+}
+
+static void loads(void **state)
+{
+    struct fixture *f = *state;
+    struct loads loads = {.rc = -EINVAL};
+    const struct control_host host = {.load = take_load, .opaque = &loads};
+    static const char minimal[] = "{\"snapshot_path\":\"/s/one/\"}";
+
+    f->b.inst.phase = INSTANCE_NEW;
+    f->b.control.router.phase = ROUTER_BEFORE;
+    expect_fault(f, "PUT", "/snapshot/load", minimal,
+        "the machine of this socket is being made: wait for its start");
+    f->b.control.host = &host;
+    expect_fault(f, "PUT", "/snapshot/load", minimal,
+        "Load snapshot error: it does not fit");
+    loads.rc = 0;
+    expect_done(f, "PUT", "/snapshot/load", minimal);
+    assert_string_equal(loads.last.store, "/s");
+    assert_string_equal(loads.last.name, "one");
+    assert_true(loads.last.keeps_vsock && loads.last.freezes);
+    assert_false(loads.last.resumes || loads.last.tracks ||
+                 loads.last.verifies || loads.last.allows_duplicate);
+    expect_done(f, "PUT", "/snapshot/load",
+        "{\"snapshot_path\":\"one\",\"resume_vm\":true,"
+        "\"enable_diff_snapshots\":true,\"clock_realtime\":true,"
+        "\"network_overrides\":[{\"iface_id\":\"lan\","
+        "\"host_dev_name\":\"tap3\"}],\"vsock_override\":{\"uds_path\":\"v\"},"
+        "\"spore\":{\"verify\":true,\"allow_duplicate\":true}}");
+    assert_string_equal(loads.last.store, ".");
+    assert_false(loads.last.keeps_vsock || loads.last.freezes);
+    assert_true(loads.last.resumes && loads.last.tracks &&
+                loads.last.verifies && loads.last.allows_duplicate);
+    assert_string_equal(loads.last.config.vsock_path, "v");
+    assert_string_equal(loads.last.config.nets[0].id, "lan");
+    assert_string_equal(loads.last.config.nets[0].target, "tap3");
+    assert_int_equal(loads.count, 3);
+    expect_fault(f, "PUT", "/snapshot/load",
+        "{\"snapshot_path\":\"/s/one\",\"mem_file_path\":\"/s/one\"}",
+        "Load snapshot error: mem_file_path: the memory is in a file of the "
+        "snapshot's own folder: leave it out, or say /s/one/mem");
+    expect_fault(f, "PUT", "/snapshot/load",
+        "{\"snapshot_path\":\"/s/one\",\"spore\":{\"devices\":"
+        "{\"drives\":[{\"drive_id\":\"a\"}]}}}",
+        "Load snapshot error: spore.devices: drives[0].path_on_host: missing");
+    expect_fault(f, "PUT", "/snapshot/load",
+        "{\"snapshot_path\":\"/s/one\",\"network_overrides\":[3]}",
+        SERDE "invalid type: integer `3`, expected an object at line 1 column "
+              "45.");
+    assert_int_equal(loads.count, 3);
+    control_load_fini(&loads.last);
 }
 
 static void what_bodies_hold(void **state)
@@ -435,6 +509,7 @@ int main(void)
         TEST(paths),
         TEST(ids),
         TEST(phases),
+        TEST(loads),
         TEST(what_bodies_hold),
         TEST(bodies_that_are_refused_whole),
         TEST(actions),

@@ -382,11 +382,43 @@ static void test_lock(void **state)
     assert_int_equal(fd_lock(-1, true), -EBADF);
 }
 
+static void test_from_path(void **state)
+{
+    char name[64];
+    char path[64];
+    int a = memory_file("x", 1);
+    int b;
+
+    (void)state;
+    path_of(a, name, sizeof(name));
+    (void)snprintf(path, sizeof(path), FD_PATH "%d", a);
+    b = fd_from_path(path, true);
+    assert_true(b > 2 && b != a);
+    assert_int_equal(fcntl(b, F_GETFD), FD_CLOEXEC);
+    fd_closep(&b);
+    b = open(name, O_RDONLY | O_CLOEXEC);
+    (void)snprintf(path, sizeof(path), FD_PATH "%d", b);
+    assert_int_equal(fd_from_path(path, true), -EACCES);
+    fd_closep(&a);
+    a = fd_from_path(path, false);
+    assert_true(a > 2);
+    fd_closep(&a);
+    fd_closep(&b);
+    assert_int_equal(fd_from_path(path, false), -EBADF);
+    assert_int_equal(
+        fd_from_path(FD_PATH "99999999999999999999", false), -EBADF);
+    assert_int_equal(fd_from_path(FD_PATH "x", false), -1);
+    assert_int_equal(fd_from_path(FD_PATH, false), -1);
+    assert_int_equal(fd_from_path(FD_PATH "3x", false), -1);
+    assert_int_equal(fd_from_path("disk.img", false), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_closep),
         cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_from_path),
         cmocka_unit_test(test_steal),
         cmocka_unit_test(test_cleanup_attribute_closes),
         cmocka_unit_test(test_read_full_stops_at_the_end),

@@ -456,6 +456,43 @@ static void test_load_is_checked(void **state)
     assert_int_equal(guest_receive(f), 1);
 }
 
+/* Behind a guest that was told no MTU may be what has one. */
+static void test_load_without_mtu(void **state)
+{
+    struct fixture *f = *state;
+    struct net_state saved;
+
+    net_guest_start(&f->g, NET_F_STATUS | NET_F_MAC);
+    assert_int_equal(f->g.dev->ops->quiesce(f->g.dev, NULL), 0);
+    saved = f->g.net.state;
+    saved.mtu = 0;
+    assert_true((f->g.net.virtio.features & NET_F_MTU) != 0);
+    assert_int_equal(load(f, &saved, NULL), 0);
+    assert_true((f->g.net.virtio.features & NET_F_MTU) == 0);
+    assert_int_equal(f->g.net.mtu, 0);
+}
+
+static void test_set_mac(void **state)
+{
+    static const uint8_t other[] = {2, 1, 1, 1, 1, 9};
+    static const uint8_t group[] = {3, 1, 1, 1, 1, 9};
+    struct fixture *f = *state;
+    uint32_t before;
+
+    start(f, 4);
+    before = drive_read(f->g.dev, VIRTIO_MMIO_CONFIG_GENERATION);
+    assert_int_equal(net_set_mac(&f->g.net, group, NULL), -EINVAL);
+    assert_int_equal(net_set_mac(&f->g.net, f->g.net.mac, NULL), 0);
+    assert_int_equal(
+        drive_read(f->g.dev, VIRTIO_MMIO_CONFIG_GENERATION), before);
+    assert_int_equal(net_set_mac(&f->g.net, other, NULL), 0);
+    assert_int_equal(
+        drive_read(f->g.dev, VIRTIO_MMIO_CONFIG_GENERATION), before + 1);
+    assert_int_equal(drive_read(f->g.dev, VIRTIO_MMIO_CONFIG) >> 24, 1);
+    assert_int_equal(
+        drive_read(f->g.dev, VIRTIO_MMIO_CONFIG + 4) & 0xffff, 9u << 8 | 1u);
+}
+
 /* The guest was told that the link was down when the snapshot was taken. */
 static void test_load_tells_of_the_link(void **state)
 {
@@ -498,6 +535,9 @@ int main(void)
             test_gone_while_quiesced, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_load_is_checked, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_load_without_mtu, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_set_mac, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_load_tells_of_the_link, set_up, tear_down),
     };

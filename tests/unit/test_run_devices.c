@@ -7,8 +7,10 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "vmm/base/cc.h"
 #include "vmm/config.h"
@@ -230,12 +232,45 @@ static void test_balloons(void **state)
     assert_int_equal(config->balloon.target_mib, 32);
 }
 
+static void test_ids_and_descriptors(void **state)
+{
+    struct config *config = *state;
+    char text[32];
+    int fds[2];
+
+    accept(add_disk, config, "a.img,ro,id=data");
+    assert_string_equal(config->drives[0].id, "data");
+    assert_string_equal(config->drives[0].path, "a.img");
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    assert_int_equal(fcntl(fds[0], F_SETFD, 0), 0);
+    (void)snprintf(text, sizeof(text), "fd=%d,id=x", fds[0]);
+    accept(add_disk, config, text);
+    (void)snprintf(text, sizeof(text), "/proc/self/fd/%d", fds[0]);
+    assert_string_equal(config->drives[1].path, text);
+    assert_int_equal(fcntl(fds[0], F_GETFD), FD_CLOEXEC);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    accept(add_disk, config, "./fd=9");
+    assert_string_equal(config->drives[2].path, "./fd=9");
+    refuse(add_disk, config, "fd=2",
+        "--disk fd=2: fd: '2' is not a number from 3 to 2147483647");
+    refuse(add_disk, config,
+        "fd=", "--disk fd=: fd: '' is not a number from 3 to 2147483647");
+    refuse(add_disk, config, "fd=1048000",
+        "--disk fd=1048000: descriptor 1048000: Bad file descriptor");
+    accept(run_devices_add_net, config, "user,id=lan");
+    assert_string_equal(config->nets[0].id, "lan");
+    accept(run_devices_add_pmem, config, "p.img,id=p");
+    assert_string_equal(config->pmems[0].id, "p");
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         CASE(test_disks),
+        CASE(test_ids_and_descriptors),
         CASE(test_nets),
         CASE(test_refuses_nets),
         CASE(test_too_many),

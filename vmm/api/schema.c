@@ -187,6 +187,9 @@ static bool check_scalar(const struct check *c,
         return check_type(
                    c, field->name, value, json_is_string(value), "a string") &&
                check_variant(c, json_string_value(value), field->variants);
+    case SCHEMA_LIST:
+        return check_type(
+            c, field->name, value, json_is_array(value), "a sequence");
     case SCHEMA_OBJECT:
     default:
         return check_type(
@@ -204,9 +207,9 @@ static const struct schema_field *find_field(
     return NULL;
 }
 
-/* One object, the objects in it not looked into. */
-static bool check_object(
-    const struct check *c, json_t *object, const struct schema_field *fields)
+/* One object, the objects and lists in it not looked into. */
+static bool check_object(const struct check *c, json_t *object,
+    const struct schema_field *fields, bool is_open)
 {
     const char *key;
     json_t *value;
@@ -215,6 +218,8 @@ static bool check_object(
     {
         const struct schema_field *field = find_field(fields, key);
 
+        if (field == NULL && is_open)
+            continue;
         if (field == NULL)
             return unknown_field(c, key, fields);
         if (!json_is_null(value) && !check_scalar(c, field, value))
@@ -224,6 +229,24 @@ static bool check_object(
         value = json_object_get(object, fields->name);
         if (fields->required && (value == NULL || json_is_null(value)))
             return complain(c, find_end(c), "missing field `%s`", fields->name);
+    }
+    return true;
+}
+
+static bool check_list(
+    const struct check *c, const json_t *list, const struct schema_field *field)
+{
+    size_t i;
+    json_t *element;
+
+    json_array_foreach(list, i, element)
+    {
+        if (!check_type(
+                c, field->name, element, json_is_object(element), "an object"))
+            return false;
+        if (field->object != NULL &&
+            !check_object(c, element, field->object, field->is_open))
+            return false;
     }
     return true;
 }
@@ -241,7 +264,7 @@ static bool check_tree(
     } stack[LEVELS] = {{.object = root, .fields = fields}};
     size_t depth = 1;
 
-    if (!check_object(c, root, fields))
+    if (!check_object(c, root, fields, false))
         return false;
     while (depth > 0) {
         const struct schema_field *field =
@@ -254,9 +277,11 @@ static bool check_tree(
         }
         stack[depth - 1].next++;
         inner = json_object_get(stack[depth - 1].object, field->name);
+        if (field->type == SCHEMA_LIST && !check_list(c, inner, field))
+            return false;
         if (field->object == NULL || !json_is_object(inner) || depth == LEVELS)
             continue;
-        if (!check_object(c, inner, field->object))
+        if (!check_object(c, inner, field->object, field->is_open))
             return false;
         stack[depth].object = inner;
         stack[depth].fields = field->object;

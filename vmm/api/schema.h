@@ -30,6 +30,7 @@ enum schema_type {
     SCHEMA_UINT,   /* 0 to `max` */
     SCHEMA_ENUM,   /* a string out of `variants` */
     SCHEMA_OBJECT, /* fields as `object` has them */
+    SCHEMA_LIST,   /* of objects whose fields are no objects or lists */
 };
 
 struct schema_field {
@@ -38,7 +39,8 @@ struct schema_field {
     bool required;
     uint64_t max;                      /* SCHEMA_UINT */
     const char *const *variants;       /* SCHEMA_ENUM; ended by NULL */
-    const struct schema_field *object; /* SCHEMA_OBJECT; NULL: anything */
+    const struct schema_field *object; /* of the last two; NULL: anything */
+    bool is_open;                      /* fields that `object` lacks may be */
 };
 
 /*

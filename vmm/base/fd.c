@@ -4,13 +4,42 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/base/num.h"
+
+int fd_from_path(const char *path, bool must_write)
+{
+    const char *digits = path + sizeof(FD_PATH) - 1;
+    unsigned long n;
+    char *end;
+    int flags;
+    int fd;
+
+    if (strncmp(path, FD_PATH, sizeof(FD_PATH) - 1) != 0 || *digits < '0' ||
+        *digits > '9')
+        return -1;
+    errno = 0;
+    n = strtoul(digits, &end, 10);
+    if (*end != '\0')
+        return -1;
+    if (errno != 0 || n > INT_MAX)
+        return -EBADF;
+    flags = fcntl((int)n, F_GETFL);
+    if (flags < 0)
+        return -errno;
+    if ((flags & O_PATH) != 0 || (flags & O_ACCMODE) == O_WRONLY ||
+        (must_write && (flags & O_ACCMODE) != O_RDWR))
+        return -EACCES;
+    fd = fcntl((int)n, F_DUPFD_CLOEXEC, 3);
+    return fd < 0 ? -errno : fd;
+}
 
 void fd_closep(int *fd)
 {

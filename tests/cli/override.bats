@@ -1,0 +1,270 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# What a restore puts behind the devices of a snapshot's machine, with bare
+# guests: files, descriptors, networks, addresses, sockets; and what it refuses.
+
+load helper
+
+setup() {
+    common_setup
+    need_kvm
+    export XDG_DATA_HOME=$BATS_TEST_TMPDIR/data
+    truncate -s 1M a.img b.img c.img
+    truncate -s 2M p.img q.img
+}
+
+teardown() {
+    kill_marked
+}
+
+# saved [OPTION...]: a snapshot "s" of a machine made with them.
+saved() {
+    run -0 spore run --console --detach --id vm \
+        --kernel "$SPORE_GUESTS/spin.elf" "$@"
+    run -0 spore save --name s vm
+    run -0 spore kill vm
+}
+
+# back [OPTION...]: restored behind us as "b".
+back() {
+    run -0 --separate-stderr spore restore s --detach --id b "$@"
+    # shellcheck disable=SC2154
+    [ -z "$stderr" ]
+}
+
+# not_back PATTERN [OPTION...]: refused with one line that matches.
+not_back() {
+    local pattern=$1
+
+    shift
+    run -125 --separate-stderr spore restore s --console "$@"
+    [ -z "$output" ]
+    # shellcheck disable=SC2154
+    [ "${#stderr_lines[@]}" -eq 1 ]
+    [[ $stderr == "spore: run: "* ]]
+    [[ $stderr =~ $pattern ]]
+    assert_nothing_left
+}
+
+api() {
+    curl -sS --max-time 60 --unix-socket "$XDG_RUNTIME_DIR/spore/b/api.sock" \
+        "http://localhost$1"
+}
+
+# config FILTER: of the machine that was restored.
+config() {
+    api /vm/config | jq -r "$1"
+}
+
+# has_open FILE: the restored machine has it open.
+has_open() {
+    local monitor file
+
+    monitor=$(api /spore | jq .pid)
+    for file in "/proc/$monitor/fd/"*; do
+        [ "$(readlink "$file")" != "$1" ] || return 0
+    done
+    return 1
+}
+
+@test "drives: as they were, by relative paths from another folder" {
+    saved --rootfs a.img,ro --disk b.img,ro
+    cd /
+    back
+    [ "$(config '.drives[0].path_on_host')" = "$BATS_TEST_TMPDIR/cwd/a.img" ]
+    has_open "$BATS_TEST_TMPDIR/cwd/b.img"
+    run -0 spore kill b
+}
+
+@test "drives: another file by id, the root by --rootfs, by position" {
+    saved --rootfs a.img,ro --disk b.img,ro,id=data
+    back --disk c.img,id=data
+    [ "$(config '.drives[1].path_on_host')" = c.img ]
+    [ "$(config '.drives[1].is_read_only')" = true ]
+    has_open "$PWD/a.img"
+    has_open "$PWD/c.img"
+    ! has_open "$PWD/b.img"
+    run -0 spore kill b
+    back --rootfs c.img
+    has_open "$PWD/c.img"
+    has_open "$PWD/b.img"
+    run -0 spore kill b
+    not_back "--disk: .*no drive 'disk0', only rootfs, data: .*id=" \
+        --disk c.img
+    not_back "--disk: .*no drive 'x'" --disk c.img,id=x
+    not_back "none.img: No such file" --disk none.img,id=data
+    not_back "pmem.*--pmem|--rootfs: the machine.*no persistent memory" \
+        --rootfs c.img,pmem
+}
+
+@test "drives: what the guest knows of them stays" {
+    saved --disk a.img
+    not_back "--disk: ro: .*can write to disk0" --disk b.img,ro
+    not_back "--disk: queues: disk0 has 1" --disk b.img,queues=2
+    not_back "--disk: rate and iops of disk0" --disk b.img,rate=1M
+    back --disk b.img
+    has_open "$PWD/b.img"
+    run -0 spore kill b
+    not_back "--rootfs: the machine in the snapshot has no root drive 'rootfs'|--rootfs" \
+        --rootfs b.img
+}
+
+@test "drives: descriptors, at the first run and at a restore" {
+    truncate -s 1M gone.img
+    exec 8<> gone.img
+    rm gone.img
+    run -0 spore run --console --detach --id vm \
+        --kernel "$SPORE_GUESTS/spin.elf" --disk fd=7,ro --disk fd=8,id=gone \
+        7< a.img
+    run -0 spore save --name s vm
+    run -0 spore kill vm
+    # One has a path, the other has none and must be given anew.
+    not_back "drive gone was handed down as a descriptor: .*--disk" 8>&-
+    back --disk fd=8,id=gone
+    has_open "$PWD/a.img"
+    [ "$(config '.drives[0].path_on_host')" = "$PWD/a.img" ]
+    run -0 spore kill b
+    back --disk b.img,id=gone 8>&-
+    has_open "$PWD/b.img"
+    run -0 spore kill b
+    not_back "--disk fd=9,id=gone: descriptor 9" --disk fd=9,id=gone
+    not_back "--disk fd=1,id=gone: fd" --disk fd=1,id=gone
+    exec 9< b.img
+    not_back "descriptor that was handed down: Permission" --disk fd=9,id=gone
+    exec 9>&- 8>&-
+}
+
+@test "persistent memory: another file by id, a descriptor, another size" {
+    saved --pmem p.img,ro
+    back --pmem q.img,id=pmem0
+    has_open "$PWD/q.img"
+    run -0 spore kill b
+    exec 9< q.img
+    back --pmem fd=9,id=pmem0
+    has_open "$PWD/q.img"
+    exec 9>&-
+    run -0 spore kill b
+    truncate -s 4M q.img
+    not_back "pmem0" --pmem q.img
+    not_back "--pmem: .*no persistent memory 'x', only pmem0" --pmem p.img,id=x
+    rm q.img
+    not_back "q.img: No such file" --pmem q.img
+}
+
+# peer NAME: a stream socket that listens at NAME.
+peer() {
+    python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+s.bind(sys.argv[1])
+s.listen()
+time.sleep(100)' "$1" 3>&- &
+    peers+=("$!")
+    while [ ! -S "$1" ]; do :; done
+}
+
+@test "networks: another backend by id, a descriptor, the address" {
+    local peers=()
+
+    peer one.sock
+    peer two.sock
+    saved --net stream=one.sock,mac=02:00:00:00:00:01 --net stream=one.sock
+    (cd / && back)
+    [ "$(config '."network-interfaces"[0].spore.path')" = "$PWD/one.sock" ]
+    [ "$(config '."network-interfaces"[0].guest_mac')" = 02:00:00:00:00:01 ]
+    run -0 spore kill b
+    back --net stream=two.sock,id=eth1,mac=02:00:00:00:00:02
+    [ "$(config '."network-interfaces"[0].spore.path')" = "$PWD/one.sock" ]
+    [ "$(config '."network-interfaces"[1].spore.path')" = two.sock ]
+    [ "$(config '."network-interfaces"[1].guest_mac')" = 02:00:00:00:00:02 ]
+    run -0 spore kill b
+    not_back "--net: .*no network interface 'eth9', only eth0, eth1" \
+        --net stream=two.sock,id=eth9
+    not_back "--net: mtu: .*0 for eth0" --net stream=two.sock,mtu=1500
+    not_back "--net: ip and gw: .*set up eth0" \
+        --net stream=two.sock,ip=10.0.0.1/24
+    not_back "nobody listens at none.sock" --net stream=none.sock
+    not_back "mac: .*one station" --net stream=two.sock,mac=03:00:00:00:00:02
+    kill "${peers[@]}"
+    not_back "nobody listens at $PWD/one.sock"
+    # A descriptor, which the next restore does not have.
+    python3 -c 'import os, socket, sys
+a, b = socket.socketpair()
+os.dup2(b.fileno(), 9)
+os.execvp(sys.argv[1], sys.argv[1:])' "$SPORE" restore s --detach --id b \
+        --net fd=9 --net stream=two.sock,id=eth1 && false
+    peer three.sock
+    python3 -c 'import os, socket, sys
+a, b = socket.socketpair()
+os.dup2(b.fileno(), 9)
+os.execvp(sys.argv[1], sys.argv[1:])' "$SPORE" restore s --detach --id b \
+        --net fd=9 --net stream=three.sock,id=eth1
+    [ "$(config '."network-interfaces"[0].spore.fd')" = 9 ]
+    run -0 spore save --name t b
+    run -0 spore kill b
+    run -125 --separate-stderr spore restore t --console
+    [[ $stderr == *"network interface eth0 was handed down"* ]]
+    kill "${peers[-1]}"
+}
+
+@test "balloon: its size; its kind stays" {
+    saved --balloon 8,oom
+    back --balloon 16
+    [ "$(api /balloon | jq .amount_mib)" -eq 16 ]
+    [ "$(api /balloon | jq .deflate_on_oom)" = true ]
+    run -0 spore kill b
+    back
+    [ "$(api /balloon | jq .amount_mib)" -eq 8 ]
+    run -0 spore kill b
+    not_back "--balloon: .*made without" --balloon 8,report
+    not_back "amount_mib: 4096 is more" --balloon 4096
+}
+
+@test "vsock: another path, none unless told; a machine without" {
+    saved --vsock v.sock
+    back --vsock w.sock
+    [ -S w.sock ]
+    run -0 spore kill b
+    back
+    [ ! -e v.sock ]
+    run -0 spore kill b
+    back --console=out.txt --vsock v.sock
+    [ -S v.sock ]
+    run -0 spore kill b
+    run -0 spore snapshot rm s
+    saved
+    not_back "--vsock: .*no vsock device" --vsock v.sock
+    [ ! -e v.sock ]
+}
+
+@test "the serial port into a file, at the restore too" {
+    saved
+    back --console=serial.txt
+    [ -f serial.txt ]
+    run -0 spore kill b
+    not_back "--virtio-console: .*has none" --virtio-console
+    run -0 spore snapshot rm s
+    saved --virtio-console=v.txt
+    back --virtio-console=w.txt
+    [ -f w.txt ]
+    run -0 spore kill b
+}
+
+@test "what contradicts the snapshot is refused by the option's name" {
+    saved --mem 64 --cpus 2
+    not_back "--kernel: what a machine is made of" --kernel x
+    not_back "--initrd: what" --initrd x
+    not_back "--cmdline: what" --cmdline x
+    echo '{}' > c.json
+    not_back "--config: what" --config c.json
+    not_back "--mem: .*65536 KiB" --mem 128
+    not_back "--cpus: .*has 2" --cpus 4
+    not_back "--discovery: " --discovery cmdline
+    not_back "--rng: .*no entropy" --rng
+    not_back "--balloon: .*none" --balloon 8
+    not_back "--disk: .*no drive: leave it out" --disk a.img
+    not_back "--pmem: .*no persistent memory: leave" --pmem p.img
+    not_back "--net: .*no network interface: leave" --net user
+    # What it is anyway contradicts nothing.
+    back --mem 64 --cpus 2 --discovery acpi --no-rng --rootfs none
+    run -0 spore kill b
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/config_paths.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/base/fd.h"
+
+bool config_paths_is_descriptor(const char *path)
+{
+    return strncmp(path, FD_PATH, sizeof(FD_PATH) - 1) == 0;
+}
+
+/* The path by which the file of a descriptor is found, if it is by one. */
+static int find_path(const char *path, char ret_path[PATH_MAX])
+{
+    ssize_t n = readlink(path, ret_path, PATH_MAX - 1);
+    struct stat here;
+    struct stat there;
+
+    if (n < 1)
+        return -ENOENT;
+    ret_path[n] = '\0';
+    if (ret_path[0] != '/' || stat(path, &here) < 0 ||
+        stat(ret_path, &there) < 0 || here.st_dev != there.st_dev ||
+        here.st_ino != there.st_ino)
+        return -ENOENT;
+    return 0;
+}
+
+static int settle(char **path, struct err *err)
+{
+    char found[PATH_MAX];
+    char *cwd;
+    char *full;
+    int n;
+
+    if (*path == NULL)
+        return 0;
+    if (config_paths_is_descriptor(*path))
+        return find_path(*path, found) < 0
+                   ? 0
+                   : config_set_string(path, found, err);
+    if ((*path)[0] == '/')
+        return 0;
+    cwd = getcwd(NULL, 0);
+    if (cwd == NULL)
+        return err_sys(err, errno, "%s: the folder it is in", *path);
+    n = asprintf(&full, "%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, *path);
+    free(cwd);
+    if (n < 0)
+        return err_sys(err, ENOMEM, "description");
+    free(*path);
+    *path = full;
+    return 0;
+}
+
+static int settle_net(struct config_net *net, struct err *err)
+{
+    /* A switch has a name, unless it has a path. */
+    if (net->backend == CONFIG_NET_STREAM ||
+        (net->backend == CONFIG_NET_SWITCH && net->target != NULL &&
+            strchr(net->target, '/') != NULL))
+        return settle(&net->target, err);
+    return 0;
+}
+
+int config_paths_settle(struct config *config, struct err *err)
+{
+    int rc = settle(&config->vsock_path, err);
+
+    for (uint32_t i = 0; rc == 0 && i < config->drive_count; i++) {
+        rc = settle(&config->drives[i].path, err);
+        if (rc == 0)
+            rc = settle(&config->drives[i].overlay_path, err);
+    }
+    for (uint32_t i = 0; rc == 0 && i < config->pmem_count; i++)
+        rc = settle(&config->pmems[i].path, err);
+    for (uint32_t i = 0; rc == 0 && i < config->net_count; i++)
+        rc = settle_net(&config->nets[i], err);
+    return rc;
+}

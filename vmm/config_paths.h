@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The paths in a description that another process is to find: absolute, and
+ * without what only this one has.
+ *
+ * Thread rule: any thread; the working folder must not change meanwhile.
+ */
+#ifndef VMM_CONFIG_PATHS_H
+#define VMM_CONFIG_PATHS_H
+
+#include <stdbool.h>
+
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+#include "vmm/config.h"
+
+/*
+ * Makes the paths of drives, overlays, persistent memory and sockets absolute,
+ * and gives files that were handed down as descriptors (FD_PATH) their path,
+ * if they have one. Nothing is opened.
+ */
+CC_MUST_CHECK int config_paths_settle(struct config *config, struct err *err);
+
+/* Whether it is the path of a descriptor that has no other. */
+bool config_paths_is_descriptor(const char *path);
+
+#endif

@@ -141,12 +141,15 @@ static void start_transfer(struct blk_request *req, uint64_t sector)
         answer(req, BLK_S_IOERR, 0);
         return;
     }
-    req->io = (struct blk_io){.kind = req->fetches ? BLK_READ : BLK_WRITE,
-        .durable = !req->fetches && is_write_through(blk),
-        .offset = sector * BLK_SECTOR,
-        .len = req->data_len,
-        .iov = req->chain.iov,
-        .done = transfer_done};
+    /* Member by member: the backend's own part need not be cleared. */
+    req->io.kind = req->fetches ? BLK_READ : BLK_WRITE;
+    req->io.durable = !req->fetches && is_write_through(blk);
+    req->io.may_unmap = false;
+    req->io.offset = sector * BLK_SECTOR;
+    req->io.len = req->data_len;
+    req->io.iov = req->chain.iov;
+    req->io.iov_count = 0;
+    req->io.done = transfer_done;
     if (req->data_len == 0) {
         transfer_done(&req->io, 0);
         return;

@@ -327,8 +327,12 @@ int virtio_post_load(struct device *dev, struct err *err)
     }
     if (rc == 0 && v->ops->post_load != NULL)
         rc = v->ops->post_load(v, err);
-    if (rc < 0)
-        virtio_reset(dev);
+    if (rc == 0)
+        return 0;
+    /* Queues that were not enabled must not be looked at by what resets. */
+    for (unsigned int i = 0; i < v->ops->queue_count; i++)
+        queue_reset(&v->queues[i].q);
+    virtio_reset(dev);
     return rc;
 }
 

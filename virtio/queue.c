@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "virtio/spec.h"
 #include "vmm/base/num.h"
@@ -23,9 +24,11 @@ void queue_init(struct queue *q, struct queue_state *state, struct gmem *mem,
 static void free_pool(struct queue *q)
 {
     free(q->requests);
+    free(q->few);
     free(q->slices);
     free(q->iovecs);
     q->requests = NULL;
+    q->few = NULL;
     q->slices = NULL;
     q->iovecs = NULL;
     q->free = NULL;
@@ -49,7 +52,8 @@ static void release(struct queue *q, struct queue_chain *chain)
 /*
  * A pool of `size` chains of up to `size` slices each. All of it is zero
  * pages until used, and as chains are reused last in, first out, only as much
- * is touched as the driver keeps in flight at once.
+ * is touched as the driver keeps in flight at once. Slices for any length are
+ * pages apart, so that a chain of few has its own, side by side with others.
  */
 static int make_pool(struct queue *q, uint16_t size)
 {
@@ -60,9 +64,11 @@ static int make_pool(struct queue *q, uint16_t size)
         return 0;
     free_pool(q);
     q->requests = calloc(size, q->request_size);
+    q->few = calloc(size, sizeof(q->few[0]));
     q->slices = calloc(slices, sizeof(q->slices[0]));
     q->iovecs = calloc(slices, sizeof(q->iovecs[0]));
-    if (q->requests == NULL || q->slices == NULL || q->iovecs == NULL) {
+    if (q->requests == NULL || q->few == NULL || q->slices == NULL ||
+        q->iovecs == NULL) {
         free_pool(q);
         return -ENOMEM;
     }
@@ -163,6 +169,28 @@ static int enter_indirect(struct queue *q, struct walk *w, uint64_t addr,
     return 0;
 }
 
+static size_t index_of(const struct queue *q, const struct queue_chain *chain)
+{
+    return (size_t)((const uint8_t *)chain - q->requests) / q->request_size;
+}
+
+static void use_few(struct queue *q, struct queue_chain *chain)
+{
+    struct queue_few *few = &q->few[index_of(q, chain)];
+
+    chain->slices = few->slices;
+    chain->iov = few->iov;
+}
+
+static void use_many(struct queue *q, struct queue_chain *chain)
+{
+    size_t i = index_of(q, chain);
+
+    chain->slices = q->slices + i * q->pool_size;
+    chain->iov = q->iovecs + i * q->pool_size;
+    memcpy(chain->slices, q->few[i].slices, sizeof(q->few[i].slices));
+}
+
 static int add_buffer(struct queue *q, struct walk *w,
     struct queue_chain *chain, const struct virtq_desc *desc)
 {
@@ -177,6 +205,8 @@ static int add_buffer(struct queue *q, struct walk *w,
     w->bytes += len;
     if (w->bytes > UINT32_MAX)
         return refuse(q, "chain of 2^32 bytes or more");
+    if (slot == QUEUE_FEW)
+        use_many(q, chain);
     if (gmem_slice(
             q->mem, gpa(le64_get(desc->addr)), len, &chain->slices[slot]) < 0)
         return refuse(q, "buffer lies outside RAM");
@@ -228,17 +258,14 @@ static int walk_chain(struct queue *q, struct queue_chain *chain)
 static struct queue_chain *take(struct queue *q)
 {
     struct queue_chain *chain = q->free;
-    size_t room = (size_t)q->inflight * q->pool_size;
 
-    if (chain != NULL) {
+    if (chain != NULL)
         q->free = chain->next;
-    } else {
+    else
         /* None came back yet that is not out again: the next unused one. */
         chain = chain_at(q, q->inflight);
-        chain->slices = q->slices + room;
-        chain->iov = q->iovecs + room;
-    }
     q->inflight++;
+    use_few(q, chain);
     chain->next = NULL;
     chain->readable_bytes = 0;
     chain->writable_bytes = 0;
@@ -302,17 +329,17 @@ void queue_push(struct queue *q, struct queue_chain *chain, uint32_t written)
     struct queue_state *s = q->state;
     const struct virtq_used_elem elem = {
         .id = le32_put(chain->head), .len = le32_put(written)};
+    uint64_t at;
 
     assert(written <= chain->writable_bytes);
-    gslice_write(&q->used_slice,
-        VIRTQ_USED_RING + (uint64_t)(s->used_next % s->size) * sizeof(elem),
-        &elem, sizeof(elem));
+    at = VIRTQ_USED_RING + (uint64_t)(s->used_next % s->size) * sizeof(elem);
     s->used_next++;
     /*
      * Pairs with the driver's read barrier after it saw the index move
      * (2.7.14): the element and the data are there by then.
      */
-    gslice_store_u16_release(&q->used_slice, VIRTQ_USED_IDX, s->used_next);
+    gslice_publish(
+        &q->used_slice, at, &elem, sizeof(elem), VIRTQ_USED_IDX, s->used_next);
     release(q, chain);
 }
 

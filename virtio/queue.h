@@ -65,6 +65,14 @@ static inline const struct gslice *queue_chain_writable(
     return chain->slices + chain->readable_count;
 }
 
+/* What most chains need; longer ones have `size` slices elsewhere. */
+#define QUEUE_FEW 4u
+
+struct queue_few {
+    struct gslice slices[QUEUE_FEW];
+    struct iovec iov[QUEUE_FEW];
+};
+
 struct queue {
     struct queue_state *state; /* borrowed, in the device's state */
     struct gmem *mem;          /* borrowed */
@@ -81,8 +89,9 @@ struct queue {
     struct queue_chain *free; /* last returned first: warm in the cache */
     uint16_t pool_size;       /* chains in the pool */
     uint8_t *requests;
-    struct gslice *slices;
-    struct iovec *iovecs;
+    struct queue_few *few; /* for each request, as are */
+    struct gslice *slices; /* so many for a long chain, */
+    struct iovec *iovecs;  /* and so many */
 };
 
 /*

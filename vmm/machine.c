@@ -9,6 +9,7 @@
 
 #include "guest/agent_image.h"
 #include "vmm/base/log.h"
+#include "vmm/base/num.h"
 #include "vmm/config_text.h"
 #include "vmm/hw/boot.h"
 #include "vmm/machine_devices.h"
@@ -208,6 +209,29 @@ static int append_ip(
 }
 
 /*
+ * Linux reports 32 free blocks at a time, and nothing at all until so much is
+ * free above its low watermark; a kernel without huge pages takes blocks of
+ * 4 MiB for it, which is 128 MiB. Smaller ones for smaller guests, so that 32
+ * are at most a sixteenth of RAM; from 1 GiB up, 2 MiB, a huge page of the
+ * host's.
+ */
+static int append_reporting(
+    const struct config *config, struct cmdline *line, struct err *err)
+{
+    uint64_t most = config->mem_bytes / 16 / 32;
+    unsigned int order = 0;
+    char words[64];
+
+    if (!config->has_balloon || !config->balloon.page_reporting)
+        return 0;
+    while (order < 9 && (UINT64_C(2) << order) * NUM_PAGE_SIZE <= most)
+        order++;
+    (void)snprintf(
+        words, sizeof(words), "page_reporting.page_reporting_order=%u", order);
+    return cmdline_append(line, words, err);
+}
+
+/*
  * The user's words come last, so that they win over ours, and so that what
  * follows a "--" in them is init's.
  */
@@ -224,6 +248,8 @@ static int build_cmdline(
         rc = append_root(m->config, line, err);
     if (rc == 0)
         rc = append_ip(m->config, line, err);
+    if (rc == 0)
+        rc = append_reporting(m->config, line, err);
     if (rc == 0 && m->config->has_agent) {
         char words[32];
 

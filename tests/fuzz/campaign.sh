@@ -10,7 +10,7 @@
 #   tests/fuzz/campaign.sh -n 1000 rng queue  a few, of these
 #   tests/fuzz/campaign.sh -n 0               only the table
 #
-#   -n INPUTS    for each harness (10000000)
+#   -n INPUTS    for each harness, with those of earlier campaigns (10000000)
 #   -s SECONDS   for each harness instead, as many inputs as that gives
 #   -a PERCENT   of the inputs are run again with the address sanitizer (2)
 #   -j JOBS      harnesses at a time (1)
@@ -46,6 +46,9 @@ declare -A SOURCES=(
   [pmem]="virtio/pmem.c"
   [netswitch]="vmm/netswitch.c vmm/netswitch_macs.c"
 )
+
+# Inputs that one process of libFuzzer tries.
+SLICE=1000000
 
 inputs=10000000
 seconds=0
@@ -93,31 +96,50 @@ compile() {
 # play BUILD NAME LIMIT...: one process of libFuzzer; adds a line to the
 # harness's account: build, inputs, seconds.
 play() {
-  local build=$1 name=$2 log corpus=$out/corpus/$2 start=$SECONDS count
+  local build=$1 name=$2 log corpus=$out/corpus/$2 start=$SECONDS count failed=0
   shift 2
   log=$out/log/$name.$build
   mkdir -p "$corpus"
   "build/$build/tests/fuzz_$name" -max_len="$length" -entropic=0 -timeout=20 \
     -rss_limit_mb=2048 -print_final_stats=1 \
     -artifact_prefix="$out/crashes/$name-" "$@" \
-    "$corpus" "tests/fuzz/corpus/$name" >"$log" 2>&1 ||
+    "$corpus" "tests/fuzz/corpus/$name" >"$log" 2>&1 || {
+    failed=1
     printf '%s: stopped, see %s\n' "$name" "$log"
+  }
   count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
   printf '%s %d %d\n' "$build" "${count:-0}" $((SECONDS - start)) \
     >>"$out/log/$name.account"
+  return $failed
+}
+
+# tried BUILD NAME: inputs in the account.
+tried() {
+  awk -v build="$1" '$1 == build { n += $2 } END { printf "%d", n }' \
+    "$out/log/$2.account" 2>/dev/null || printf 0
+}
+
+# play_up_to BUILD NAME INPUTS: in slices, so that a campaign that is stopped
+# loses no more than one from its account. Over at the first crash.
+play_up_to() {
+  local build=$1 name=$2 wanted=$3 left
+  while left=$((wanted - $(tried "$build" "$name"))) && [ $left -gt 0 ]; do
+    # The corpus is replayed before anything else, and counts.
+    left=$((left + $(find "$out/corpus/$name" -type f | wc -l)))
+    play "$build" "$name" -runs=$((left < SLICE ? left : SLICE)) || return 0
+  done
 }
 
 campaign() {
-  local name=$1 limit=(-runs="$inputs") share=$((inputs * asan_percent / 100))
-  local asan_limit
-  [ "$seconds" -eq 0 ] || limit=(-max_total_time="$seconds")
-  play fuzz-fast "$name" "${limit[@]}"
-  # The corpus is replayed before anything else, and counts.
-  share=$((share + $(find "$out/corpus/$name" -type f | wc -l)))
-  asan_limit=(-runs="$share")
-  [ "$seconds" -eq 0 ] ||
-    asan_limit=(-max_total_time=$((seconds * asan_percent / 100 + 1)))
-  [ "$asan_percent" -eq 0 ] || play fuzz "$name" "${asan_limit[@]}"
+  local name=$1
+  if [ "$seconds" -gt 0 ]; then
+    play fuzz-fast "$name" -max_total_time="$seconds" || return 0
+    [ "$asan_percent" -eq 0 ] || play fuzz "$name" \
+      -max_total_time=$((seconds * asan_percent / 100 + 1)) || return 0
+    return
+  fi
+  play_up_to fuzz-fast "$name" "$inputs"
+  play_up_to fuzz "$name" $((inputs * asan_percent / 100))
 }
 
 # minimise NAME: few small files that reach as many lines of code.
@@ -168,11 +190,11 @@ covered() {
 
 row() {
   local name=$1 fast asan rate
-  read -r fast rate <<<"$(awk '$1 == "fuzz-fast" { n += $2; s += $3 }
-    END { printf "%d %d", n, (s > 0 ? n / s : 0) }' \
-    "$out/log/$name.account" 2>/dev/null || echo "0 0")"
-  asan=$(awk '$1 == "fuzz" { n += $2 } END { printf "%d", n }' \
-    "$out/log/$name.account" 2>/dev/null || echo 0)
+  fast=$(tried fuzz-fast "$name")
+  asan=$(tried fuzz "$name")
+  rate=$(awk '$1 == "fuzz-fast" { n += $2; s += $3 }
+    END { printf "%d", (s > 0 ? n / s : 0) }' \
+    "$out/log/$name.account" 2>/dev/null || printf 0)
   printf '%-12s %12d %10d %10d %9s %8d %8d\n' "$name" "$fast" "$asan" "$rate" \
     "$(covered "$name")" "$(find "tests/fuzz/corpus/$name" -type f | wc -l)" \
     "$(find "$out/crashes" -name "$name-*" | wc -l)"

@@ -85,7 +85,7 @@ static void check_used(struct rig *g, unsigned int queue)
     uint32_t len;
 
     while (!g->guest.wild && drive_get_used(d, &id, &len))
-        fuzz_require(id < d->size && len <= FUZZ_RAM);
+        fuzz_require(id < d->size && len <= d->size * FUZZ_RAM);
 }
 
 static void step(struct rig *g, struct bytes_reader *r)

@@ -249,6 +249,11 @@ static void test_snapshot_while_throttled(void **state)
     f->blk.state.rate.ops.budget = UINT64_MAX;
     assert_int_equal(f->dev->ops->post_load(f->dev, NULL), -EINVAL);
     assert_in_range(f->blk.state.rate.ops.budget, 0, 1);
+    /* Used entries to tell of, in a queue that was never enabled. */
+    f->blk.state = saved;
+    f->blk.state.virtio.queues[0].size = 3;
+    f->blk.state.virtio.queues[2].signalled = 7;
+    assert_int_equal(f->dev->ops->post_load(f->dev, NULL), -EINVAL);
     f->blk.state = saved;
     assert_int_equal(f->dev->ops->post_load(f->dev, NULL), 0);
     f->dev->ops->resume(f->dev);

@@ -425,6 +425,24 @@ void gslice_store_u16_release(
     mark(s->owner, s->offset + offset, sizeof(value));
 }
 
+void gslice_publish(const struct gslice *s, uint64_t at, const void *entry,
+    size_t len, uint64_t index_at, uint16_t index)
+{
+    uint64_t first = (s->offset + index_at) >> NUM_PAGE_SHIFT;
+    uint64_t last = (s->offset + at + len - 1) >> NUM_PAGE_SHIFT;
+
+    assert(index_at < at && num_range_within(at, len, s->len));
+    memcpy(s->host + at, entry, len);
+    __atomic_store_n(u16_at(s, index_at), index, __ATOMIC_RELEASE);
+    /* A large ring has pages between the two. */
+    if (last - first <= 1) {
+        bitmap_set(&s->owner->dirty, first, last - first + 1);
+    } else {
+        mark(s->owner, s->offset + index_at, sizeof(index));
+        mark(s->owner, s->offset + at, len);
+    }
+}
+
 bool gmem_take_dirty(struct gmem *mem, size_t *word, uint64_t *ret_bits)
 {
     return bitmap_take(&mem->dirty, word, ret_bits);

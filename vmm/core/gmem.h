@@ -160,6 +160,14 @@ void gslice_store_u16_release(
     const struct gslice *s, uint64_t offset, uint16_t value);
 
 /*
+ * Writes an entry of a ring and then, as above, the index that has the guest
+ * see it: gslice_write and gslice_store_u16_release, but marked at once. The
+ * index lies in front of the entry.
+ */
+void gslice_publish(const struct gslice *s, uint64_t at, const void *entry,
+    size_t len, uint64_t index_at, uint16_t index);
+
+/*
  * For the snapshot engine, which counts pages as the file and the dirty set
  * do: page `page` is asserted to exist. gmem_restore_pages does not count as
  * a write: it puts back what tracking starts from.

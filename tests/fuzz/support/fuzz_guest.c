@@ -225,7 +225,8 @@ void fuzz_guest_add(struct fuzz_guest *g, unsigned int queue,
     const struct drive_buffer *bufs, uint16_t n, bool indirect)
 {
     if (indirect)
-        (void)drive_add_indirect(&g->queues[queue], FUZZ_TABLE, bufs, n);
+        (void)drive_add_indirect(
+            &g->queues[queue], FUZZ_TABLE + queue * FUZZ_TABLE_LEN, bufs, n);
     else
         (void)drive_add(&g->queues[queue], bufs, n);
     fuzz_guest_keep(g, queue);

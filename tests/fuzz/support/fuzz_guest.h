@@ -37,7 +37,8 @@
  */
 #define FUZZ_RAM        NUM_MIB
 #define FUZZ_RINGS      UINT64_C(0x1000)  /* a page for each queue */
-#define FUZZ_TABLE      UINT64_C(0x10000) /* an indirect table */
+#define FUZZ_TABLE      UINT64_C(0x10000) /* an indirect one for each queue */
+#define FUZZ_TABLE_LEN  UINT64_C(0x200)
 #define FUZZ_TEXT       UINT64_C(0x11000) /* the driver's own, for requests */
 #define FUZZ_TEXT_LEN   UINT64_C(0x400)
 #define FUZZ_FIXED      UINT64_C(0x12000) /* readable data, always the same */

@@ -198,6 +198,8 @@ static int serve_around(
 
     first = num_max(first, region_first);
     end = num_min(end, region_first + (r->size >> NUM_PAGE_SHIFT));
+    /* Whether they are needed too nobody will ever tell. */
+    bitmap_set(&s->touched, first, end - first);
     for (uint64_t other = first; other < end && rc == 0; other++) {
         if (other != page)
             rc = install_ahead(s, r, other);

@@ -49,6 +49,7 @@ struct run {
     int vconsole_fd; /* the same */
     struct loop_timer timeout;
     struct loop_timer serve_later;
+    struct loop_timer settled;
     bool is_done; /* `status` stands */
     int status;
 };
@@ -95,6 +96,14 @@ static void on_exec_started(void *opaque)
     timings_mark(&run->timings, TIMINGS_COMMAND);
 }
 
+/* What it has touched by now is what the next restore will need. */
+static void on_settled(void *opaque)
+{
+    struct run *run = opaque;
+
+    run_origin_record(&run->origin, &run->inst.machine.mem);
+}
+
 static void on_exec_done(void *opaque, const struct guest_exec_result *result)
 {
     struct run *run = opaque;
@@ -103,6 +112,7 @@ static void on_exec_done(void *opaque, const struct guest_exec_result *result)
     if (result->is_error && result->text[0] != '\0')
         complain(run, result->text);
     finish(run, result->status);
+    on_settled(run);
     if (!config_has_writable_file(&run->options.config) ||
         instance_stop(&run->inst, POWER_OFF_NS, 0, NULL) < 0)
         loop_stop(&run->inst.loop);
@@ -406,12 +416,16 @@ static int start(struct run *run, struct err *err)
     if (run->options.timeout_ns != 0)
         loop_timer_arm(&run->inst.loop, &run->timeout,
             run->timings.at_ns[TIMINGS_MAIN] + run->options.timeout_ns);
+    run_origin_prefetch(&run->origin, &run->inst.machine.mem);
     rc = instance_start(&run->inst, err);
     if (rc == 0 && is_named(&run->options))
         rc = serve(run, err);
     else if (!run->options.no_api)
         loop_timer_arm(&run->inst.loop, &run->serve_later,
             clock_now_ns() + SERVE_LATER_NS);
+    if (run->origin.record_fd >= 0)
+        loop_timer_arm(&run->inst.loop, &run->settled,
+            clock_now_ns() + RESTORE_MEMORY_SETTLED_NS);
     if (rc == 0 && run->options.from != NULL && run->options.config.has_agent)
         rc = call_agent(run, err);
     else if (rc == 0 && !run->options.config.has_agent)
@@ -422,6 +436,7 @@ static int start(struct run *run, struct err *err)
 static void tear_down(struct run *run)
 {
     run_origin_close(&run->origin);
+    run_origin_settle(&run->origin, &run->inst.machine.mem);
     instance_close(&run->inst);
     run_origin_release(&run->origin);
     control_fini(&run->control);
@@ -492,6 +507,7 @@ static void init(struct run *run)
     run->timeout = (struct loop_timer){.fire = on_timeout, .opaque = run};
     run->serve_later =
         (struct loop_timer){.fire = on_serve_later, .opaque = run};
+    run->settled = (struct loop_timer){.fire = on_settled, .opaque = run};
     session_init(&run->session, &host);
     control_init(&run->control);
     detach_init(&run->detach);

@@ -66,6 +66,10 @@ const char run_options_help[] =
     "      --memory WHERE      file (default): mapped from the snapshot;\n"
     "                          uffd:PATH: from the page server at this "
     "socket\n"
+    "      --prefetch WHAT     the pages that restores have needed before: on\n"
+    "                          (bring them in), off, record (and add to "
+    "them),\n"
+    "                          auto (default: record if there are none yet)\n"
     "      --clock WHAT        follow (default): time has passed for the "
     "guest;\n"
     "                          freeze: it has not\n"
@@ -110,6 +114,7 @@ enum {
     OPT_STORE,
     OPT_VERIFY,
     OPT_MEMORY,
+    OPT_PREFETCH,
     OPT_CLOCK,
     OPT_TRACK,
 };
@@ -146,6 +151,7 @@ static const struct option long_options[] = {
     {"store", required_argument, NULL, OPT_STORE},
     {"verify", optional_argument, NULL, OPT_VERIFY},
     {"memory", required_argument, NULL, OPT_MEMORY},
+    {"prefetch", required_argument, NULL, OPT_PREFETCH},
     {"clock", required_argument, NULL, OPT_CLOCK},
     {"track", no_argument, NULL, OPT_TRACK},
     {"tty", no_argument, NULL, 't'},
@@ -316,6 +322,25 @@ static int parse_memory(
     return 0;
 }
 
+static int parse_prefetch(
+    struct run_options *o, const char *text, struct err *err)
+{
+    static const char *const words[] = {[RUN_PREFETCH_AUTO] = "auto",
+        [RUN_PREFETCH_ON] = "on",
+        [RUN_PREFETCH_OFF] = "off",
+        [RUN_PREFETCH_RECORD] = "record"};
+
+    o->has_memory_option = true;
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+        if (strcmp(text, words[i]) == 0) {
+            o->prefetch = (enum run_prefetch)i;
+            return 0;
+        }
+    }
+    return err_set(
+        err, EINVAL, "--prefetch %s: it must be on, off, record or auto", text);
+}
+
 /* Where the machine comes from; 1 if `opt` is not one of these. */
 static int parse_origin_option(struct run_options *o, int opt, struct err *err)
 {
@@ -330,6 +355,8 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
         return parse_verify(o, optarg, err);
     case OPT_MEMORY:
         return parse_memory(o, optarg, err);
+    case OPT_PREFETCH:
+        return parse_prefetch(o, optarg, err);
     case OPT_CLOCK:
         if (strcmp(optarg, "follow") != 0 && strcmp(optarg, "freeze") != 0)
             return err_set(
@@ -349,7 +376,9 @@ static int check_origin(const struct run_options *o, struct err *err)
     if (o->from == NULL && (o->store != NULL || o->verify != RUN_VERIFY_AUTO ||
                                o->has_memory_option || o->freeze))
         return err_set(err, EINVAL,
-            "--store, --verify, --memory and --clock are for --from SNAPSHOT");
+            "--store, --verify, --memory, --prefetch and --clock are for "
+            "--from "
+            "SNAPSHOT");
     if (o->page_server != NULL && o->verify != RUN_VERIFY_AUTO)
         return err_set(err, EINVAL,
             "--verify has no place beside --memory uffd:PATH: the page server "

@@ -355,7 +355,8 @@ static pid_t start_clone(char *store, char *snapshot)
 {
     char *const args[] = {(char[]){"spore"}, (char[]){"run"},
         (char[]){"--from"}, snapshot, (char[]){"--store"}, store,
-        (char[]){"--detach"}, NULL};
+        /* A store for this once, which is about to go. */
+        (char[]){"--prefetch"}, (char[]){"off"}, (char[]){"--detach"}, NULL};
     pid_t pid = fork();
 
     if (pid != 0)

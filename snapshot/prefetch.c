@@ -185,8 +185,8 @@ static int write_set(int dir_fd, const struct bitmap *touched, struct err *err)
 {
     struct working_set set;
     uint64_t pages = 0;
-    uint8_t *data;
-    size_t size;
+    uint8_t *data = NULL;
+    size_t size = 0;
     int rc = working_set_from_bitmap(touched, GAP_MAX, &set, err);
 
     if (rc < 0)

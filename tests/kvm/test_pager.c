@@ -419,7 +419,7 @@ int main(void)
     };
     struct err err;
     int rc = bare_need_kvm();
-    int fd;
+    int fd = -1;
 
     if (rc == 0 && uffd_open(&fd, &err) < 0) {
         const char *must = getenv("SPORE_MUST_WORK");

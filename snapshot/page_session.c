@@ -150,15 +150,14 @@ static int install(struct session *s, const struct pager_region *r,
         return rc;
     rc = kind == PAGE_ZERO ? uffd_zero(s->uffd, address, NUM_PAGE_SIZE)
                            : uffd_copy(s->uffd, address, bytes, sizeof(bytes));
+    if (rc == 0 || rc == -EEXIST)
+        bitmap_set(&s->installed, page, 1);
     switch (rc) {
     case 0:
         *ret_done = true;
         *(kind == PAGE_ZERO ? &s->stats->zero : &s->stats->data) += 1;
-        bitmap_set(&s->installed, page, 1);
         return 0;
     case -EEXIST:
-        bitmap_set(&s->installed, page, 1);
-        /* fall through */
     case -ENOENT: /* mapped over: what is there now is not ours */
     case -EAGAIN: /* messages first; then it is asked for again */
         uffd_wake(s->uffd, address, NUM_PAGE_SIZE);
@@ -198,6 +197,8 @@ static int serve_around(
 
     first = num_max(first, region_first);
     end = num_min(end, region_first + (r->size >> NUM_PAGE_SHIFT));
+    /* Whether they are needed too nobody will ever tell. */
+    bitmap_set(&s->touched, first, end - first);
     for (uint64_t other = first; other < end && rc == 0; other++) {
         if (other != page)
             rc = install_ahead(s, r, other);
@@ -251,8 +252,11 @@ static void remove_range(struct session *s, uint64_t start, uint64_t end)
 
 static int take_message(struct session *s, const struct uffd_msg *msg)
 {
-    int fd;
+    if (msg->event == UFFD_EVENT_FORK) {
+        int fd = (int)msg->arg.fork.ufd;
 
+        fd_closep(&fd);
+    }
     switch (msg->event) {
     case UFFD_EVENT_PAGEFAULT:
         return serve_fault(s, msg->arg.pagefault.address & ~(NUM_PAGE_SIZE - 1),
@@ -261,10 +265,6 @@ static int take_message(struct session *s, const struct uffd_msg *msg)
     case UFFD_EVENT_UNMAP:
         remove_range(s, msg->arg.remove.start, msg->arg.remove.end);
         return 0;
-    case UFFD_EVENT_FORK:
-        fd = (int)msg->arg.fork.ufd;
-        fd_closep(&fd);
-        /* fall through */
     default:
         return err_set(s->err, ENOTSUP,
             "the machine's userfaultfd tells of event %#x, which cannot be "

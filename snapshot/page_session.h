@@ -27,8 +27,9 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 
-#define PAGE_SESSION_HELLO_NS (10 * CLOCK_NS_PER_S) /* for the first message   \
-                                                     */
+#define PAGE_SESSION_HELLO_NS                                                  \
+    (10 * CLOCK_NS_PER_S) /* for the first message                             \
+                           */
 #define PAGE_SESSION_GRACE_NS (2 * CLOCK_NS_PER_S)
 #define PAGE_SESSION_AROUND   16u /* a good value for `around` */
 
@@ -43,8 +44,9 @@ struct page_session_config {
     uint32_t around;
     int stop_fd; /* readable: the session ends, and the machine with it; -1 */
     /*
-     * Called once, from the session: the pages that were asked for until
-     * `settle_ns` after the first, or until the end. NULL: nobody wants them.
+     * Called once, from the session: the pages that were asked for, with those
+     * that `around` brought, until `settle_ns` after the first, or until the
+     * end. NULL: nobody wants them.
      */
     void (*on_settled)(void *opaque, const struct bitmap *touched);
     uint64_t settle_ns;

@@ -34,13 +34,14 @@ int machine_restore_config(
 
 int machine_restore_memory(struct machine *m, struct err *err)
 {
-    const struct snap *snap = m->host.origin->snap;
+    const struct machine_origin *origin = m->host.origin;
+    const struct snap *snap = origin->snap;
     int rc = gmem_init_private(&m->mem, m->config->mem_bytes, err);
 
     if (rc < 0)
         return rc;
-    if (m->host.origin->pages != NULL)
-        return page_client_attach(m->host.origin->pages, &m->mem, err);
+    if (origin->pages != NULL)
+        return page_client_attach(origin->pages, &m->mem, err);
     return ram_map(&m->mem, &snap->index, snap->image_fds, err);
 }
 

@@ -17,12 +17,14 @@
 #include <unistd.h>
 
 #include "snapshot/page_server.h"
+#include "snapshot/prefetch.h"
 #include "snapshot/snap.h"
 #include "snapshot/store.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/restore_memory.h"
 
 #define STATUS_USAGE  2
 #define STATUS_FAILED 125
@@ -48,8 +50,8 @@ static const char usage[] =
     "                       a power of two up to 512 (default 16)\n"
     "      --prefetch on|off\n"
     "                       send the recorded working set before it is asked "
-    "for\n"
-    "                       (default on)\n"
+    "for,\n"
+    "                       and record one if there is none (default on)\n"
     "      --json           a line of JSON for each machine that has ended\n"
     "      --help           print this text\n"
     "\n"
@@ -98,6 +100,17 @@ static void on_end(void *opaque, const struct page_session_stats *stats,
         (unsigned long long)stats->zero, (unsigned long long)stats->ahead,
         (unsigned long long)stats->removed);
     (void)fflush(stdout);
+}
+
+/* Once there is a set it stays, until a machine is told to add to it. */
+static void on_settled(void *opaque, const struct bitmap *touched)
+{
+    const struct app *app = opaque;
+    struct err err;
+    int rc = prefetch_record(app->snap.dir_fd, touched, false, &err);
+
+    if (rc < 0 && rc != -EEXIST)
+        log_info("page-server", "no working set recorded: %s", err.text);
 }
 
 /* ---- setting up ---------------------------------------------------------- */
@@ -196,15 +209,18 @@ static int open_snapshot(struct app *app, struct err *err)
 
 static int serve_snapshot(struct app *app, struct err *err)
 {
-    const struct page_server_config config = {
+    struct page_server_config config = {
         .session = {.source = &app->source,
             .ahead = app->has_ahead ? &app->ahead : NULL,
             .around = app->options.around,
+            .settle_ns = RESTORE_MEMORY_SETTLED_NS,
             .opaque = app},
         .sessions_max = app->options.sessions_max,
         .on_end = on_end};
     int rc = catch_signals(&app->signal_fd, err);
 
+    if (app->options.prefetch && !app->has_ahead)
+        config.session.on_settled = on_settled;
     if (rc == 0)
         rc = listen_at(app->options.socket, &app->listen_fd, err);
     if (rc < 0)

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "snapshot/page_session.h"
+#include "snapshot/prefetch.h"
 #include "vmm/base/fd.h"
 
 /* What a child that has been hung up on may take to end by itself. */
@@ -96,16 +97,34 @@ static int shut_in(const struct snap *snap, int socket_fd, pid_t parent)
     return keep_only(snap, socket_fd);
 }
 
-CC_NORETURN static void serve(const struct page_source *source,
-    const struct working_set *ahead, int socket_fd, pid_t parent)
+struct child {
+    struct page_source source;
+    struct working_set ahead; /* may be empty */
+    enum restore_memory_set set;
+};
+
+static void on_settled(void *opaque, const struct bitmap *touched)
 {
-    const struct page_session_config config = {.source = source,
-        .ahead = ahead,
+    const struct child *child = opaque;
+
+    /* A hint; the child has nobody to tell that there is none. */
+    (void)!prefetch_record(child->source.snap->dir_fd, touched,
+        child->set == RESTORE_MEMORY_SET_ADDED_TO, NULL);
+}
+
+CC_NORETURN static void serve(struct child *child, int socket_fd, pid_t parent)
+{
+    struct page_session_config config = {.source = &child->source,
+        .ahead = &child->ahead,
         .around = PAGE_SESSION_AROUND,
-        .stop_fd = -1};
+        .stop_fd = -1,
+        .settle_ns = RESTORE_MEMORY_SETTLED_NS,
+        .opaque = child};
     struct page_session_stats stats;
 
-    if (shut_in(source->snap, socket_fd, parent) < 0)
+    if (child->set >= RESTORE_MEMORY_SET_RECORDED)
+        config.on_settled = on_settled;
+    if (shut_in(child->source.snap, socket_fd, parent) < 0)
         _exit(1);
     _exit(page_session_run(&config, socket_fd, &stats, NULL) < 0 ? 1 : 0);
 }
@@ -113,8 +132,7 @@ CC_NORETURN static void serve(const struct page_source *source,
 /* ---- the parent ---------------------------------------------------------- */
 
 static int start_child(struct restore_memory *memory,
-    const struct page_client_host *host, const struct page_source *source,
-    const struct working_set *ahead, struct err *err)
+    const struct page_client_host *host, struct child *child, struct err *err)
 {
     pid_t parent = getpid();
     int fds[2];
@@ -125,7 +143,7 @@ static int start_child(struct restore_memory *memory,
     pid = fork();
     if (pid == 0) {
         (void)close(fds[0]);
-        serve(source, ahead, fds[1], parent);
+        serve(child, fds[1], parent);
     }
     (void)close(fds[1]);
     if (pid < 0) {
@@ -139,21 +157,20 @@ static int start_child(struct restore_memory *memory,
 }
 
 int restore_memory_verify(struct restore_memory *memory,
-    const struct page_client_host *host, const struct snap *snap, bool ahead,
-    struct err *err)
+    const struct page_client_host *host, const struct snap *snap,
+    enum restore_memory_set set, struct err *err)
 {
-    struct working_set set = {0};
-    struct page_source source;
-    bool has_set;
-    int rc = page_source_init(&source, snap, err);
+    struct child child = {.set = set};
+    int rc = page_source_init(&child.source, snap, err);
 
     *memory = (struct restore_memory)RESTORE_MEMORY_NONE;
     if (rc < 0)
         return rc;
-    has_set = ahead && snap_read_working_set(snap, &set) == 0;
-    rc = start_child(memory, host, &source, has_set ? &set : NULL, err);
-    working_set_fini(&set);
-    page_source_fini(&source);
+    if (set != RESTORE_MEMORY_SET_LEFT)
+        (void)!snap_read_working_set(snap, &child.ahead);
+    rc = start_child(memory, host, &child, err);
+    working_set_fini(&child.ahead);
+    page_source_fini(&child.source);
     return rc;
 }
 

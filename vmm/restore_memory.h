@@ -19,6 +19,7 @@
 #include "snapshot/page_client.h"
 #include "snapshot/snap.h"
 #include "vmm/base/cc.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/err.h"
 
 struct restore_memory {
@@ -39,14 +40,25 @@ struct restore_memory {
 CC_MUST_CHECK int restore_memory_connect(struct restore_memory *memory,
     const struct page_client_host *host, const char *path, struct err *err);
 
+/* What the child does with the snapshot's working set. */
+enum restore_memory_set {
+    RESTORE_MEMORY_SET_LEFT,     /* nothing */
+    RESTORE_MEMORY_SET_SENT,     /* it sends its pages ahead */
+    RESTORE_MEMORY_SET_RECORDED, /* and records one if there is none */
+    RESTORE_MEMORY_SET_ADDED_TO, /* or adds to it */
+};
+
+/* When a machine has settled at the latest, and its set is recorded. */
+#define RESTORE_MEMORY_SETTLED_NS (2 * CLOCK_NS_PER_S)
+
 /*
- * Starts the child that serves `snap`, which may be closed afterwards; it
- * sends the recorded working set ahead if `ahead`. Other threads may exist if
- * none holds a lock that the child would need (malloc's is fine).
+ * Starts the child that serves `snap`, which may be closed afterwards. Other
+ * threads may exist if none holds a lock that the child would need (malloc's is
+ * fine).
  */
 CC_MUST_CHECK int restore_memory_verify(struct restore_memory *memory,
-    const struct page_client_host *host, const struct snap *snap, bool ahead,
-    struct err *err);
+    const struct page_client_host *host, const struct snap *snap,
+    enum restore_memory_set set, struct err *err);
 
 /* When the machine's memory is no more. Fine on one that is none. */
 void restore_memory_close(struct restore_memory *memory);

@@ -51,6 +51,7 @@ struct run {
     int vconsole_fd; /* the same */
     struct loop_timer timeout;
     struct loop_timer serve_later;
+    struct loop_timer settled;
     bool is_done; /* `status` stands */
     int status;
 };
@@ -114,6 +115,14 @@ static void on_exec_started(void *opaque)
     count_emulated(run, TIMINGS_COMMAND);
 }
 
+/* What it has touched by now is what the next restore will need. */
+static void on_settled(void *opaque)
+{
+    struct run *run = opaque;
+
+    run_origin_record(&run->origin, &run->inst.machine.mem);
+}
+
 static void on_exec_done(void *opaque, const struct guest_exec_result *result)
 {
     struct run *run = opaque;
@@ -123,6 +132,7 @@ static void on_exec_done(void *opaque, const struct guest_exec_result *result)
     if (result->is_error && result->text[0] != '\0')
         complain(run, result->text);
     finish(run, result->status);
+    on_settled(run);
     if (!config_has_writable_file(&run->options.config) ||
         instance_stop(&run->inst, POWER_OFF_NS, 0, NULL) < 0)
         loop_stop(&run->inst.loop);
@@ -422,6 +432,10 @@ static int launch(struct run *run, bool is_paused, struct err *err)
     run_origin_close(&run->origin);
     if (rc < 0)
         return rc;
+    run_origin_prefetch(&run->origin, &run->inst.machine.mem);
+    if (run->origin.record_fd >= 0)
+        loop_timer_arm(&run->inst.loop, &run->settled,
+            clock_now_ns() + RESTORE_MEMORY_SETTLED_NS);
     return is_paused ? instance_start_paused(&run->inst, err)
                      : instance_start(&run->inst, err);
 }
@@ -557,6 +571,7 @@ static int start(struct run *run, struct err *err)
 static void tear_down(struct run *run)
 {
     run_origin_close(&run->origin);
+    run_origin_settle(&run->origin, &run->inst.machine.mem);
     instance_close(&run->inst);
     run_origin_release(&run->origin);
     control_fini(&run->control);
@@ -628,6 +643,7 @@ static void init(struct run *run)
     run->timeout = (struct loop_timer){.fire = on_timeout, .opaque = run};
     run->serve_later =
         (struct loop_timer){.fire = on_serve_later, .opaque = run};
+    run->settled = (struct loop_timer){.fire = on_settled, .opaque = run};
     session_init(&run->session, &host);
     control_init(&run->control);
     detach_init(&run->detach);

@@ -38,6 +38,7 @@ enum {
     OPT_STORE,
     OPT_VERIFY,
     OPT_MEMORY,
+    OPT_PREFETCH,
     OPT_CLOCK,
     OPT_TRACK,
     OPT_ALLOW_CHANGED,
@@ -78,6 +79,7 @@ static const struct option long_options[] = {
     {"verify", optional_argument, NULL, OPT_VERIFY},
     {"memory", required_argument, NULL, OPT_MEMORY},
     {"allow-changed-disks", no_argument, NULL, OPT_ALLOW_CHANGED},
+    {"prefetch", required_argument, NULL, OPT_PREFETCH},
     {"clock", required_argument, NULL, OPT_CLOCK},
     {"track", no_argument, NULL, OPT_TRACK},
     {"allow-duplicate", no_argument, NULL, OPT_ALLOW_DUPLICATE},
@@ -241,6 +243,25 @@ static int parse_memory(
     return 0;
 }
 
+static int parse_prefetch(
+    struct run_options *o, const char *text, struct err *err)
+{
+    static const char *const words[] = {[RUN_PREFETCH_AUTO] = "auto",
+        [RUN_PREFETCH_ON] = "on",
+        [RUN_PREFETCH_OFF] = "off",
+        [RUN_PREFETCH_RECORD] = "record"};
+
+    o->has_memory_option = true;
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+        if (strcmp(text, words[i]) == 0) {
+            o->prefetch = (enum run_prefetch)i;
+            return 0;
+        }
+    }
+    return err_set(
+        err, EINVAL, "--prefetch %s: it must be on, off, record or auto", text);
+}
+
 /* Where the machine comes from; 1 if `opt` is not one of these. */
 static int parse_origin_option(struct run_options *o, int opt, struct err *err)
 {
@@ -255,6 +276,8 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
         return parse_verify(o, optarg, err);
     case OPT_MEMORY:
         return parse_memory(o, optarg, err);
+    case OPT_PREFETCH:
+        return parse_prefetch(o, optarg, err);
     case OPT_CLOCK:
         if (strcmp(optarg, "follow") != 0 && strcmp(optarg, "freeze") != 0)
             return err_set(
@@ -281,8 +304,9 @@ static int check_origin(const struct run_options *o, struct err *err)
                                o->has_memory_option || o->freeze ||
                                o->allow_changed_disks || o->allow_duplicate))
         return err_set(err, EINVAL,
-            "--store, --verify, --memory, --clock, --allow-changed-disks and "
-            "--allow-duplicate are for --from SNAPSHOT");
+            "--store, --verify, --memory, --prefetch, --clock, "
+            "--allow-changed-disks and --allow-duplicate are for --from "
+            "SNAPSHOT");
     if (o->page_server != NULL && o->verify != RUN_VERIFY_AUTO)
         return err_set(err, EINVAL,
             "--verify has no place beside --memory uffd:PATH: the page server "

@@ -30,6 +30,14 @@ enum run_verify {
     RUN_VERIFY_TRUST,
 };
 
+/* The working set that is recorded with a snapshot. */
+enum run_prefetch {
+    RUN_PREFETCH_AUTO,   /* brought in; recorded if there is none */
+    RUN_PREFETCH_ON,     /* brought in */
+    RUN_PREFETCH_OFF,    /* left alone */
+    RUN_PREFETCH_RECORD, /* brought in, and added to */
+};
+
 enum run_timings { RUN_TIMINGS_OFF, RUN_TIMINGS_TEXT, RUN_TIMINGS_JSON };
 
 /* Options that describe a machine: those that were given. */
@@ -66,6 +74,7 @@ struct run_options {
     enum run_verify verify;
     const char *page_server; /* a socket; NULL: memory is from the snapshot */
     bool has_memory_option;
+    enum run_prefetch prefetch;
     bool allow_changed_disks; /* files written to since the save */
     bool freeze;              /* the guest's clock stood still meanwhile */
     bool track;               /* follow writes, so that a diff can be saved */

@@ -2,9 +2,12 @@
 #include "vmm/run_origin.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include "snapshot/verify.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/log.h"
 #include "vmm/run_override.h"
 
 static int open_snapshot(
@@ -47,18 +50,47 @@ static int check_pages(const struct run_origin *o,
 static int find_memory(struct run_origin *o, const struct run_options *options,
     const struct page_client_host *lost, struct err *err)
 {
+    static const enum restore_memory_set set_of[] = {
+        [RUN_PREFETCH_AUTO] = RESTORE_MEMORY_SET_RECORDED,
+        [RUN_PREFETCH_ON] = RESTORE_MEMORY_SET_SENT,
+        [RUN_PREFETCH_OFF] = RESTORE_MEMORY_SET_LEFT,
+        [RUN_PREFETCH_RECORD] = RESTORE_MEMORY_SET_ADDED_TO};
     int rc;
 
     if (options->page_server != NULL)
         rc =
             restore_memory_connect(&o->memory, lost, options->page_server, err);
     else if (options->verify == RUN_VERIFY_LAZY)
-        rc = restore_memory_verify(&o->memory, lost, &o->snap, true, err);
+        rc = restore_memory_verify(
+            &o->memory, lost, &o->snap, set_of[options->prefetch], err);
     else
         return 0;
     if (rc == 0)
         o->origin.pages = &o->memory.client;
     return rc;
+}
+
+/*
+ * What is to be brought in ahead, or recorded. Where a page server gives the
+ * memory it does both.
+ */
+static void plan_prefetch(struct run_origin *o, enum run_prefetch prefetch)
+{
+    struct working_set set;
+    bool has_set;
+
+    if (o->origin.pages != NULL || prefetch == RUN_PREFETCH_OFF)
+        return;
+    has_set = snap_read_working_set(&o->snap, &set) == 0;
+    if (has_set &&
+        (prefetch == RUN_PREFETCH_ON ||
+            !prefetch_is_cached(&o->snap.index, o->snap.image_fds, &set)))
+        o->ahead = set;
+    else if (has_set)
+        working_set_fini(&set);
+    o->record_adds = prefetch == RUN_PREFETCH_RECORD;
+    if (o->record_adds || (prefetch == RUN_PREFETCH_AUTO && !has_set))
+        o->record_fd = fcntl(o->snap.dir_fd, F_DUPFD_CLOEXEC, 0);
 }
 
 static int take_config(
@@ -98,6 +130,8 @@ int run_origin_open(struct run_origin *o, struct run_options *options,
         .sets_balloon = (options->given & RUN_GIVEN_BALLOON) != 0};
     if (rc == 0)
         rc = find_memory(o, options, lost, err);
+    if (rc == 0)
+        plan_prefetch(o, options->prefetch);
     if (rc < 0)
         run_origin_close(o);
     return rc;
@@ -134,7 +168,42 @@ void run_origin_close(struct run_origin *o)
     o->is_open = false;
 }
 
+void run_origin_prefetch(struct run_origin *o, struct gmem *mem)
+{
+    struct err err;
+
+    if (o->ahead.run_count > 0 &&
+        prefetch_start(&o->prefetch, mem, &o->ahead, &err) < 0)
+        log_info("run", "%s", err.text);
+}
+
+void run_origin_record(struct run_origin *o, const struct gmem *mem)
+{
+    struct bitmap touched;
+    struct err err;
+    int rc;
+
+    if (o->record_fd < 0 || gmem_page_count(mem) == 0)
+        return;
+    rc = prefetch_touched(mem, &touched, &err);
+    if (rc == 0) {
+        rc = prefetch_record(o->record_fd, &touched, o->record_adds, &err);
+        bitmap_fini(&touched);
+    }
+    if (rc < 0 && rc != -EEXIST)
+        log_info("run", "no working set recorded: %s", err.text);
+    fd_closep(&o->record_fd);
+}
+
+void run_origin_settle(struct run_origin *o, const struct gmem *mem)
+{
+    run_origin_record(o, mem);
+    prefetch_stop(&o->prefetch);
+    working_set_fini(&o->ahead);
+}
+
 void run_origin_release(struct run_origin *o)
 {
     restore_memory_close(&o->memory);
+    fd_closep(&o->record_fd);
 }

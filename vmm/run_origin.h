@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 
+#include "snapshot/prefetch.h"
 #include "snapshot/snap.h"
 #include "snapshot/store.h"
 #include "vmm/base/cc.h"
@@ -25,6 +26,10 @@ struct run_origin {
     struct snap snap;
     struct machine_origin origin;
     struct restore_memory memory;
+    struct working_set ahead; /* to be brought in */
+    struct prefetch prefetch;
+    int record_fd; /* the snapshot's directory; -1: nothing to record */
+    bool record_adds;
     bool is_open;
 };
 
@@ -48,12 +53,28 @@ CC_MUST_CHECK int run_origin_use(
 /* As soon as the machine is built. One that is not open is let be. */
 void run_origin_close(struct run_origin *o);
 
+/*
+ * Begins to bring in what earlier restores needed, before the guest runs. Due
+ * is a run_origin_settle before the machine's memory `mem` ends.
+ */
+void run_origin_prefetch(struct run_origin *o, struct gmem *mem);
+
+/*
+ * Records the working set, if that is to be done and was not yet: what of
+ * `mem`, a machine's that exists, was touched until now. Costs a look at every
+ * page of RAM, once. That it cannot be recorded is a line in the log.
+ */
+void run_origin_record(struct run_origin *o, const struct gmem *mem);
+
+/* The same, and nothing more is brought in. */
+void run_origin_settle(struct run_origin *o, const struct gmem *mem);
+
 /* When the machine is no more. */
 void run_origin_release(struct run_origin *o);
 
 #define RUN_ORIGIN_NONE                                                        \
     {                                                                          \
-        .memory = RESTORE_MEMORY_NONE                                          \
+        .memory = RESTORE_MEMORY_NONE, .record_fd = -1                         \
     }
 
 #endif

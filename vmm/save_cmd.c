@@ -364,7 +364,9 @@ static pid_t start_clone(char *store, char *snapshot)
 {
     char *const args[] = {(char[]){"spore"}, (char[]){"run"},
         (char[]){"--from"}, snapshot, (char[]){"--store"}, store,
-        (char[]){"--detach"}, (char[]){"--allow-duplicate"}, NULL};
+        (char[]){"--detach"}, (char[]){"--allow-duplicate"},
+        /* A store for this once, which is about to go. */
+        (char[]){"--prefetch"}, (char[]){"off"}, NULL};
     pid_t pid = fork();
 
     if (pid != 0)

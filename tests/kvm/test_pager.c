@@ -127,7 +127,8 @@ static struct bare *restore_lazily(
     const struct page_client_host host = {.on_lost = on_lost};
     struct err err;
 
-    if (restore_memory_verify(memory, &host, &f->snap, false, &err) < 0)
+    if (restore_memory_verify(
+            memory, &host, &f->snap, RESTORE_MEMORY_SET_LEFT, &err) < 0)
         fail_msg("%s", err.text);
     return bare_restore_paged(&f->snap, &memory->client);
 }
@@ -238,7 +239,8 @@ CC_NORETURN static void monitor(struct fixture *f, bool runs)
     struct restore_memory memory;
     struct bare *b;
 
-    if (restore_memory_verify(&memory, &host, &f->snap, false, NULL) < 0)
+    if (restore_memory_verify(
+            &memory, &host, &f->snap, RESTORE_MEMORY_SET_LEFT, NULL) < 0)
         _exit(1);
     b = bare_restore_paged(&f->snap, &memory.client);
     (void)bare_peek(b, WRITER_TOLD);
@@ -417,7 +419,7 @@ int main(void)
     };
     struct err err;
     int rc = bare_need_kvm();
-    int fd;
+    int fd = -1;
 
     if (rc == 0 && uffd_open(&fd, &err) < 0) {
         const char *must = getenv("SPORE_MUST_WORK");

@@ -325,6 +325,27 @@ static void test_the_rest(void **state)
             accept_line(*state, timeouts[i].line)->timeout_ns, timeouts[i].ns);
 }
 
+static void test_where_memory_comes_from(void **state)
+{
+    struct fixture *f = *state;
+
+    accept_line(f, "run --from a");
+    assert_int_equal(f->options.verify, RUN_VERIFY_AUTO);
+    assert_int_equal(f->options.prefetch, RUN_PREFETCH_AUTO);
+    assert_null(f->options.page_server);
+    accept_line(f, "run --from a --verify --prefetch off");
+    assert_int_equal(f->options.verify, RUN_VERIFY_ALL);
+    assert_int_equal(f->options.prefetch, RUN_PREFETCH_OFF);
+    accept_line(f, "run --from a --verify=lazy --prefetch record");
+    assert_int_equal(f->options.verify, RUN_VERIFY_LAZY);
+    assert_int_equal(f->options.prefetch, RUN_PREFETCH_RECORD);
+    accept_line(f, "run --from a --verify=trust --memory file --prefetch on");
+    assert_int_equal(f->options.verify, RUN_VERIFY_TRUST);
+    assert_int_equal(f->options.prefetch, RUN_PREFETCH_ON);
+    accept_line(f, "run --from a --memory uffd:/tmp/a:b");
+    assert_string_equal(f->options.page_server, "/tmp/a:b");
+}
+
 static void test_verbosity(void **state)
 {
     (void)accept_line(*state, "run -v");
@@ -445,6 +466,18 @@ static void test_values_that_are_refused(void **state)
             "31536000"},
         {"run --timings=xml", -EINVAL,
             "--timings=xml: it must be text or json"},
+        {"run --from a --verify=some", -EINVAL,
+            "--verify=some: it must be all, lazy or trust"},
+        {"run --from a --memory uffd:", -EINVAL,
+            "--memory uffd:: it must be file or uffd:PATH"},
+        {"run --from a --prefetch maybe", -EINVAL,
+            "--prefetch maybe: it must be on, off, record or auto"},
+        {"run --prefetch on", -EINVAL,
+            "--store, --verify, --memory, --prefetch and --clock are for "
+            "--from SNAPSHOT"},
+        {"run --from a --verify=trust --memory uffd:x", -EINVAL,
+            "--verify has no place beside --memory uffd:PATH: the page server "
+            "checks what it sends"},
         {"run --console=", -EINVAL, "--console= is empty"},
         {"run --discovery pci", -EINVAL,
             "--discovery pci: it must be acpi or cmdline"},
@@ -624,6 +657,7 @@ int main(void)
         cmocka_unit_test(test_pmems),
         cmocka_unit_test(test_console),
         cmocka_unit_test(test_the_rest),
+        cmocka_unit_test(test_where_memory_comes_from),
         cmocka_unit_test(test_verbosity),
         cmocka_unit_test(test_command),
         cmocka_unit_test(test_environment),

@@ -118,6 +118,12 @@ void gmem_prefault(struct gmem *mem, uint64_t page, uint64_t count, bool write)
         write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
 
+void gmem_read_ahead(const struct gmem *mem, uint64_t page, uint64_t count)
+{
+    assert(pages_exist(mem, page, count));
+    (void)madvise(page_at(mem, page), count << NUM_PAGE_SHIFT, MADV_WILLNEED);
+}
+
 void gmem_copy_pages(
     const struct gmem *mem, uint64_t page, uint64_t count, void *dst)
 {

@@ -88,6 +88,9 @@ void gmem_fini(struct gmem *mem);
 /* Has pages that are about to be written to made private now: a hint. */
 void gmem_prefault(struct gmem *mem, uint64_t page, uint64_t count, bool write);
 
+/* Has the kernel read what is behind mapped pages, without waiting: a hint. */
+void gmem_read_ahead(const struct gmem *mem, uint64_t page, uint64_t count);
+
 /* The host address KVM is told for region `i`; for memslots only. */
 uint64_t gmem_region_host(const struct gmem *mem, unsigned int i);
 

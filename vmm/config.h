@@ -117,6 +117,7 @@ struct config {
     char *boot_args; /* NULL: the defaults; never holds root= of a drive */
     uint64_t mem_bytes;
     uint32_t vcpus;
+    char *cpu_template; /* vmm/hw/cpuid_template.h; NULL: the host's CPU */
     uint32_t drive_count;
     struct config_drive drives[CONFIG_DRIVES_MAX];
     uint32_t pmem_count;

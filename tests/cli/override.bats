@@ -256,6 +256,7 @@ os.execvp(sys.argv[1], sys.argv[1:])' "$SPORE" restore s --detach --id b \
     not_back "--cmdline: what" --cmdline x
     echo '{}' > c.json
     not_back "--config: what" --config c.json
+    not_back "--cpu-template: what" --cpu-template none
     not_back "--mem: .*65536 KiB" --mem 128
     not_back "--cpus: .*has 2" --cpus 4
     not_back "--discovery: " --discovery cmdline
@@ -267,4 +268,14 @@ os.execvp(sys.argv[1], sys.argv[1:])' "$SPORE" restore s --detach --id b \
     # What it is anyway contradicts nothing.
     back --mem 64 --cpus 2 --discovery acpi --no-rng --rootfs none
     run -0 spore kill b
+}
+
+@test "a CPU template stays with the machine; names are checked" {
+    saved --cpu-template kvmclock,kvm_steal_time
+    back
+    [ "$(config '.spore.cpu_template | join(" ")')" = \
+        "kvmclock kvm_steal_time" ]
+    run -0 spore kill b
+    run -125 bare spin --cpu-template avx9
+    [[ $output == *"--cpu-template: 'avx9' is no CPU feature"* ]]
 }

@@ -51,6 +51,7 @@ struct config_drive {
     enum config_overlay overlay;
     char *overlay_path;        /* CONFIG_OVERLAY_FILE */
     uint32_t queues;           /* 1 to CONFIG_QUEUES_MAX */
+    bool is_other;             /* restored with another file than it had */
     struct rate_config limits; /* all zero: none */
 };
 

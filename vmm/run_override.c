@@ -153,6 +153,7 @@ static int take_drive(struct config_drive *drive,
                 0)
             return -ENOMEM;
     }
+    drive->is_other = true;
     return config_set_string(&drive->path, said->path, err);
 }
 

@@ -31,6 +31,7 @@ void config_fini(struct config *config)
     free(config->initrd);
     free(config->boot_args);
     free(config->vsock_path);
+    free(config->cpu_template);
     *config = (struct config){0};
 }
 
@@ -96,13 +97,15 @@ int config_copy(
     copy.initrd = NULL;
     copy.boot_args = NULL;
     copy.vsock_path = NULL;
+    copy.cpu_template = NULL;
     copy.drive_count = 0;
     copy.pmem_count = 0;
     copy.net_count = 0;
     good = copy_string(from->kernel, &copy.kernel) &&
            copy_string(from->initrd, &copy.initrd) &&
            copy_string(from->boot_args, &copy.boot_args) &&
-           copy_string(from->vsock_path, &copy.vsock_path);
+           copy_string(from->vsock_path, &copy.vsock_path) &&
+           copy_string(from->cpu_template, &copy.cpu_template);
     rc = good ? copy_lists(from, &copy, err)
               : err_sys(err, ENOMEM, "description");
     if (rc < 0) {

@@ -51,6 +51,7 @@ struct config_drive {
     enum config_overlay overlay;
     char *overlay_path;        /* CONFIG_OVERLAY_FILE */
     uint32_t queues;           /* 1 to CONFIG_QUEUES_MAX */
+    bool is_other;             /* restored with another file than it had */
     struct rate_config limits; /* all zero: none */
 };
 
@@ -117,6 +118,7 @@ struct config {
     char *boot_args; /* NULL: the defaults; never holds root= of a drive */
     uint64_t mem_bytes;
     uint32_t vcpus;
+    char *cpu_template; /* vmm/hw/cpuid_template.h; NULL: the host's CPU */
     uint32_t drive_count;
     struct config_drive drives[CONFIG_DRIVES_MAX];
     uint32_t pmem_count;

@@ -10,6 +10,7 @@
 
 #include "vmm/base/num.h"
 #include "vmm/core/gmem.h"
+#include "vmm/hw/cpuid_template.h"
 #include "vmm/hw/layout.h"
 
 /* Bytes without the NUL: PATH_MAX, and the guest's command-line page. */
@@ -120,6 +121,12 @@ static int check_machine(const struct config *config, struct err *err)
         return err_set(err, ERANGE,
             "vsock.guest_cid: %u is not within %u to %u", config->guest_cid,
             CID_MIN, CID_MAX);
+    if (config->cpu_template != NULL) {
+        int rc = cpuid_template_check(config->cpu_template, err);
+
+        if (rc < 0)
+            return err_wrap(err, rc, "spore.cpu_template");
+    }
     if (config->discovery != CONFIG_DISCOVERY_ACPI &&
         config->discovery != CONFIG_DISCOVERY_CMDLINE)
         return err_set(err, EINVAL, "spore.discovery: no such way");

@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
@@ -13,6 +15,7 @@
 #include "vmm/config_json_devices.h"
 #include "vmm/config_reader.h"
 #include "vmm/core/gmem.h"
+#include "vmm/hw/cpuid_template.h"
 
 static void json_freep(json_t **json)
 {
@@ -147,6 +150,39 @@ static int read_discovery(struct config_reader *r, const json_t *value)
     return rc;
 }
 
+/* One more name of a feature to hide. */
+static int read_hidden(struct config_reader *r, const json_t *value)
+{
+    char **list = &r->config.cpu_template;
+    const char *name = json_string_value(value);
+    char *longer;
+
+    if (name == NULL)
+        return config_reader_must_be(r, "a string");
+    if (*list != NULL && strlen(*list) > CPUID_TEMPLATE_MAX)
+        return config_reader_fail(r, EINVAL, "too long");
+    if (asprintf(&longer, "%s%s%s", *list == NULL ? "" : *list,
+            *list == NULL ? "" : ",", name) < 0)
+        return config_reader_fail(r, ENOMEM, "no memory");
+    free(*list);
+    *list = longer;
+    return 0;
+}
+
+/* "none", a level's name, or a list of what is to be hidden. */
+static int read_cpu_template(struct config_reader *r, const json_t *value)
+{
+    free(r->config.cpu_template);
+    r->config.cpu_template = NULL;
+    if (json_is_array(value))
+        return config_reader_list(r, value, read_hidden);
+    if (!json_is_string(value))
+        return config_reader_must_be(r, "a string or a list");
+    if (strcmp(json_string_value(value), "none") == 0)
+        return 0;
+    return config_reader_string(r, value, &r->config.cpu_template);
+}
+
 static int read_mem_bytes(struct config_reader *r, const json_t *value)
 {
     return config_reader_number(
@@ -162,6 +198,7 @@ static int read_spore(struct config_reader *r, const json_t *value)
         {"mem_bytes", read_mem_bytes},
         {"virtio_console", read_vconsole},
         {"vsock", read_has_vsock},
+        {"cpu_template", read_cpu_template},
     };
 
     return config_reader_object(r, value, keys, ARRAY_SIZE(keys));

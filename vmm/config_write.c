@@ -6,10 +6,12 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "vmm/base/num.h"
 #include "vmm/config.h"
 #include "vmm/config_text.h"
+#include "vmm/hw/cpuid_template.h"
 
 static void json_freep(json_t **json)
 {
@@ -237,6 +239,27 @@ static json_t *pack_nets(struct writer *w, const struct config *config)
     return list;
 }
 
+/* A level by its name, what is to be hidden as a list; NULL for neither. */
+static json_t *pack_cpu_template(struct writer *w, const char *text)
+{
+    json_t *list;
+
+    if (text == NULL)
+        return NULL;
+    if (cpuid_template_is_level(text))
+        return text_or_none(w, text);
+    list = must(w, json_array());
+    while (!w->failed && *text != '\0') {
+        size_t len = strcspn(text, ",");
+
+        if (json_array_append_new(list, json_stringn(text, len)) < 0)
+            w->failed = true;
+        text += len;
+        text += *text == ',';
+    }
+    return list;
+}
+
 static json_t *pack_spore(struct writer *w, const struct config *config)
 {
     uint64_t whole = num_align_up(config->mem_bytes, NUM_MIB);
@@ -251,11 +274,12 @@ static json_t *pack_spore(struct writer *w, const struct config *config)
     if (config->has_vsock)
         vsock = must(w, json_true());
     return must(
-        w, json_pack_ex(&w->error, 0, "{s:b, s:b, s:s, s:o*, s:o*, s:o*}",
+        w, json_pack_ex(&w->error, 0, "{s:b, s:b, s:s, s:o*, s:o*, s:o*, s:o*}",
                "agent", (int)config->has_agent, "exit_port",
                (int)config->has_exit_port, "discovery",
                config->discovery == CONFIG_DISCOVERY_ACPI ? "acpi" : "cmdline",
-               "mem_bytes", exact, "virtio_console", vconsole, "vsock", vsock));
+               "mem_bytes", exact, "virtio_console", vconsole, "vsock", vsock,
+               "cpu_template", pack_cpu_template(w, config->cpu_template)));
 }
 
 static json_t *pack_config(struct writer *w, const struct config *config)

@@ -16,6 +16,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/instance.h"
+#include "vmm/run_options.h"
 #include "vmm/rundir.h"
 
 /* The socket's name in the machine's folder. */
@@ -31,7 +32,9 @@ struct control_load {
     bool tracks;          /* follow writes from the start */
     bool resumes;         /* run at once; else it is paused */
     bool freezes;         /* the guest's clock stood still meanwhile */
-    bool verifies;        /* all pages first */
+    enum run_verify verify;
+    char *page_server; /* a socket that gives it its memory; or NULL */
+    bool allows_changed_disks;
     bool allows_duplicate;
 };
 

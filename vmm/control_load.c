@@ -20,6 +20,7 @@ static const char *const backend_types[] = {"File", "Uffd", NULL};
 static const char *const huge_pages[] = {
     "Snapshot", "None", "Transparent", "2M", NULL};
 static const char *const clocks[] = {"follow", "freeze", NULL};
+static const char *const verifies[] = {"all", "lazy", "trust", NULL};
 
 static const struct schema_field backend_fields[] = {
     {.name = "backend_type",
@@ -40,7 +41,8 @@ static const struct schema_field vsock_fields[] = {
 };
 static const struct schema_field spore_fields[] = {
     {.name = "clock", .type = SCHEMA_ENUM, .variants = clocks},
-    {.name = "verify", .type = SCHEMA_BOOL},
+    {.name = "verify", .type = SCHEMA_ENUM, .variants = verifies},
+    {.name = "allow_changed_disks", .type = SCHEMA_BOOL},
     {.name = "allow_duplicate", .type = SCHEMA_BOOL},
     {.name = "devices", .type = SCHEMA_OBJECT},
     {.name = NULL},
@@ -133,6 +135,7 @@ void control_load_fini(struct control_load *load)
 {
     free(load->store);
     free(load->name);
+    free(load->page_server);
     config_fini(&load->config);
     *load = (struct control_load){0};
 }
@@ -208,7 +211,8 @@ static int take_devices(
     return rc;
 }
 
-static int take_memory(const json_t *body, const char *path, struct err *err)
+static int take_memory(struct control_load *load, const json_t *body,
+    const char *path, struct err *err)
 {
     const json_t *backend = json_object_get(body, "mem_backend");
     const char *mem = schema_string(body, "mem_file_path");
@@ -223,10 +227,9 @@ static int take_memory(const json_t *body, const char *path, struct err *err)
         return err_set(
             err, ENOTSUP, "huge_pages: '%s' is not served yet", huge);
     if (json_is_object(backend)) {
-        if (strcmp(schema_string(backend, "backend_type"), "Uffd") == 0)
-            return err_set(
-                err, ENOTSUP, "mem_backend: 'Uffd' is not served yet");
         mem = schema_string(backend, "backend_path");
+        if (strcmp(schema_string(backend, "backend_type"), "Uffd") == 0)
+            return config_set_string(&load->page_server, mem, err);
     }
     return control_check_mem_path(mem, path, err);
 }
@@ -235,13 +238,20 @@ static void take_flags(struct control_load *load, const json_t *body)
 {
     const json_t *spore = json_object_get(body, "spore");
     const char *clock = schema_string(spore, "clock");
+    const char *verify = schema_string(spore, "verify");
 
     load->tracks = schema_bool(body, "track_dirty_pages", false) ||
                    schema_bool(body, "enable_diff_snapshots", false);
     load->resumes = schema_bool(body, "resume_vm", false);
     load->freezes = clock != NULL ? strcmp(clock, "freeze") == 0
                                   : !schema_bool(body, "clock_realtime", false);
-    load->verifies = schema_bool(spore, "verify", false);
+    load->verify = RUN_VERIFY_AUTO;
+    if (verify != NULL)
+        load->verify = strcmp(verify, "all") == 0    ? RUN_VERIFY_ALL
+                       : strcmp(verify, "lazy") == 0 ? RUN_VERIFY_LAZY
+                                                     : RUN_VERIFY_TRUST;
+    load->allows_changed_disks =
+        schema_bool(spore, "allow_changed_disks", false);
     load->allows_duplicate = schema_bool(spore, "allow_duplicate", false);
 }
 
@@ -250,9 +260,12 @@ static int take_body(
 {
     const json_t *vsock = json_object_get(body, "vsock_override");
     const char *path = schema_string(body, "snapshot_path");
-    int rc = take_memory(body, path, err);
+    int rc = take_memory(load, body, path, err);
 
     take_flags(load, body);
+    if (rc == 0 && load->page_server != NULL && load->verify != RUN_VERIFY_AUTO)
+        rc = err_set(err, EINVAL,
+            "spore.verify: the page server checks what it sends: leave it out");
     if (rc == 0)
         rc = control_split_snapshot(path, &load->store, &load->name, err);
     if (rc == 0)

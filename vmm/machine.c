@@ -12,6 +12,7 @@
 #include "vmm/base/num.h"
 #include "vmm/config_text.h"
 #include "vmm/hw/boot.h"
+#include "vmm/hw/cpuid_template.h"
 #include "vmm/machine_devices.h"
 #include "vmm/machine_restore.h"
 
@@ -348,6 +349,9 @@ static int boot_machine(
     joined = cpuid_finish(&cpuid_job, &m->cpuid, rc < 0 ? NULL : err);
     if (rc == 0)
         rc = joined;
+    if (rc == 0 && m->config->cpu_template != NULL)
+        rc = cpuid_template_apply(
+            &m->cpuid, &m->host.kvm->features, m->config->cpu_template, err);
     if (rc == 0)
         rc = build_vcpus(m, err);
     return rc < 0 ? rc : vcpu_set_boot_state(&m->vcpus[0], &entry, err);

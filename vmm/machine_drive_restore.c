@@ -9,6 +9,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/config_paths.h"
 #include "vmm/machine_drive_save.h"
 
 /* Copied at a time into an overlay's file. */
@@ -19,12 +20,13 @@
 static int restore_path(struct config_drive *drive,
     const struct disk_record *record, struct err *err)
 {
-    char *path = strdup(record->path);
+    /* What had no path then has none by which it could be found now. */
+    int rc = config_paths_is_descriptor(drive->path)
+                 ? 0
+                 : config_set_string(&drive->path, record->path, err);
 
-    if (path == NULL)
-        return err_sys(err, ENOMEM, "%s", record->path);
-    free(drive->path);
-    drive->path = path;
+    if (rc < 0)
+        return rc;
     if (drive->overlay != CONFIG_OVERLAY_FILE)
         return 0;
     log_info("drive",
@@ -88,6 +90,9 @@ static int check_file(const struct machine_drive *drive,
             "saved: bring it back as it was, or --allow-changed-disks%s",
             id, path, (unsigned long long)is.bytes,
             (unsigned long long)was->bytes, cure);
+    /* Whoever named another file knows that it is one. */
+    if (drive->config->is_other)
+        return 0;
     if (is.mtime_s != was->mtime_s || is.mtime_ns != was->mtime_ns)
         return err_set(err, ESTALE,
             "drive %s: %s was written to since the machine was saved: bring "

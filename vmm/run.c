@@ -481,7 +481,9 @@ static void take_load(struct run *run, struct control_load *load)
     o->store = run->load.store;
     o->track = o->track || run->load.tracks;
     o->freeze = run->load.freezes;
-    o->verify = run->load.verifies ? RUN_VERIFY_ALL : RUN_VERIFY_AUTO;
+    o->verify = run->load.verify;
+    o->page_server = run->load.page_server;
+    o->allow_changed_disks = run->load.allows_changed_disks;
     o->allow_duplicate = run->load.allows_duplicate;
     o->keeps_vsock = run->load.keeps_vsock;
 }
@@ -507,6 +509,7 @@ static int on_load(void *opaque, struct control_load *load, struct err *err)
     if (rc < 0) {
         /* What is refused has changed nothing. */
         run_origin_close(&run->origin);
+        run_origin_release(&run->origin);
         config_fini(&o->config);
         *o = before;
         return rc;

@@ -10,6 +10,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/log.h"
 #include "vmm/config_text.h"
+#include "vmm/hw/cpuid_template.h"
 #include "vmm/run_devices.h"
 #include "vmm/rundir.h"
 
@@ -43,6 +44,7 @@ enum {
     OPT_TRACK,
     OPT_ALLOW_CHANGED,
     OPT_ALLOW_DUPLICATE,
+    OPT_CPU_TEMPLATE,
 };
 
 /* ":" tells a missing value from an unknown option. */
@@ -56,6 +58,7 @@ static const struct option long_options[] = {
     {"pmem", required_argument, NULL, OPT_PMEM},
     {"mem", required_argument, NULL, 'm'},
     {"cpus", required_argument, NULL, 'c'},
+    {"cpu-template", required_argument, NULL, OPT_CPU_TEMPLATE},
     {"cmdline", required_argument, NULL, 'a'},
     {"config", required_argument, NULL, 'f'},
     {"net", required_argument, NULL, OPT_NET},
@@ -165,6 +168,22 @@ static int parse_discovery(
         return err_set(
             err, EINVAL, "--discovery %s: it must be acpi or cmdline", text);
     return 0;
+}
+
+static int parse_cpu_template(
+    struct config *config, const char *text, struct err *err)
+{
+    int rc;
+
+    if (strcmp(text, "none") == 0) {
+        free(config->cpu_template);
+        config->cpu_template = NULL;
+        return 0;
+    }
+    rc = cpuid_template_check(text, err);
+    if (rc < 0)
+        return err_wrap(err, rc, "--cpu-template");
+    return config_set_string(&config->cpu_template, text, err);
 }
 
 static int parse_timings(
@@ -379,6 +398,8 @@ static int parse_machine_option(struct run_options *o, int opt, struct err *err)
         return parse_vconsole(o, optarg, err);
     case OPT_VSOCK:
         return config_set_string(&o->config.vsock_path, optarg, err);
+    case OPT_CPU_TEMPLATE:
+        return parse_cpu_template(&o->config, optarg, err);
     case OPT_DISCOVERY:
         return parse_discovery(&o->config, optarg, err);
     default:
@@ -409,6 +430,7 @@ static uint32_t given_bit(int opt)
         {OPT_DISCOVERY, RUN_GIVEN_DISCOVERY},
         {OPT_VCONSOLE, RUN_GIVEN_VCONSOLE},
         {OPT_VSOCK, RUN_GIVEN_VSOCK},
+        {OPT_CPU_TEMPLATE, RUN_GIVEN_CPU_TEMPLATE},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(bits); i++) {

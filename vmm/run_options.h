@@ -57,6 +57,7 @@ enum run_given {
     RUN_GIVEN_DISCOVERY = 1u << 12,
     RUN_GIVEN_VCONSOLE = 1u << 13,
     RUN_GIVEN_VSOCK = 1u << 14,
+    RUN_GIVEN_CPU_TEMPLATE = 1u << 15,
 };
 
 struct run_options {

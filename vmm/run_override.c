@@ -62,6 +62,7 @@ static int check_fixed(const struct run_options *o, struct err *err)
         {RUN_GIVEN_INITRD, "--initrd"},
         {RUN_GIVEN_CMDLINE, "--cmdline"},
         {RUN_GIVEN_CONFIG, "--config"},
+        {RUN_GIVEN_CPU_TEMPLATE, "--cpu-template"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(fixed); i++) {
@@ -152,6 +153,7 @@ static int take_drive(struct config_drive *drive,
                 0)
             return -ENOMEM;
     }
+    drive->is_other = true;
     return config_set_string(&drive->path, said->path, err);
 }
 

@@ -188,7 +188,7 @@ ended() {
     waiting b
     accepted b PUT /snapshot/load '{"snapshot_path":"store/one",
         "resume_vm":true,"vsock_override":{"uds_path":"w.sock"},
-        "spore":{"clock":"follow","verify":true,"devices":{
+        "spore":{"clock":"follow","verify":"all","devices":{
         "drives":[{"drive_id":"disk0","path_on_host":"b.img",
                    "is_root_device":false,"is_read_only":true}],
         "balloon":{"amount_mib":8,"deflate_on_oom":false}}}}'
@@ -207,6 +207,37 @@ ended() {
     [ -S v.sock ]
     run -0 spore kill b
     ended 137
+    assert_nothing_left
+}
+
+@test "load: memory from a page server, and checked at its first use" {
+    saved
+    SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" page-server one --store store \
+        --socket pages.sock > server 2> server.err 3>&- 9>&- &
+    server=$!
+    while [ ! -S pages.sock ]; do :; done
+    waiting b
+    faulty "spore.verify: the page server checks what it sends" b PUT \
+        /snapshot/load '{"snapshot_path":"store/one","mem_backend":
+        {"backend_type":"Uffd","backend_path":"pages.sock"},
+        "spore":{"verify":"all"}}'
+    faulty "none.sock" b PUT /snapshot/load '{"snapshot_path":"store/one",
+        "mem_backend":{"backend_type":"Uffd","backend_path":"none.sock"}}'
+    accepted b PUT /snapshot/load '{"snapshot_path":"store/one",
+        "resume_vm":true,"mem_backend":{"backend_type":"Uffd",
+        "backend_path":"pages.sock"}}'
+    count 0002
+    printf '\004' >&9
+    ended 0
+    kill "$server"
+    wait "$server"
+    rm in-b
+    waiting b
+    accepted b PUT /snapshot/load '{"snapshot_path":"store/one",
+        "resume_vm":true,"spore":{"verify":"lazy"}}'
+    count 0002
+    printf '\004' >&9
+    ended 0
     assert_nothing_left
 }
 

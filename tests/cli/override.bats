@@ -102,11 +102,28 @@ has_open() {
     not_back "--disk: ro: .*can write to disk0" --disk b.img,ro
     not_back "--disk: queues: disk0 has 1" --disk b.img,queues=2
     not_back "--disk: rate and iops of disk0" --disk b.img,rate=1M
+    # It is another file, so that its time says nothing; its size does.
+    touch -d @1 b.img
     back --disk b.img
     has_open "$PWD/b.img"
     run -0 spore kill b
+    touch -d @1 a.img
+    not_back "disk0: .*a.img was written to since"
+    truncate -s 2M b.img
+    not_back "disk0: b.img has 2097152 bytes and had 1048576" --disk b.img
     not_back "--rootfs: the machine in the snapshot has no root drive 'rootfs'|--rootfs" \
         --rootfs b.img
+}
+
+@test "drives: what is written over them goes where it is told" {
+    saved --disk a.img,overlay=old.ovl
+    back
+    [ "$(config '.drives[0].spore.overlay')" = memory ]
+    run -0 spore kill b
+    back --disk a.img,overlay=new.ovl
+    has_open "$PWD/new.ovl"
+    run -0 spore kill b
+    [ -f new.ovl ]
 }
 
 @test "drives: descriptors, at the first run and at a restore" {
@@ -256,6 +273,7 @@ os.execvp(sys.argv[1], sys.argv[1:])' "$SPORE" restore s --detach --id b \
     not_back "--cmdline: what" --cmdline x
     echo '{}' > c.json
     not_back "--config: what" --config c.json
+    not_back "--cpu-template: what" --cpu-template none
     not_back "--mem: .*65536 KiB" --mem 128
     not_back "--cpus: .*has 2" --cpus 4
     not_back "--discovery: " --discovery cmdline
@@ -267,4 +285,14 @@ os.execvp(sys.argv[1], sys.argv[1:])' "$SPORE" restore s --detach --id b \
     # What it is anyway contradicts nothing.
     back --mem 64 --cpus 2 --discovery acpi --no-rng --rootfs none
     run -0 spore kill b
+}
+
+@test "a CPU template stays with the machine; names are checked" {
+    saved --cpu-template kvmclock,kvm_steal_time
+    back
+    [ "$(config '.spore.cpu_template | join(" ")')" = \
+        "kvmclock kvm_steal_time" ]
+    run -0 spore kill b
+    run -125 bare spin --cpu-template avx9
+    [[ $output == *"--cpu-template: 'avx9' is no CPU feature"* ]]
 }

@@ -331,7 +331,7 @@ image_of() {
     fails "clone: 'x' is no number" spore clone -n x x
     fails "run: there is no snapshot 'none'" spore restore none
     fails "run: there is no snapshot '../x'" spore restore ../x
-    fails "run: --store, --verify, --clock and --allow-duplicate are" \
+    fails "run: --store, --verify.*--allow-duplicate are for --from" \
         spore run --verify --console
     run -2 spore restore
     [[ $output == "usage: spore restore"* ]]

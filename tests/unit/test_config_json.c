@@ -366,10 +366,27 @@ static void test_too_many_drives_in_a_file(void **state)
     expect_refused(json, EINVAL, "guest.json: drives: more than 16 drives");
 }
 
+static void test_cpu_templates(void **state)
+{
+    (void)state;
+    expect_accepted("{\"spore\": {\"cpu_template\": \"none\"}}");
+    expect_accepted("{\"spore\": {\"cpu_template\": \"x86-64-v3\"}}");
+    expect_accepted("{\"spore\": {\"cpu_template\": []}}");
+    expect_accepted("{\"spore\": {\"cpu_template\": [\"avx2\", \"fma\"]}}");
+    expect_refused("{\"spore\": {\"cpu_template\": [\"avx9\"]}}", EINVAL,
+        "guest.json: spore.cpu_template: 'avx9' is no CPU feature as "
+        "/proc/cpuinfo has them, nor x86-64-v2, x86-64-v3 or x86-64-v4");
+    expect_refused("{\"spore\": {\"cpu_template\": [1]}}", EINVAL,
+        "guest.json: spore.cpu_template[0]: must be a string");
+    expect_refused("{\"spore\": {\"cpu_template\": 1}}", EINVAL,
+        "guest.json: spore.cpu_template: must be a string or a list");
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_given_twice),
+        cmocka_unit_test(test_cpu_templates),
         cmocka_unit_test(test_refuses_what_is_not_json),
         cmocka_unit_test(test_refuses_deep_and_large),
         cmocka_unit_test(test_refuses_unknown_keys),

@@ -273,17 +273,18 @@ static void loads(void **state)
     assert_string_equal(loads.last.name, "one");
     assert_true(loads.last.keeps_vsock && loads.last.freezes);
     assert_false(loads.last.resumes || loads.last.tracks ||
-                 loads.last.verifies || loads.last.allows_duplicate);
+                 loads.last.page_server != NULL || loads.last.allows_duplicate);
     expect_done(f, "PUT", "/snapshot/load",
         "{\"snapshot_path\":\"one\",\"resume_vm\":true,"
         "\"enable_diff_snapshots\":true,\"clock_realtime\":true,"
         "\"network_overrides\":[{\"iface_id\":\"lan\","
         "\"host_dev_name\":\"tap3\"}],\"vsock_override\":{\"uds_path\":\"v\"},"
-        "\"spore\":{\"verify\":true,\"allow_duplicate\":true}}");
+        "\"spore\":{\"verify\":\"lazy\",\"allow_duplicate\":true}}");
     assert_string_equal(loads.last.store, ".");
     assert_false(loads.last.keeps_vsock || loads.last.freezes);
     assert_true(loads.last.resumes && loads.last.tracks &&
-                loads.last.verifies && loads.last.allows_duplicate);
+                loads.last.verify == RUN_VERIFY_LAZY &&
+                loads.last.allows_duplicate);
     assert_string_equal(loads.last.config.vsock_path, "v");
     assert_string_equal(loads.last.config.nets[0].id, "lan");
     assert_string_equal(loads.last.config.nets[0].target, "tap3");

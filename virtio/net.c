@@ -358,7 +358,9 @@ static int post_load(struct virtio_device *v, struct err *err)
         return err_set(err, EINVAL,
             "device %s: the snapshot has an MTU of %u, this one %u", v->base.id,
             s->mtu, net->mtu);
-    if (s->mtu == 0 && (v->state->driver_features & NET_F_MTU) != 0)
+    /* What a driver has written but not settled yet is not held against it. */
+    if (s->mtu == 0 && (v->state->status & VIRTIO_STATUS_FEATURES_OK) != 0 &&
+        (v->state->driver_features & NET_F_MTU) != 0)
         return err_set(err, EINVAL, "device %s: a driver that was told no MTU",
             v->base.id);
     /* What is behind it now may have one that this guest was never told. */

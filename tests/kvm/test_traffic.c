@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Snapshots and resets of a machine in the middle of disk, network and vsock
- * traffic. SPORE_ROUNDS says how many of each; tests/README.md has the long
- * runs.
+ * traffic. SPORE_ROUNDS says how many of each, SPORE_TEST (a pattern) which;
+ * tests/README.md has the long runs.
  */
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,11 +13,14 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "tests/kvm/support/bare.h"
 #include "tests/kvm/support/traffic.h"
+#include "vmm/machine_save.h"
 
-#define RESETS_DEFAULT 60u
+#define RESETS_DEFAULT    60u
+#define SNAPSHOTS_DEFAULT 10u
 
 /* Where the guest's timer, vector 64, waits to be taken (Intel SDM 3, 11.8.4)
  */
@@ -25,7 +28,7 @@
 
 /* Enough that every device had requests in flight and the timer fired. */
 static const struct traffic_count a_while = {
-    .ticks = 2, .disk = 40, .net = 40, .vsock = 40};
+    .ticks = 2, .disk = 20, .net = 20, .vsock = 20};
 static const struct traffic_count a_moment = {.disk = 4, .net = 2, .vsock = 1};
 
 static uint32_t rounds(uint32_t otherwise)
@@ -125,6 +128,34 @@ static void reset(struct traffic *t)
         fail_msg("%s", err.text);
 }
 
+/* What a fresh restore of a snapshot of it would be. */
+static struct copy take_restored(struct traffic *t)
+{
+    const struct machine_save_options options = {0};
+    char folder[] = "/tmp/spore-store-XXXXXX";
+    struct traffic *fresh;
+    struct snapshot_id id;
+    struct store store;
+    struct snap snap;
+    struct copy copy;
+    struct err err;
+
+    assert_non_null(mkdtemp(folder));
+    if (store_open(&store, folder, true, &err) < 0 ||
+        machine_save_paused(&t->inst.machine, &store, &options, &id, &err) <
+            0 ||
+        snap_open(&store, &id, &snap, &err) < 0)
+        fail_msg("%s", err.text);
+    fresh = traffic_restore(&snap);
+    copy = take(fresh);
+    traffic_free(fresh);
+    snap_close(&snap);
+    assert_int_equal(store_remove(&store, &id, NULL), 0);
+    store_close(&store);
+    assert_int_equal(rmdir(folder), 0);
+    return copy;
+}
+
 static void test_resets_in_the_middle_of_it(void **state)
 {
     struct traffic *t = traffic_new(MACHINE_TRACK);
@@ -139,19 +170,121 @@ static void test_resets_in_the_middle_of_it(void **state)
     do_or_fail(instance_pause, t);
     if (instance_push(&t->inst, &level, &err) < 0)
         fail_msg("%s", err.text);
+    /* Nothing has moved since the level was taken when this returns. */
     reset(t);
-    root = take(t);
-    reset_resume(t->inst.reset);
+    root = take_restored(t);
     for (uint32_t i = 0; i < count; i++) {
+        reset_resume(t->inst.reset);
         do_or_fail(instance_resume, t);
         traffic_run(t, i % 16 == 0 ? &a_while : &a_moment);
         do_or_fail(instance_pause, t);
         reset(t);
         expect_same(t, &root);
-        reset_resume(t->inst.reset);
     }
     drop(&root);
     traffic_free(t);
+}
+
+/* ---- snapshots ----------------------------------------------------------- */
+
+struct saved {
+    bool is_done;
+    struct saver_result result;
+};
+
+static void on_saved(void *opaque, const struct saver_result *result)
+{
+    struct saved *saved = opaque;
+
+    saved->is_done = true;
+    saved->result = *result;
+}
+
+/* Beside the running guest, as `spore save` does. */
+static struct snapshot_id save(
+    struct traffic *t, const struct store *store, bool is_diff)
+{
+    const struct saver_request request = {
+        .store = store->path, .diff = is_diff, .track = true};
+    struct saved saved = {0};
+    struct err err;
+
+    if (saver_start(
+            &t->inst.saver, &t->inst, &request, on_saved, &saved, &err) < 0)
+        fail_msg("%s", err.text);
+    while (!saved.is_done)
+        traffic_turn(t);
+    if (saved.result.rc < 0)
+        fail_msg("%s", saved.result.err.text);
+    return saved.result.id;
+}
+
+/* A copy goes on with its disk, on a new connection, with its own peer. */
+static void expect_goes_on(
+    const struct store *store, const struct snapshot_id *id)
+{
+    struct traffic_mailbox before;
+    struct traffic_mailbox after;
+    struct traffic *t;
+    struct snap snap;
+    struct err err;
+
+    if (snap_open(store, id, &snap, &err) < 0)
+        fail_msg("%s", err.text);
+    t = traffic_restore(&snap);
+    snap_close(&snap);
+    traffic_read(t, &before);
+    traffic_start(t);
+    do {
+        traffic_run(t, &a_moment);
+        traffic_read(t, &after);
+    } while (after.vsock_events == before.vsock_events);
+    traffic_run(t, &a_moment);
+    traffic_read(t, &after);
+    /* One event for the transport, and one connection since. */
+    assert_int_equal(after.vsock_events - before.vsock_events, 1);
+    assert_int_equal(after.vsock_resets - before.vsock_resets, 1);
+    assert_int_equal(atomic_load(&t->peer.connections), 1);
+    traffic_free(t);
+}
+
+static void test_snapshots_in_the_middle_of_it(void **state)
+{
+    struct traffic *t = traffic_new(MACHINE_TRACK_LATER);
+    uint32_t count = rounds(SNAPSHOTS_DEFAULT);
+    char folder[] = "/tmp/spore-store-XXXXXX";
+    struct traffic_mailbox told;
+    struct snapshot_id last = {0};
+    struct store store;
+    struct err err;
+
+    (void)state;
+    assert_non_null(mkdtemp(folder));
+    if (store_open(&store, folder, true, &err) < 0)
+        fail_msg("%s", err.text);
+    traffic_start(t);
+    traffic_run(t, &a_while);
+    for (uint32_t i = 0; i < count; i++) {
+        struct snapshot_id id = save(t, &store, i % 8 != 0);
+
+        traffic_run(t, &a_moment);
+        if (i > 0)
+            assert_int_equal(store_remove(&store, &last, NULL), 0);
+        /* Its loop does not run meanwhile. */
+        do_or_fail(instance_pause, t);
+        expect_goes_on(&store, &id);
+        do_or_fail(instance_resume, t);
+        last = id;
+    }
+    /* To the machine itself it was as if nothing had been. */
+    traffic_read(t, &told);
+    assert_int_equal(told.net_gaps + told.net_lost, 0);
+    assert_int_equal(told.vsock_resets, 0);
+    assert_int_equal(atomic_load(&t->peer.connections), 1);
+    traffic_free(t);
+    assert_int_equal(store_remove(&store, &last, NULL), 0);
+    store_close(&store);
+    assert_int_equal(rmdir(folder), 0);
 }
 
 int main(void)
@@ -159,8 +292,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_of_it_flows),
         cmocka_unit_test(test_resets_in_the_middle_of_it),
+        cmocka_unit_test(test_snapshots_in_the_middle_of_it),
     };
     int rc = bare_need_kvm();
 
+    cmocka_set_test_filter(getenv("SPORE_TEST"));
     return rc != 0 ? rc : cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -175,6 +175,16 @@ static int verify_disk(const struct snap *snap, const struct snap_disk *disk,
     return rc;
 }
 
+int verify_disks(const struct snap *snap,
+    const struct verify_progress *progress, struct err *err)
+{
+    int rc = 0;
+
+    for (uint32_t i = 0; rc == 0 && i < snap->disk_count; i++)
+        rc = verify_disk(snap, &snap->disks[i], progress, err);
+    return rc;
+}
+
 int verify_snap(const struct snap *snap, const struct verify_progress *progress,
     struct err *err)
 {
@@ -186,8 +196,8 @@ int verify_snap(const struct snap *snap, const struct verify_progress *progress,
         return rc;
     rc = verify_pages(&snap->index, snap->image_fds, &hashes, progress, err);
     page_hashes_fini(&hashes);
-    for (uint32_t i = 0; rc == 0 && i < snap->disk_count; i++)
-        rc = verify_disk(snap, &snap->disks[i], progress, err);
+    if (rc == 0)
+        rc = verify_disks(snap, progress, err);
     /* A store that cannot be written to is verified every time. */
     if (rc == 0 && verify_record(snap, &record_err) < 0)
         log_info("snapshot", "not recorded as verified: %s", record_err.text);

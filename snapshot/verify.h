@@ -41,7 +41,11 @@ CC_MUST_CHECK int verify_pages(const struct page_index *index,
 CC_MUST_CHECK bool verify_page(const struct page_index *index,
     const struct page_hashes *hashes, uint64_t page, const void *data);
 
-/* verify_pages of the RAM and of each disk, then the record. */
+/* verify_pages of each disk. */
+CC_MUST_CHECK int verify_disks(const struct snap *snap,
+    const struct verify_progress *progress, struct err *err);
+
+/* verify_pages of the RAM and verify_disks, then the record. */
 CC_MUST_CHECK int verify_snap(const struct snap *snap,
     const struct verify_progress *progress, struct err *err);
 

@@ -3,11 +3,12 @@
  * The disks of a machine that comes out of a snapshot.
  *
  * Each file must be as it was when the machine was saved, since what the guest
- * has in its memory is of that disk. What the snapshot has of a drive's
- * overlay goes under the machine's own, which is new: it is read where it is,
- * in the snapshot's image files, by all machines that come from it, and costs
- * a restore its extents and no copy. An overlay in a file is to be enough by
- * itself: there the clusters are copied into it, and it must be a new one.
+ * has in its memory is of that disk; of another file, which somebody has named
+ * in its place, only the size is held against that. What the snapshot has of a
+ * drive's overlay goes under the machine's own, which is new: it is read where
+ * it is, in the snapshot's image files, by all machines that come from it, and
+ * costs a restore its extents and no copy. An overlay in a file is to be enough
+ * by itself: there the clusters are copied into it, and it must be a new one.
  *
  * Thread rule: as machine_init; nothing of the machine runs. Hostile: the
  * snapshot, of which snap_open has checked the maps.
@@ -26,7 +27,8 @@
 
 /*
  * Makes `config`, as the snapshot describes the machine, one that another
- * process can have: files by the whole path that they had, and overlays in
+ * process can have: files by the path that they had in the end (but for
+ * descriptors, which it must be given anew), and overlays in
  * memory, since one in a file is the saved machine's, which may still run. A
  * snapshot without the section is let be: it is of a version of spore that
  * did not save disks.

@@ -34,11 +34,15 @@ static int check_pages(const struct run_origin *o,
 {
     switch (options->verify) {
     case RUN_VERIFY_TRUST:
-    case RUN_VERIFY_LAZY:
         return 0;
+    case RUN_VERIFY_LAZY:
+        /* Nobody stands between the guest and its disks later. */
+        return verify_disks(&o->snap, NULL, err);
     case RUN_VERIFY_AUTO:
-        if (options->page_server != NULL || verify_is_trusted(&o->snap))
+        if (verify_is_trusted(&o->snap))
             return 0;
+        if (options->page_server != NULL)
+            return verify_disks(&o->snap, NULL, err);
         break;
     case RUN_VERIFY_ALL:
     default:

@@ -199,7 +199,7 @@ static struct disk_record record_of(const struct snap *snap)
              state_file_find(&snap->state, DISKS_SECTION), &disks, &err),
         &err);
     record = disks.records[NUMBER];
-    record.path = NULL;
+    disks.records[NUMBER].path = NULL;
     disks_fini(&disks);
     return record;
 }
@@ -210,7 +210,7 @@ static struct disk_rig *like(const struct disk_rig *of)
     struct disk_rig *rig = disk_rig_new(of->config.engine == CONFIG_IO_ASYNC);
 
     (void)unlink(rig->path);
-    assert_int_equal(link(of->path, rig->path), 0);
+    assert_int_equal(symlink(of->path, rig->path), 0);
     rig->options = (struct machine_drive_options){
         .has_overlay = true, .overlay = BLK_OVERLAY_MEMORY};
     return rig;
@@ -228,6 +228,7 @@ static int try_restore(struct fixture *f, struct disk_rig *rig,
     record = record_of(&snap);
     rc = machine_drive_restore(rig->drive, &record,
         snap_find_disk(&snap, NUMBER), id, allow_changed, err);
+    free(record.path);
     snap_close(&snap);
     return rc;
 }
@@ -531,6 +532,37 @@ static void test_a_file_that_changed_is_refused(void **state)
     disk_rig_free(rig);
 }
 
+/* A file that somebody names in the place of the one that was. */
+static void test_another_file_is_taken_at_its_word(void **state)
+{
+    struct fixture *f = *state;
+    struct disk_rig *rig = like(f->rig);
+    struct snapshot_id id;
+    struct err err;
+    int fd;
+
+    disk_rig_round(f->rig);
+    id = save(f, f->rig, NULL, false);
+    /* The same bytes in a file of its own, written now. */
+    fd = open(rig->path, O_RDONLY | O_CLOEXEC);
+    assert_int_equal(
+        fd_read_full(fd, rig->model, DISK_RIG_BYTES), DISK_RIG_BYTES);
+    fd_closep(&fd);
+    assert_int_equal(unlink(rig->path), 0);
+    fd = open(rig->path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    assert_int_equal(fd_write_full(fd, rig->model, DISK_RIG_BYTES), 0);
+    fd_closep(&fd);
+    rig->config.is_other = true;
+    disk_rig_open(rig);
+    must(try_restore(f, rig, &id, false, &err), &err);
+    memcpy(rig->model, f->rig->model, DISK_RIG_BYTES);
+    disk_rig_check(rig);
+    disk_rig_close(rig);
+    assert_int_equal(truncate(rig->path, DISK_RIG_BYTES + 4096), 0);
+    expect_refused(f, rig, &id, -ESTALE, "bytes");
+    disk_rig_free(rig);
+}
+
 static void test_plain_file(void **state)
 {
     struct fixture *f = *state;
@@ -626,6 +658,7 @@ int main(void)
         ALL(test_a_save_that_failed_loses_nothing),
         T(test_another_disk_is_saved_whole, 0),
         T(test_a_file_that_changed_is_refused, 0),
+        T(test_another_file_is_taken_at_its_word, 0),
         T(test_plain_file, 0),
         T(test_a_write_right_after_the_stop_shows, 0),
         ALL(test_into_a_file),

@@ -21,9 +21,16 @@
 #define SO_PEERPIDFD 77
 #endif
 
-#define FOR_EVER_NS  (UINT64_MAX / 2)
-#define MESSAGES     16u /* read at once */
-#define AHEAD_AT_ONE 16u /* pages, before somebody is looked after again */
+#define FOR_EVER_NS (UINT64_MAX / 2)
+#define MESSAGES    16u /* read at once */
+
+/*
+ * Pages that are sent when nobody has asked for one for so long: sent all at
+ * once they are in the way of a machine that is being built (3000 pages: 14 ms
+ * until its first instruction).
+ */
+#define AHEAD_AT_ONCE 64u
+#define QUIET_MS      1
 
 struct session {
     const struct page_session_config *config;
@@ -313,7 +320,7 @@ static int send_ahead(struct session *s)
 {
     int rc = 0;
 
-    for (uint32_t i = 0; i < AHEAD_AT_ONE && has_ahead(s) && rc == 0; i++) {
+    for (uint32_t i = 0; i < AHEAD_AT_ONCE && has_ahead(s) && rc == 0; i++) {
         const struct working_set_run *run =
             &s->config->ahead->runs[s->ahead_run];
         uint64_t page = run->page + s->ahead_page;
@@ -344,7 +351,7 @@ static int timeout_ms(const struct session *s)
     uint64_t now;
 
     if (has_ahead(s))
-        return 0;
+        return QUIET_MS;
     if (s->is_settled || s->settle_at_ns == 0)
         return -1;
     now = clock_now_ns();

@@ -115,12 +115,23 @@ static void on_exec_started(void *opaque)
     count_emulated(run, TIMINGS_COMMAND);
 }
 
+static void settle_later(struct run *run)
+{
+    if (run->origin.record_fd >= 0)
+        loop_timer_arm(&run->inst.loop, &run->settled,
+            clock_now_ns() + RESTORE_MEMORY_SETTLED_NS);
+}
+
 /* What it has touched by now is what the next restore will need. */
 static void on_settled(void *opaque)
 {
     struct run *run = opaque;
 
-    run_origin_record(&run->origin, &run->inst.machine.mem);
+    /* Of one that is paused this says nothing yet. */
+    if (run->inst.phase == INSTANCE_PAUSED)
+        settle_later(run);
+    else
+        run_origin_record(&run->origin, &run->inst.machine.mem);
 }
 
 static void on_exec_done(void *opaque, const struct guest_exec_result *result)
@@ -433,9 +444,7 @@ static int launch(struct run *run, bool is_paused, struct err *err)
     if (rc < 0)
         return rc;
     run_origin_prefetch(&run->origin, &run->inst.machine.mem);
-    if (run->origin.record_fd >= 0)
-        loop_timer_arm(&run->inst.loop, &run->settled,
-            clock_now_ns() + RESTORE_MEMORY_SETTLED_NS);
+    settle_later(run);
     return is_paused ? instance_start_paused(&run->inst, err)
                      : instance_start(&run->inst, err);
 }

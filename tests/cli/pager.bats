@@ -132,6 +132,39 @@ restore_fails() {
     nothing_is_left
 }
 
+@test "a working set is recorded once, by the first restore" {
+    save_counter
+    run -0 restore --detach --id m --prefetch off
+    run -0 spore kill m
+    [ ! -e "store/$id/working-set" ]
+    run -0 restore --detach --id m
+    run -0 spore kill m
+    [ "$(head -c 8 "store/$id/working-set")" = SPOREWKS ]
+    cp "store/$id/working-set" first
+    run -0 restore --detach --id m --prefetch on
+    run -0 spore kill m
+    cmp first "store/$id/working-set"
+    # By those that servers serve, too.
+    rm "store/$id/working-set"
+    run -0 restore --detach --id m --verify=lazy
+    run -0 spore kill m
+    [ "$(head -c 8 "store/$id/working-set")" = SPOREWKS ]
+    rm "store/$id/working-set"
+    start_server
+    run -0 restore --detach --id m --memory "uffd:$PWD/socket"
+    run -0 spore kill m
+    kill -TERM "$server"
+    wait "$server"
+    [ "$(head -c 8 "store/$id/working-set")" = SPOREWKS ]
+    # One that is damaged is no reason not to run, and is put right.
+    echo nonsense > "store/$id/working-set"
+    run -0 restore --detach --id m --prefetch record
+    [[ $output == *"working-set: "*"not used"* ]]
+    run -0 spore kill m
+    [ "$(head -c 8 "store/$id/working-set")" = SPOREWKS ]
+    nothing_is_left
+}
+
 @test "a damaged page: found before, at its first use, or not looked for" {
     save_counter
     run -0 restore --verify=lazy --detach --id good

@@ -217,6 +217,36 @@ static void test_it_runs_on_in_ring_3(void **state)
     run_on(*state, 3);
 }
 
+/* Saved anew before it has touched much: all that is left comes through. */
+static void test_it_is_saved_wholly(void **state)
+{
+    const struct machine_save_options options = {0};
+    struct fixture *f = *state;
+    struct restore_memory memory;
+    struct hash128 hashes[2];
+    struct snapshot_id id;
+    struct bare *b;
+    struct err err;
+
+    save_writer(f, 3);
+    b = restore_lazily(f, &memory);
+    bare_start(b);
+    bare_wait_change(b, WRITER_TOLD, bare_peek(b, WRITER_TOLD));
+    machine_pause(&b->machine);
+    if (machine_save_paused(&b->machine, &f->store, &options, &id, &err) < 0)
+        fail_msg("%s", err.text);
+    hashes[0] = hash_ram(b);
+    bare_free(b);
+    restore_memory_close(&memory);
+    snap_close(&f->snap);
+    open_snap(f, &id);
+    b = bare_restore(&f->snap, MACHINE_TRACK_LATER);
+    writer_expect_pages(b);
+    hashes[1] = hash_ram(b);
+    assert_true(hash_equal(&hashes[0], &hashes[1]));
+    bare_free(b);
+}
+
 /* ---- monitors in processes of their own ---------------------------------- */
 
 /* Whoever would go on with zeroes gets time to. */
@@ -412,6 +442,7 @@ int main(void)
         TEST(test_memory_is_that_of_a_mapped_machine),
         TEST(test_it_runs_on_in_ring_0),
         TEST(test_it_runs_on_in_ring_3),
+        TEST(test_it_is_saved_wholly),
         TEST(test_a_machine_ends_with_its_server),
         TEST(test_one_that_waits_can_be_killed),
         TEST(test_a_damaged_page_ends_the_machine_at_its_first_use),

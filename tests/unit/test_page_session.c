@@ -27,6 +27,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "snapshot/page_client.h"
 #include "snapshot/page_server.h"
 #include "snapshot/pager_wire.h"
 #include "tests/unit/support/snapshot_rig.h"
@@ -36,6 +37,7 @@
 #include "vmm/base/num.h"
 #include "vmm/core/uffd.h"
 
+/* A MiB, the least that guest memory can be. */
 #define PAGES UINT64_C(256)
 #define BYTES (PAGES * NUM_PAGE_SIZE)
 #define BAD   UINT64_C(77) /* the page that is damaged in some tests */
@@ -55,6 +57,7 @@ struct rig {
     struct page_session_stats last; /* of the session that ended last */
     int last_result;
     char last_text[384];
+    int results[8];     /* of all of them, in the order of their ends */
     unsigned int ended; /* sessions; atomic */
     uint64_t touched;   /* pages that on_settled told of */
 };
@@ -74,6 +77,7 @@ static void on_end(void *opaque, const struct page_session_stats *stats,
     r->last = *stats;
     r->last_result = result;
     (void)snprintf(r->last_text, sizeof(r->last_text), "%s", text);
+    r->results[r->ended % ARRAY_SIZE(r->results)] = result;
     __atomic_fetch_add(&r->ended, 1, __ATOMIC_RELEASE);
 }
 
@@ -381,6 +385,50 @@ static void test_what_is_mapped_over_is_not_served(void **state)
     assert_int_equal(r->last.faults, PAGES - 8);
 }
 
+static void on_lost(void *opaque, const char *text)
+{
+    (void)opaque;
+    (void)fprintf(stderr, "%s\n", text);
+    _exit(1);
+}
+
+/* The monitor's client: a balloon takes pages, then there are zeroes. */
+static void test_the_monitors_own_memory(void **state)
+{
+    static const uint8_t zero[NUM_PAGE_SIZE];
+    const struct page_client_host host = {.on_lost = on_lost};
+    struct rig *r = *state;
+    struct page_client client;
+    struct gmem mem;
+    struct err err;
+
+    r->config.session.around = 16;
+    start(r);
+    if (page_client_connect(&client, &host, r->path, &err) < 0 ||
+        gmem_init_private(&mem, BYTES, &err) < 0 ||
+        page_client_attach(&client, &mem, &err) < 0)
+        fail_msg("%s", err.text);
+    assert_true(page_client_is_attached(&client));
+    assert_true(gmem_page_equals(&mem, 7, r->rig.ram + 7 * NUM_PAGE_SIZE));
+    /* Pages that are there, and pages that are not yet. */
+    assert_int_equal(
+        gmem_discard(&mem, gpa(4 * NUM_PAGE_SIZE), 8 * NUM_PAGE_SIZE), 0);
+    assert_int_equal(
+        gmem_discard(&mem, gpa(100 * NUM_PAGE_SIZE), 30 * NUM_PAGE_SIZE), 0);
+    for (uint64_t page = 0; page < PAGES; page++) {
+        bool gone = (page >= 4 && page < 12) || (page >= 100 && page < 130);
+
+        if (!gmem_page_equals(
+                &mem, page, gone ? zero : r->rig.ram + page * NUM_PAGE_SIZE))
+            fail_msg("page %llu", (unsigned long long)page);
+    }
+    gmem_fini(&mem);
+    page_client_close(&client);
+    wait_ended(r, 1);
+    assert_int_equal(r->last_result, 0);
+    stop(r);
+}
+
 static void test_several_machines_at_once_and_no_more(void **state)
 {
     struct rig *r = *state;
@@ -625,7 +673,7 @@ static void test_one_that_blocks_harms_nobody_else(void **state)
     assert_true(read(bad.fd, bytes, sizeof(bytes)) > 0);
     (void)shutdown(bad.fd, SHUT_RDWR);
     wait_ended(r, 1);
-    assert_int_equal(r->last_result, -EBADMSG);
+    assert_int_equal(r->results[0], -EBADMSG);
     assert_int_equal(
         uffd_zero(bad.uffd, (uint64_t)(uintptr_t)t.at, NUM_PAGE_SIZE), 0);
     (void)pthread_join(thread, NULL);
@@ -644,6 +692,7 @@ int main(void)
         TEST(test_a_working_set_comes_unasked),
         TEST(test_what_is_given_back_is_zero),
         TEST(test_what_is_mapped_over_is_not_served),
+        TEST(test_the_monitors_own_memory),
         TEST(test_several_machines_at_once_and_no_more),
         TEST(test_a_damaged_page_is_never_there),
         TEST(test_a_machine_that_does_not_listen_is_killed),

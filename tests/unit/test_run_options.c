@@ -473,8 +473,9 @@ static void test_values_that_are_refused(void **state)
         {"run --from a --prefetch maybe", -EINVAL,
             "--prefetch maybe: it must be on, off, record or auto"},
         {"run --prefetch on", -EINVAL,
-            "--store, --verify, --memory, --prefetch and --clock are for "
-            "--from SNAPSHOT"},
+            "--store, --verify, --memory, --prefetch, --clock, "
+            "--allow-changed-disks and --allow-duplicate are for --from "
+            "SNAPSHOT"},
         {"run --from a --verify=trust --memory uffd:x", -EINVAL,
             "--verify has no place beside --memory uffd:PATH: the page server "
             "checks what it sends"},

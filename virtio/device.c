@@ -290,7 +290,8 @@ static const char *find_fault(const struct virtio_device *v)
             ~(VIRTIO_INTERRUPT_USED | VIRTIO_INTERRUPT_CONFIG)) != 0)
         return "unknown bits in the interrupt status";
     if (features_ok && !virtio_features_acceptable(v, s->driver_features))
-        return "features that this device does not offer";
+        return "features that this device does not offer: what is behind it "
+               "does less than what was there at the save";
     if (!features_ok && (s->status & VIRTIO_STATUS_DRIVER_OK) != 0)
         return "DRIVER_OK without FEATURES_OK";
     for (unsigned int i = 0; i < VIRTIO_QUEUES_MAX; i++) {

@@ -49,6 +49,7 @@ struct run {
     char *kernel_path;
     int console_fd;  /* owned; -1: none of our own */
     int vconsole_fd; /* the same */
+    int agent_fd;    /* of an operation that asks for nothing; or -1 */
     struct loop_timer timeout;
     struct loop_timer serve_later;
     struct loop_timer settled;
@@ -158,7 +159,10 @@ static void on_agent(void *opaque, int fd)
 
     if (rc == 0 && (run->options.detach || run->options.no_boot) &&
         run->options.command.argv == NULL) {
-        (void)close(fd);
+        /* What it has been told is on its way yet: closed, it might be lost. */
+        (void)shutdown(fd, SHUT_WR);
+        fd_closep(&run->agent_fd);
+        run->agent_fd = fd;
         return;
     }
     if (rc < 0)
@@ -592,6 +596,7 @@ static void tear_down(struct run *run)
     instance_fini(&run->inst);
     fd_closep(&run->console_fd);
     fd_closep(&run->vconsole_fd);
+    fd_closep(&run->agent_fd);
     free(run->kernel_path);
     control_load_fini(&run->load);
 }
@@ -652,6 +657,7 @@ static void init(struct run *run)
     run->console_tty.fd = -1;
     run->console_fd = -1;
     run->vconsole_fd = -1;
+    run->agent_fd = -1;
     run->timeout = (struct loop_timer){.fire = on_timeout, .opaque = run};
     run->serve_later =
         (struct loop_timer){.fire = on_serve_later, .opaque = run};

@@ -95,6 +95,15 @@ start() {
     exec 8< out
 }
 
+# await COMMAND...: until it succeeds; what never does is a failure.
+await() {
+    local end=$((SECONDS + LIMIT))
+
+    until "$@"; do
+        [ "$SECONDS" -lt "$end" ] || return 1
+    done
+}
+
 # Reads the output up to a line that is exactly this.
 read_line() {
     local line

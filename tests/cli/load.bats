@@ -63,8 +63,8 @@ waiting() {
     exec 9<> "in-$1"
     start run --no-boot --console --timeout "$LIMIT" --id "$1" "${@:2}" \
         < "in-$1"
-    while ! curl -s --unix-socket "$XDG_RUNTIME_DIR/spore/$1/api.sock" \
-        http://localhost/ > /dev/null; do :; done
+    await curl -s -o version \
+        --unix-socket "$XDG_RUNTIME_DIR/spore/$1/api.sock" http://localhost/version
 }
 
 # saved: a snapshot store/one of a guest that has counted one.
@@ -215,7 +215,7 @@ ended() {
     SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" page-server one --store store \
         --socket pages.sock > server 2> server.err 3>&- 9>&- &
     server=$!
-    while [ ! -S pages.sock ]; do :; done
+    await test -S pages.sock
     waiting b
     faulty "spore.verify: the page server checks what it sends" b PUT \
         /snapshot/load '{"snapshot_path":"store/one","mem_backend":

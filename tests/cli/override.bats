@@ -176,7 +176,7 @@ s.bind(sys.argv[1])
 s.listen()
 time.sleep(100)' "$1" 3>&- &
     peers+=("$!")
-    while [ ! -S "$1" ]; do :; done
+    await test -S "$1"
 }
 
 @test "networks: another backend by id, a descriptor, the address" {

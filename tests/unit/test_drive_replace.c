@@ -62,9 +62,9 @@ static int set_up(void **state)
     *f = (struct fixture){
         .id = "vda", .folder = "/tmp/test_drive_replace.XXXXXX"};
     assert_non_null(mkdtemp(f->folder));
-    (void)snprintf(f->first, sizeof(f->first), "%s/first", f->folder);
-    (void)snprintf(f->second, sizeof(f->second), "%s/second", f->folder);
-    (void)snprintf(f->other, sizeof(f->other), "%s/other", f->folder);
+    (void)snprintf(f->first, sizeof(f->first), "%.60s/first", f->folder);
+    (void)snprintf(f->second, sizeof(f->second), "%.60s/second", f->folder);
+    (void)snprintf(f->other, sizeof(f->other), "%.60s/other", f->folder);
     write_file(f->first, 1, 8);
     write_file(f->second, 2, 16);
     assert_int_equal(gmem_init(&f->mem, RAM, NULL), 0);

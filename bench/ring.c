@@ -37,6 +37,11 @@ static uint32_t read_register(struct device *dev, uint64_t offset)
     return (uint32_t)a.value;
 }
 
+static void *ring_part(const struct gslice *s, size_t at)
+{
+    return (uint8_t *)gslice_iovec(s).iov_base + at;
+}
+
 void ring_init(struct ring *r, struct gmem *mem, struct device *dev,
     uint32_t index, uint64_t base, uint16_t size)
 {
@@ -48,6 +53,8 @@ void ring_init(struct ring *r, struct gmem *mem, struct device *dev,
              gmem_slice(mem, gpa(base + USED_AT), virtq_used_bytes(size),
                  &r->used) == 0,
         "rings");
+    r->heads = ring_part(&r->avail, VIRTQ_AVAIL_RING);
+    r->answers = ring_part(&r->used, VIRTQ_USED_RING);
 }
 
 void ring_start(struct device *dev, uint64_t features, const struct ring *rings,
@@ -92,12 +99,7 @@ void ring_set_desc(struct ring *r, uint16_t i, uint64_t addr, uint32_t len,
 
 void ring_put(struct ring *r, uint16_t head)
 {
-    const le16 entry = le16_put(head);
-
-    gslice_write(&r->avail,
-        VIRTQ_AVAIL_RING + (uint64_t)(r->avail_idx % r->size) * sizeof(entry),
-        &entry, sizeof(entry));
-    r->avail_idx++;
+    r->heads[r->avail_idx++ % r->size] = le16_put(head);
 }
 
 void ring_publish(struct ring *r)
@@ -129,10 +131,7 @@ bool ring_next(struct ring *r, uint32_t *ret_id, uint32_t *ret_len)
 
     if (gslice_load_u16_acquire(&r->used, VIRTQ_USED_IDX) == r->used_seen)
         return false;
-    gslice_read(&r->used,
-        VIRTQ_USED_RING + (uint64_t)(r->used_seen % r->size) * sizeof(elem),
-        &elem, sizeof(elem));
-    r->used_seen++;
+    elem = r->answers[r->used_seen++ % r->size];
     *ret_id = le32_get(elem.id);
     *ret_len = le32_get(elem.len);
     return true;

@@ -2,7 +2,8 @@
 /*
  * The driver's side of a split queue for programs that measure devices
  * without a guest: as cheap as a driver can be, with event indices, and every
- * failure ends the program.
+ * failure ends the program. It reaches memory as a guest does, without the
+ * device's checks and dirty marks, so that it adds little to what is measured.
  *
  * Chains are laid out once with ring_set_desc; ring_put makes one available.
  */
@@ -23,6 +24,8 @@ struct ring {
     uint64_t base; /* guest address of the rings, RING_BYTES of them */
     struct gslice avail;
     struct gslice used;
+    le16 *heads; /* of the available ring */
+    const struct virtq_used_elem *answers;
     uint16_t avail_idx;
     uint16_t published;
     uint16_t used_seen;

@@ -34,7 +34,6 @@ static void on_kick(void *opaque, uint32_t events)
     unsigned int i = (unsigned int)(vq - v->queues);
 
     (void)events;
-    (void)fd_eventfd_drain(vq->kick_fd);
     if (vq->bound)
         v->stats.kicks++;
     /* A kick that is dropped while quiesced is made up for by resume. */
@@ -55,7 +54,8 @@ static int init_kick(struct virtio_queue *vq, struct err *err)
             err, vq->kick_fd, "%s: cannot create an eventfd", v->base.id);
     vq->source = (struct loop_source){
         .fd = vq->kick_fd, .handle = on_kick, .opaque = vq, .dev = &v->base};
-    rc = loop_add(v->host.loop, &vq->source, EPOLLIN);
+    /* Each write is an edge: what the counter has come to is no matter. */
+    rc = loop_add(v->host.loop, &vq->source, EPOLLIN | EPOLLET);
     return rc < 0 ? err_sys(err, rc, "%s: cannot watch an eventfd", v->base.id)
                   : 0;
 }

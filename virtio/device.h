@@ -37,8 +37,6 @@
 #include "vmm/core/loop.h"
 #include "vmm/core/state.h"
 
-#define VIRTIO_QUEUES_MAX 8
-
 /* Kicks from user space before the doorbell is worth binding to KVM. */
 #define VIRTIO_BIND_AFTER 64
 

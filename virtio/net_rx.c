@@ -76,6 +76,36 @@ static void note_chains(struct net *net, unsigned int n)
         net->rx_chains -= (uint32_t)num_div_up(net->rx_chains - now, 8);
 }
 
+/*
+ * Marks what was written to the chains. A driver's buffers often lie side by
+ * side, and a mark is an atomic access: one for all that do.
+ */
+static void mark_written(
+    struct queue_chain *const *chains, const uint32_t *written, unsigned int n)
+{
+    struct gslice run = {0};
+
+    for (unsigned int i = 0; i < n; i++) {
+        const struct gslice *slice = queue_chain_writable(chains[i]);
+        uint64_t left = written[i];
+
+        for (; left > 0; slice++) {
+            uint64_t len = num_min(left, slice->len);
+
+            left -= len;
+            if (run.len > 0 && run.offset + run.len == slice->offset) {
+                run.len += len;
+                continue;
+            }
+            if (run.len > 0)
+                gslice_mark_dirty(&run, 0, run.len);
+            run = *slice;
+            run.len = len;
+        }
+    }
+    gslice_mark_dirty(&run, 0, run.len);
+}
+
 /* The first `total` bytes of the stage are a frame: to the driver with it. */
 static void use_stage(struct net *net, uint64_t total)
 {
@@ -95,9 +125,9 @@ static void use_stage(struct net *net, uint64_t total)
         s->room -= c.left;
         s->slots -= slots_of(chains[n]);
         left -= s->written[n];
-        iov_mark_dirty(&c, s->written[n]);
         n++;
     } while (left > 0);
+    mark_written(chains, s->written, n);
     num_buffers = le16_put((uint16_t)n);
     note_chains(net, n);
     ok = iov_skip(&at, offsetof(struct net_header, num_buffers)) &&

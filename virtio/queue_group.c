@@ -9,6 +9,7 @@ void queue_push_group(struct queue *q, struct queue_chain *const *chains,
     const uint32_t *written, unsigned int count)
 {
     struct queue_state *s = q->state;
+    const uint64_t ring = (uint64_t)s->size * sizeof(struct virtq_used_elem);
 
     assert(count > 0 && count <= q->inflight);
     /* All but the last: into the ring, where nobody looks yet. */
@@ -18,7 +19,7 @@ void queue_push_group(struct queue *q, struct queue_chain *const *chains,
             .id = le32_put(chain->head), .len = le32_put(written[i])};
 
         assert(written[i] <= chain->writable_bytes);
-        gslice_write(&q->used_slice,
+        gslice_write_unmarked(&q->used_slice,
             VIRTQ_USED_RING + (uint64_t)(s->used_next % s->size) * sizeof(elem),
             &elem, sizeof(elem));
         s->used_next++;
@@ -26,5 +27,7 @@ void queue_push_group(struct queue *q, struct queue_chain *const *chains,
         q->free = chain;
         q->inflight--;
     }
+    if (count > 1)
+        gslice_mark_dirty(&q->used_slice, VIRTQ_USED_RING, ring);
     queue_push(q, chains[count - 1], written[count - 1]);
 }

@@ -25,6 +25,9 @@
 #define VIRTIO_F_VERSION_1     (UINT64_C(1) << 32)
 #define VIRTIO_F_RING_RESET    (UINT64_C(1) << 40)
 
+/* Of one device: what we keep room for. */
+#define VIRTIO_QUEUES_MAX 8
+
 /* 5 Device types. */
 #define VIRTIO_ID_NET     1u
 #define VIRTIO_ID_BLOCK   2u

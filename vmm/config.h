@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "virtio/spec.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/core/rate.h"
@@ -26,7 +27,7 @@
 #define CONFIG_FORWARDS_MAX 16u
 #define CONFIG_ID_MAX       64u
 #define CONFIG_VCPUS_MAX    32u
-#define CONFIG_QUEUES_MAX   16u
+#define CONFIG_QUEUES_MAX   ((uint32_t)VIRTIO_QUEUES_MAX)
 #define CONFIG_MAC_BYTES    6u
 #define CONFIG_PARTUUID_MAX 64u
 #define CONFIG_IFNAME_MAX   15u

@@ -100,7 +100,7 @@ play() {
   shift 2
   log=$out/log/$name.$build
   mkdir -p "$corpus"
-  "build/$build/tests/fuzz_$name" -max_len="$length" -entropic=0 -timeout=20 \
+  "build/$build/tests/fuzz_$name" -max_len="$length" -entropic=0 -reload=0 -timeout=20 \
     -rss_limit_mb=2048 -print_final_stats=1 \
     -artifact_prefix="$out/crashes/$name-" "$@" \
     "$corpus" "tests/fuzz/corpus/$name" >"$log" 2>&1 || {

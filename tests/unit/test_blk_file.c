@@ -219,7 +219,7 @@ static void test_reads(void **state)
         assert_true(bitmap_test(
             &f->mem.dirty, (DATA + i * UINT64_C(0x8000)) >> NUM_PAGE_SHIFT));
     }
-    if (f->mode.ring && getenv("VMM_MUST_WORK") != NULL)
+    if (f->mode.ring && getenv("SPORE_MUST_WORK") != NULL)
         assert_true(blk_file_uses_uring(&f->file));
     if (!f->mode.ring)
         assert_false(blk_file_uses_uring(&f->file));

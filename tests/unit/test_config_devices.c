@@ -189,8 +189,8 @@ static void test_drives(void **state)
     expect_refused(DRIVE(", \"is_read_only\": true, \"spore\": {\"overlay\": "
                          "\"memory\"}"),
         EINVAL, "g: drives[0].spore.overlay: the drive is read-only: drop one");
-    expect_refused(DRIVE(", \"spore\": {\"num_queues\": 17}"), ERANGE,
-        "g: drives[0].spore.num_queues: 17 is not within 1 to 16");
+    expect_refused(DRIVE(", \"spore\": {\"num_queues\": 9}"), ERANGE,
+        "g: drives[0].spore.num_queues: 9 is not within 1 to 8");
 }
 
 #define PMEM(more)                                                             \

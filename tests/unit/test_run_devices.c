@@ -85,7 +85,7 @@ static void test_disks(void **state)
     /* Without a value they are no words of ours. */
     assert_string_equal(d[3].path, "d,queues,rate");
     refuse(add_disk, config, "e,queues=0",
-        "--disk e,queues=0: queues: '0' is not a number from 1 to 16");
+        "--disk e,queues=0: queues: '0' is not a number from 1 to 8");
     refuse(add_disk, config, "e,rate=0",
         "--disk e,rate=0: rate: '0' is no rate: write so much a second, as in "
         "500, 64K, 10M");

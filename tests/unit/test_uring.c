@@ -78,7 +78,7 @@ static void init_owner(struct owner *owner, struct uring *u)
 
 static bool must_work(void)
 {
-    const char *value = getenv("VMM_MUST_WORK");
+    const char *value = getenv("SPORE_MUST_WORK");
 
     return value != NULL && strcmp(value, "1") == 0;
 }

@@ -386,21 +386,19 @@ void gslice_mark_dirty(const struct gslice *s, uint64_t offset, uint64_t len)
     mark(s->owner, s->offset + offset, len);
 }
 
-void gslice_read(const struct gslice *s, uint64_t offset, void *dst, size_t len)
+void gslice_write(
+    const struct gslice *s, uint64_t offset, const void *src, size_t len)
 {
-    assert(num_range_within(offset, len, s->len));
-    COMPILER_BARRIER();
-    memcpy(dst, s->host + offset, len);
-    COMPILER_BARRIER();
+    gslice_write_unmarked(s, offset, src, len);
+    mark(s->owner, s->offset + offset, len);
 }
 
-void gslice_write(
+void gslice_write_unmarked(
     const struct gslice *s, uint64_t offset, const void *src, size_t len)
 {
     assert(num_range_within(offset, len, s->len));
     memcpy(s->host + offset, src, len);
     COMPILER_BARRIER();
-    mark(s->owner, s->offset + offset, len);
 }
 
 int gslice_discard(const struct gslice *s, uint64_t offset, uint64_t len)

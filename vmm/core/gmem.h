@@ -20,9 +20,11 @@
 #ifndef VMM_CORE_GMEM_H
 #define VMM_CORE_GMEM_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/uio.h>
 
 #include "vmm/base/bitmap.h"
@@ -140,9 +142,19 @@ static inline struct iovec gslice_iovec(const struct gslice *s)
  */
 void gslice_mark_dirty(const struct gslice *s, uint64_t offset, uint64_t len);
 
-/* Copies between a slice and private memory; the range is asserted. */
-void gslice_read(
-    const struct gslice *s, uint64_t offset, void *dst, size_t len);
+/*
+ * Copies between a slice and private memory; the range is asserted. Reading is
+ * here, for the sake of descriptors, of which there are many: the compiler
+ * must not look at the guest's copy again.
+ */
+static inline void gslice_read(
+    const struct gslice *s, uint64_t offset, void *dst, size_t len)
+{
+    assert(num_range_within(offset, len, s->len));
+    __asm__ volatile("" ::: "memory");
+    memcpy(dst, s->host + offset, len);
+    __asm__ volatile("" ::: "memory");
+}
 void gslice_write(
     const struct gslice *s, uint64_t offset, const void *src, size_t len);
 
@@ -161,6 +173,10 @@ CC_MUST_CHECK int gslice_discard(
 uint16_t gslice_load_u16_acquire(const struct gslice *s, uint64_t offset);
 void gslice_store_u16_release(
     const struct gslice *s, uint64_t offset, uint16_t value);
+
+/* gslice_write without the mark, which is the caller's to make behind it. */
+void gslice_write_unmarked(
+    const struct gslice *s, uint64_t offset, const void *src, size_t len);
 
 /*
  * Writes an entry of a ring and then, as above, the index that has the guest

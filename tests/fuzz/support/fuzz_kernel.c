@@ -25,6 +25,7 @@ enum kind { CLOSED, EPOLL, EVENT, TIMER, SOCKET, LISTENER };
 struct file {
     enum kind kind;
     bool watched;
+    bool edge; /* something happened since it was reported */
     struct epoll_event watch;
     uint64_t value; /* of an eventfd; deadline of a timerfd, 0 is off */
     /* Of a socket. */
@@ -300,6 +301,7 @@ ssize_t __wrap_write(int fd, const void *buf, size_t len)
     fuzz_require(len == sizeof(add));
     memcpy(&add, buf, sizeof(add));
     f->value += add;
+    f->edge = true;
     return (ssize_t)len;
 }
 
@@ -321,6 +323,7 @@ int __wrap_epoll_ctl(int epfd, int op, int fd, const struct epoll_event *ev)
         return fail(kernel.faults[FUZZ_KERNEL_EPOLL_CTL].error);
     f->watched = op != EPOLL_CTL_DEL;
     f->watch = *ev;
+    f->edge = true;
     return 0;
 }
 
@@ -358,10 +361,12 @@ static uint32_t events_of(const struct file *f)
     }
 }
 
+/* Edges are asked for of eventfds only. */
 static uint32_t reported(const struct file *f)
 {
-    return f->watched ? events_of(f) & (f->watch.events | EPOLLHUP | EPOLLERR)
-                      : 0;
+    if (!f->watched || ((f->watch.events & EPOLLET) != 0 && !f->edge))
+        return 0;
+    return events_of(f) & (f->watch.events | EPOLLHUP | EPOLLERR);
 }
 
 int fuzz_kernel_is_due(void)
@@ -383,6 +388,7 @@ int __wrap_epoll_wait(int epfd, struct epoll_event *evs, int max, int timeout)
 
         if (events == 0)
             continue;
+        kernel.files[i].edge = false;
         evs[n] = kernel.files[i].watch;
         evs[n++].events = events;
     }

@@ -4,20 +4,18 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <http_parser.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/api/http_message.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 
 #define INPUT_SIZE   4096u
-#define VALUE_MAX    31u
 #define ACCEPT_BATCH 16u
 
 /* Reads and requests of one connection before others have their turn. */
@@ -34,9 +32,6 @@ static const char too_many[] =
 static const char go_on[] =
     "HTTP/1.1 100 \r\n" SERVER "Connection: keep-alive\r\n\r\n";
 
-/* The headers whose values are of interest. */
-enum header { HEADER_OTHER, HEADER_EXPECT, HEADER_UPGRADE, HEADER_COUNT };
-
 enum conn_phase {
     CONN_READING, /* a request is being received */
     CONN_WHOLE,   /* one is there and to be handled */
@@ -51,26 +46,12 @@ struct http_conn {
     bool keep_alive;
     bool answered;
     bool broken; /* the client is gone, or memory */
-    http_parser parser;
+    struct http_message message;
 
     char input[INPUT_SIZE]; /* bytes [at, end) are not parsed yet */
     size_t input_at;
     size_t input_end;
     size_t discarded;
-
-    enum header header; /* whose value comes next */
-    bool in_value;
-    char name[VALUE_MAX + 1];
-    size_t name_len;
-    char values[HEADER_COUNT][VALUE_MAX + 1];
-
-    char path[HTTP_SERVER_PATH_MAX + 1];
-    size_t path_len;
-    char *body;
-    size_t body_len;
-    size_t body_room;
-    int refusal; /* status to refuse the request with, or 0 */
-    char refusal_text[160];
 
     char *out; /* bytes [out_at, out_end) are to be sent */
     size_t out_at;
@@ -100,7 +81,7 @@ static void close_conn(struct http_conn *conn)
     server->conn_count--;
     loop_remove(server->loop, &conn->source);
     fd_closep(&conn->source.fd);
-    free(conn->body);
+    http_message_fini(&conn->message);
     free(conn->out);
     free(conn);
 }
@@ -208,217 +189,24 @@ void http_conn_end(struct http_conn *conn)
     conn->broken = true;
 }
 
-/* ---- the parser's callbacks -------------------------------------------- */
-
-static void reject(struct http_conn *conn, int status, const char *text)
-{
-    if (conn->refusal != 0)
-        return;
-    conn->refusal = status;
-    (void)snprintf(conn->refusal_text, sizeof(conn->refusal_text), "%s", text);
-}
-
-static int on_begin(http_parser *parser)
-{
-    struct http_conn *conn = parser->data;
-
-    conn->path_len = 0;
-    conn->body_len = 0;
-    conn->name_len = 0;
-    conn->in_value = false;
-    conn->header = HEADER_OTHER;
-    memset(conn->values, 0, sizeof(conn->values));
-    return 0;
-}
-
-static int on_url(http_parser *parser, const char *data, size_t len)
-{
-    struct http_conn *conn = parser->data;
-
-    if (len > HTTP_SERVER_PATH_MAX - conn->path_len) {
-        reject(conn, 400, "Invalid URI: it is too long");
-        return -1;
-    }
-    memcpy(conn->path + conn->path_len, data, len);
-    conn->path_len += len;
-    return 0;
-}
-
-/* Appends as much as fits to a text of VALUE_MAX bytes. */
-static void append(char *text, const char *data, size_t len)
-{
-    size_t have = strlen(text);
-    size_t n = num_min(len, VALUE_MAX - have);
-
-    memcpy(text + have, data, n);
-    text[have + n] = '\0';
-}
-
-static int on_field(http_parser *parser, const char *data, size_t len)
-{
-    struct http_conn *conn = parser->data;
-
-    if (conn->in_value || conn->name_len == 0)
-        conn->name[0] = '\0';
-    conn->in_value = false;
-    append(conn->name, data, len);
-    conn->name_len = strlen(conn->name);
-    return 0;
-}
-
-static int on_value(http_parser *parser, const char *data, size_t len)
-{
-    struct http_conn *conn = parser->data;
-
-    if (!conn->in_value) {
-        conn->in_value = true;
-        conn->header = strcasecmp(conn->name, "expect") == 0    ? HEADER_EXPECT
-                       : strcasecmp(conn->name, "upgrade") == 0 ? HEADER_UPGRADE
-                                                                : HEADER_OTHER;
-        conn->values[conn->header][0] = '\0';
-    }
-    append(conn->values[conn->header], data, len);
-    return 0;
-}
-
-static void reject_length(struct http_conn *conn, uint64_t length)
-{
-    char text[128];
-
-    (void)snprintf(text, sizeof(text),
-        "Request payload with size %llu is larger than the limit of %u allowed "
-        "by server.",
-        (unsigned long long)length, HTTP_SERVER_BODY_MAX);
-    reject(conn, 413, text);
-}
-
-static int on_headers(http_parser *parser)
-{
-    struct http_conn *conn = parser->data;
-    bool has_length = (parser->flags & F_CONTENTLENGTH) != 0;
-
-    if (has_length && parser->content_length > HTTP_SERVER_BODY_MAX) {
-        reject_length(conn, parser->content_length);
-        return -1;
-    }
-    /*
-     * Who asks for another protocol and has a body, or for one that is not
-     * ours, is served as if it had not asked.
-     */
-    if (strcasecmp(conn->values[HEADER_UPGRADE], "vsock") != 0)
-        parser->upgrade = 0;
-    if (strcasecmp(conn->values[HEADER_EXPECT], "100-continue") == 0 &&
-        ((has_length && parser->content_length > 0) ||
-            (parser->flags & F_CHUNKED) != 0))
-        send_bytes(conn, go_on, sizeof(go_on) - 1);
-    return 0;
-}
-
-static int on_body(http_parser *parser, const char *data, size_t len)
-{
-    struct http_conn *conn = parser->data;
-    size_t room = conn->body_room;
-    char *body;
-
-    if (len > HTTP_SERVER_BODY_MAX - conn->body_len) {
-        reject_length(conn, conn->body_len + len);
-        return -1;
-    }
-    while (room < conn->body_len + len + 1)
-        room = room == 0 ? 512 : 2 * room;
-    if (room > conn->body_room) {
-        body = realloc(conn->body, room);
-        if (body == NULL) {
-            conn->broken = true;
-            return -1;
-        }
-        conn->body = body;
-        conn->body_room = room;
-    }
-    memcpy(conn->body + conn->body_len, data, len);
-    conn->body_len += len;
-    conn->body[conn->body_len] = '\0';
-    return 0;
-}
-
-static int on_complete(http_parser *parser)
-{
-    struct http_conn *conn = parser->data;
-
-    conn->phase = CONN_WHOLE;
-    conn->keep_alive = http_should_keep_alive(parser) != 0;
-    http_parser_pause(parser, 1);
-    return 0;
-}
-
-static const http_parser_settings settings = {
-    .on_message_begin = on_begin,
-    .on_url = on_url,
-    .on_header_field = on_field,
-    .on_header_value = on_value,
-    .on_headers_complete = on_headers,
-    .on_body = on_body,
-    .on_message_complete = on_complete,
-};
-
 /* ---- requests ---------------------------------------------------------- */
-
-static bool get_verb(unsigned int method, enum http_verb *ret_verb)
-{
-    switch (method) {
-    case HTTP_GET:
-        *ret_verb = HTTP_VERB_GET;
-        return true;
-    case HTTP_PUT:
-        *ret_verb = HTTP_VERB_PUT;
-        return true;
-    case HTTP_PATCH:
-        *ret_verb = HTTP_VERB_PATCH;
-        return true;
-    case HTTP_DELETE:
-        *ret_verb = HTTP_VERB_DELETE;
-        return true;
-    default:
-        return false;
-    }
-}
-
-/* The path of "/path" and of "http://host/path"; NULL if there is none. */
-static const char *get_path(struct http_conn *conn)
-{
-    static const char scheme[] = "http://";
-
-    conn->path[conn->path_len] = '\0';
-    if (strncasecmp(conn->path, scheme, sizeof(scheme) - 1) == 0)
-        return strchr(conn->path + sizeof(scheme) - 1, '/');
-    return conn->path[0] == '/' ? conn->path : NULL;
-}
 
 static void handle_request(struct http_conn *conn)
 {
     struct http_server *server = conn->server;
-    struct http_request request = {.path = get_path(conn),
-        .body = conn->body_len == 0 ? "" : conn->body,
-        .body_len = conn->body_len,
-        .upgrade = conn->parser.upgrade ? conn->values[HEADER_UPGRADE] : NULL};
+    struct http_request request;
+    const char *fault = http_message_get(&conn->message, &request);
 
     conn->phase = CONN_READING;
     conn->answered = false;
-    if (!get_verb(conn->parser.method, &request.verb)) {
-        refuse(conn, 400, "Invalid HTTP Method.");
-        return;
-    }
-    if (request.path == NULL) {
-        refuse(conn, 400, "Invalid URI.");
+    if (fault != NULL) {
+        refuse(conn, 400, fault);
         return;
     }
     server->requests++;
     server->handle(server->opaque, conn, &request);
     assert(conn->answered);
-    free(conn->body);
-    conn->body = NULL;
-    conn->body_room = 0;
-    conn->body_len = 0;
+    http_message_clear(&conn->message);
     if (!conn->keep_alive)
         conn->phase = CONN_CLOSING;
 }
@@ -426,20 +214,21 @@ static void handle_request(struct http_conn *conn)
 /* Parses what has been read, up to the end of a request. */
 static void parse(struct http_conn *conn)
 {
-    size_t n = http_parser_execute(&conn->parser, &settings,
-        conn->input + conn->input_at, conn->input_end - conn->input_at);
+    struct http_message *m = &conn->message;
+    size_t n = http_message_parse(
+        m, conn->input + conn->input_at, conn->input_end - conn->input_at);
 
     conn->input_at += n;
     assert(conn->input_at <= conn->input_end);
-    if (conn->phase == CONN_WHOLE) {
-        http_parser_pause(&conn->parser, 0);
-        return;
-    }
-    if (conn->refusal != 0)
-        refuse(conn, conn->refusal, conn->refusal_text);
-    else if (HTTP_PARSER_ERRNO(&conn->parser) != HPE_OK)
-        refuse(conn, 400,
-            http_errno_description(HTTP_PARSER_ERRNO(&conn->parser)));
+    if (m->wants_go_on)
+        send_bytes(conn, go_on, sizeof(go_on) - 1);
+    if (m->out_of_memory)
+        conn->broken = true;
+    else if (m->refusal != 0)
+        refuse(conn, m->refusal, m->refusal_text);
+    else if (m->is_whole)
+        conn->phase = CONN_WHOLE;
+    conn->keep_alive = conn->phase == CONN_WHOLE && m->keep_alive;
 }
 
 /* Reads once; false if there is nothing, or nothing more will come. */
@@ -537,8 +326,7 @@ static void add_conn(struct http_server *server, int fd)
     conn->server = server;
     conn->source =
         (struct loop_source){.fd = fd, .handle = on_conn, .opaque = conn};
-    http_parser_init(&conn->parser, HTTP_REQUEST);
-    conn->parser.data = conn;
+    http_message_init(&conn->message);
     if (loop_add(server->loop, &conn->source, EPOLLIN) < 0) {
         (void)close(fd);
         free(conn);

@@ -34,12 +34,16 @@ static void kick_broken(struct fuzz_guest *g, unsigned int queue)
     fuzz_require(!sees || !virtio_is_live(g->v));
 }
 
-/* The driver's index runs away: by more than the queue has. */
+/*
+ * The driver's index runs away: by more than the queue has, also from what the
+ * device may have seen of it before and not worked on yet.
+ */
 static void run_away(
     struct fuzz_guest *g, unsigned int queue, struct bytes_reader *r)
 {
     struct drive_queue *d = &g->queues[queue];
-    uint16_t by = (uint16_t)(FUZZ_QUEUE_SIZE + 1 + bytes_get_u16(r) % 0x8000);
+    uint16_t by =
+        (uint16_t)(2 * FUZZ_QUEUE_SIZE + 1 + bytes_get_u16(r) % 0x8000);
 
     drive_set_avail_idx(
         d, (uint16_t)(g->v->state->queues[queue].avail_next + by));

@@ -2,26 +2,23 @@
 #include "vmm/run.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "vmm/artifacts.h"
 #include "vmm/base/clock.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/control.h"
 #include "vmm/detach.h"
 #include "vmm/hw/vcpu_stats.h"
 #include "vmm/instance.h"
+#include "vmm/run_consoles.h"
 #include "vmm/run_help.h"
 #include "vmm/run_options.h"
 #include "vmm/run_origin.h"
 #include "vmm/session.h"
-#include "vmm/tty.h"
 
 #define STATUS_TIMEOUT 124
 #define STATUS_MONITOR 125
@@ -45,11 +42,9 @@ struct run {
     struct control_host control_host; /* --no-boot */
     struct control_load load;         /* what the options then point into */
     struct detach detach;
-    struct tty console_tty; /* the serial console's keyboard */
+    struct run_consoles consoles;
     char *kernel_path;
-    int console_fd;  /* owned; -1: none of our own */
-    int vconsole_fd; /* the same */
-    int agent_fd;    /* of an operation that asks for nothing; or -1 */
+    int agent_fd; /* of an operation that asks for nothing; or -1 */
     struct loop_timer timeout;
     struct loop_timer serve_later;
     struct loop_timer settled;
@@ -71,25 +66,8 @@ static void complain(struct run *run, const char *text)
     if (run->is_done)
         return;
     session_restore_tty(&run->session);
-    tty_restore(&run->console_tty);
+    run_consoles_restore_tty(&run->consoles);
     (void)fprintf(stderr, "spore: run: %s\n", text);
-}
-
-static void show_console_tail(struct run *run)
-{
-    char tail[2048];
-    size_t len;
-
-    if (run->options.console == RUN_CONSOLE_STDIO ||
-        run->options.console == RUN_CONSOLE_STDERR)
-        return;
-    len = console_tail(&run->inst.console, tail, sizeof(tail));
-    if (len == 0)
-        return;
-    (void)fputs("spore: run: last lines of the guest's console:\n", stderr);
-    (void)fwrite(tail, 1, len, stderr);
-    if (tail[len - 1] != '\n')
-        (void)fputc('\n', stderr);
 }
 
 /* KVM answers for a vCPU at once while it is out of the guest. */
@@ -200,7 +178,7 @@ static void on_machine_end(void *opaque, const struct machine_end *end)
             complain(run, run->inst.has_agent
                               ? "the guest ended before the command did"
                               : "the guest ended before its agent was ready");
-            show_console_tail(run);
+            run_consoles_show_tail(&run->options, &run->inst);
             break;
         case MACHINE_KILLED:
             finish(run, 128 + SIGKILL);
@@ -209,7 +187,7 @@ static void on_machine_end(void *opaque, const struct machine_end *end)
         case MACHINE_FAULTED:
         default:
             complain(run, end->text);
-            show_console_tail(run);
+            run_consoles_show_tail(&run->options, &run->inst);
             break;
         }
         finish(run, STATUS_MONITOR);
@@ -231,7 +209,7 @@ static void on_timeout(void *opaque)
         for (uint32_t i = 0; i < m->vcpu_count; i++)
             (void)fprintf(stderr, "spore: run: vCPU %u was at rip 0x%llx\n", i,
                 (unsigned long long)vcpu_get_rip(&m->vcpus[i]));
-        show_console_tail(run);
+        run_consoles_show_tail(&run->options, &run->inst);
     }
     finish(run, STATUS_TIMEOUT);
     loop_stop(&run->inst.loop);
@@ -267,7 +245,7 @@ static void on_memory_lost(void *opaque, const char *text)
         _exit(run->status);
     }
     session_restore_tty(&run->session);
-    tty_restore(&run->console_tty);
+    run_consoles_restore_tty(&run->consoles);
     /* Not stderr: whoever has its lock may be one of those that wait. */
     (void)dprintf(STDERR_FILENO, "spore: run: %s\n", text);
     control_abandon(&run->control);
@@ -308,68 +286,6 @@ static int find_artifacts(struct run *run, struct err *err)
     rc = config_add_drive(&o->config, &drive, err);
     free(drive.path);
     return rc;
-}
-
-static int open_output(const char *path, int *ret_fd, struct err *err)
-{
-    int fd =
-        open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0600);
-
-    if (fd < 0)
-        return err_sys(err, errno, "%s", path);
-    *ret_fd = fd;
-    return 0;
-}
-
-static int open_vconsole(struct run *run, struct err *err)
-{
-    const struct run_options *o = &run->options;
-    int out = STDERR_FILENO;
-    int rc;
-
-    if (!o->config.has_vconsole)
-        return 0;
-    if (o->vconsole_file != NULL) {
-        rc = open_output(o->vconsole_file, &run->vconsole_fd, err);
-        if (rc < 0)
-            return rc;
-        out = run->vconsole_fd;
-    }
-    console_init(&run->inst.vconsole, &run->inst.loop, out, -1);
-    return 0;
-}
-
-static int open_console(struct run *run, struct err *err)
-{
-    const struct run_options *o = &run->options;
-    int out = -1;
-    int in = -1;
-    int rc;
-
-    switch (o->console) {
-    case RUN_CONSOLE_STDIO:
-        out = STDOUT_FILENO;
-        in = STDIN_FILENO;
-        break;
-    case RUN_CONSOLE_STDERR:
-        out = STDERR_FILENO;
-        break;
-    case RUN_CONSOLE_FILE:
-        rc = open_output(o->console_file, &run->console_fd, err);
-        if (rc < 0)
-            return rc;
-        out = run->console_fd;
-        break;
-    case RUN_CONSOLE_TAIL:
-    default:
-        break;
-    }
-    console_init(&run->inst.console, &run->inst.loop, out, in);
-    if (in >= 0 && isatty(in)) {
-        console_set_escape(&run->inst.console, on_escape, run);
-        return tty_raw(&run->console_tty, in, err);
-    }
-    return 0;
 }
 
 static bool is_named(const struct run_options *o)
@@ -416,9 +332,11 @@ static int prepare(struct run *run, struct err *err)
     if (rc == 0)
         rc = session_watch_signals(&run->session, &run->inst.loop, err);
     if (rc == 0)
-        rc = open_console(run, err);
+        rc = run_consoles_open(
+            &run->consoles, &run->options, &run->inst, on_escape, run, err);
     if (rc == 0 && !run->options.no_boot)
-        rc = open_vconsole(run, err);
+        rc = run_consoles_open_virtio(
+            &run->consoles, &run->options, &run->inst, err);
     return rc;
 }
 
@@ -472,7 +390,8 @@ static int on_boot(void *opaque, struct err *err)
     int rc = find_artifacts(run, err);
 
     if (rc == 0)
-        rc = open_vconsole(run, err);
+        rc = run_consoles_open_virtio(
+            &run->consoles, &run->options, &run->inst, err);
     if (rc < 0)
         return rc;
     return give_up(run, launch(run, false, err), err);
@@ -518,7 +437,8 @@ static int on_load(void *opaque, struct control_load *load, struct err *err)
     take_load(run, load);
     rc = open_origin(run, err);
     if (rc == 0)
-        rc = open_vconsole(run, err);
+        rc = run_consoles_open_virtio(
+            &run->consoles, &run->options, &run->inst, err);
     if (rc < 0) {
         /* What is refused has changed nothing. */
         run_origin_close(&run->origin);
@@ -592,10 +512,9 @@ static void tear_down(struct run *run)
     run_origin_release(&run->origin);
     control_fini(&run->control);
     session_fini(&run->session);
-    tty_restore(&run->console_tty);
+    run_consoles_restore_tty(&run->consoles);
     instance_fini(&run->inst);
-    fd_closep(&run->console_fd);
-    fd_closep(&run->vconsole_fd);
+    run_consoles_close(&run->consoles);
     fd_closep(&run->agent_fd);
     free(run->kernel_path);
     control_load_fini(&run->load);
@@ -654,9 +573,7 @@ static void init(struct run *run)
 
     run->inst = (struct instance)INSTANCE_NONE;
     run->origin = (struct run_origin)RUN_ORIGIN_NONE;
-    run->console_tty.fd = -1;
-    run->console_fd = -1;
-    run->vconsole_fd = -1;
+    run->consoles = (struct run_consoles)RUN_CONSOLES_NONE;
     run->agent_fd = -1;
     run->timeout = (struct loop_timer){.fire = on_timeout, .opaque = run};
     run->serve_later =

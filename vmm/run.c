@@ -356,8 +356,7 @@ static int launch(struct run *run, bool is_paused, struct err *err)
 {
     int rc;
 
-    if (run->options.track)
-        run->inst.tracking = MACHINE_TRACK;
+    run->inst.tracking = run->options.tracking;
     rc = instance_build(&run->inst, &run->options.config, run->kernel_path,
         run->origin.is_open ? &run->origin.origin : NULL, err);
     if (rc == 0 && run->origin.is_open)
@@ -411,7 +410,8 @@ static void take_load(struct run *run, struct control_load *load)
     o->given |= run->load.given;
     o->from = run->load.name;
     o->store = run->load.store;
-    o->track = o->track || run->load.tracks;
+    if (run->load.tracks && o->tracking == MACHINE_TRACK_LATER)
+        o->tracking = MACHINE_TRACK;
     o->freeze = run->load.freezes;
     o->verify = run->load.verify;
     o->page_server = run->load.page_server;

@@ -84,7 +84,7 @@ static const struct option long_options[] = {
     {"allow-changed-disks", no_argument, NULL, OPT_ALLOW_CHANGED},
     {"prefetch", required_argument, NULL, OPT_PREFETCH},
     {"clock", required_argument, NULL, OPT_CLOCK},
-    {"track", no_argument, NULL, OPT_TRACK},
+    {"track", optional_argument, NULL, OPT_TRACK},
     {"allow-duplicate", no_argument, NULL, OPT_ALLOW_DUPLICATE},
     {"tty", no_argument, NULL, 't'},
     {"no-tty", no_argument, NULL, 'T'},
@@ -282,6 +282,21 @@ static int parse_prefetch(
 }
 
 /* Where the machine comes from; 1 if `opt` is not one of these. */
+static int parse_tracking(
+    struct run_options *o, const char *text, struct err *err)
+{
+    if (text == NULL)
+        o->tracking = MACHINE_TRACK;
+    else if (strcmp(text, "bitmap") == 0)
+        o->tracking = MACHINE_TRACK_BITMAP;
+    else if (strcmp(text, "ring") == 0)
+        o->tracking = MACHINE_TRACK_RING;
+    else
+        return err_set(
+            err, EINVAL, "--track=%s: it must be bitmap or ring", text);
+    return 0;
+}
+
 static int parse_origin_option(struct run_options *o, int opt, struct err *err)
 {
     switch (opt) {
@@ -304,8 +319,7 @@ static int parse_origin_option(struct run_options *o, int opt, struct err *err)
         o->freeze = strcmp(optarg, "freeze") == 0;
         return 0;
     case OPT_TRACK:
-        o->track = true;
-        return 0;
+        return parse_tracking(o, optarg, err);
     case OPT_ALLOW_CHANGED:
         o->allow_changed_disks = true;
         return 0;

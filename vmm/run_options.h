@@ -13,6 +13,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/config.h"
+#include "vmm/machine.h"
 #include "vmm/session.h"
 
 enum run_console {
@@ -78,11 +79,12 @@ struct run_options {
     enum run_prefetch prefetch;
     bool allow_changed_disks; /* files written to since the save */
     bool freeze;              /* the guest's clock stood still meanwhile */
-    bool track;               /* follow writes, so that a diff can be saved */
-    const char *id;           /* NULL: a random one; else checked */
-    const char *api_sock;     /* NULL: in the machine's folder */
-    bool allow_duplicate;     /* of a guest that cannot tell that it is one */
-    bool keeps_vsock;         /* the socket's path in the snapshot is ours */
+    /* Writes are followed, so that a diff can be saved. */
+    enum machine_tracking tracking;
+    const char *id;       /* NULL: a random one; else checked */
+    const char *api_sock; /* NULL: in the machine's folder */
+    bool allow_duplicate; /* of a guest that cannot tell that it is one */
+    bool keeps_vsock;     /* the socket's path in the snapshot is ours */
     bool no_api;
     bool no_boot; /* the control socket makes the machine */
     bool detach;

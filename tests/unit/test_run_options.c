@@ -329,6 +329,11 @@ static void test_where_memory_comes_from(void **state)
 {
     struct fixture *f = *state;
 
+    assert_int_equal(accept_line(f, "run --track")->tracking, MACHINE_TRACK);
+    assert_int_equal(
+        accept_line(f, "run --track=bitmap")->tracking, MACHINE_TRACK_BITMAP);
+    assert_int_equal(
+        accept_line(f, "run --track=ring")->tracking, MACHINE_TRACK_RING);
     accept_line(f, "run --from a");
     assert_int_equal(f->options.verify, RUN_VERIFY_AUTO);
     assert_int_equal(f->options.prefetch, RUN_PREFETCH_AUTO);
@@ -466,6 +471,7 @@ static void test_values_that_are_refused(void **state)
             "31536000"},
         {"run --timings=xml", -EINVAL,
             "--timings=xml: it must be text or json"},
+        {"run --track=often", -EINVAL, "--track=often: it must be bitmap or"},
         {"run --from a --verify=some", -EINVAL,
             "--verify=some: it must be all, lazy or trust"},
         {"run --from a --memory uffd:", -EINVAL,

@@ -35,7 +35,7 @@ snapshot_fails() {
     run -0 snapshot ls
     [ "${#lines[@]}" -eq 3 ]
     [[ ${lines[0]} == NAME* ]]
-    [[ $output =~ full\ +${full:0:12}.*32\ KiB\ +20\ KiB\ +- ]]
+    [[ $output =~ full\ +${full:0:12}.*32\ KiB\ +0\ KiB\ +20\ KiB\ +- ]]
     [[ $output =~ child\ +${child:0:12}.*\ 4\ KiB\ +${full:0:12} ]]
     run -0 snapshot ls --json
     [ "$(jq length <<< "$output")" -eq 2 ]

@@ -109,6 +109,36 @@ snapshot_fails() {
         '{"offset":12288,"bytes":8192}' ]
 }
 
+@test "disks: in ls, inspect, diff, verify, flatten" {
+    local image
+
+    rm -rf store
+    cp -r "$SPORE_GOLDEN/snapshot-v1-disks" store
+    chmod -R u+w store
+    run -0 snapshot ls
+    [[ $output =~ full\ .*32\ KiB\ +24\ KiB\ +44\ KiB\ +- ]]
+    run -0 snapshot inspect child
+    [[ $output == *"disk 0    /images/base.img, 48 KiB"*"28 KiB over it"* ]]
+    run -0 snapshot inspect child --json
+    [ "$(jq '.disks[0].data_bytes' <<< "$output")" -eq 28672 ]
+    image=$(jq -r '.disks[0].images[] | select(.own) | .name' <<< "$output")
+    run -1 snapshot diff full child
+    [[ $output == *"disk 0"*"2 of 8 pages differ, 4 of disks, 0 sections" ]]
+    run -0 snapshot verify child
+    [ "$output" = "child: 8 pages are what was saved, and 7 of disks" ]
+    run -0 snapshot flatten child --name flat
+    run -0 snapshot diff child flat
+    [[ $output == "0 of 8 pages differ, 0 of disks, 0 sections" ]]
+    printf x | dd of="store/child/$image" bs=1 seek=4100 conv=notrunc \
+        status=none
+    snapshot_fails 1 "child: $image: page 1 of the disk, .*not what was saved" \
+        verify child
+    printf x | dd of=store/child/disk-map.0 bs=1 seek=40 conv=notrunc \
+        status=none
+    snapshot_fails 1 "disk-map.0: damaged: its checksum" inspect child
+    run -0 snapshot verify flat full
+}
+
 @test "rm: a parent, by name; its name is free again" {
     run -0 snapshot rm full
     [ ! -e "store/$full" ]

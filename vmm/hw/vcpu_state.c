@@ -12,6 +12,7 @@
 #include "vmm/hw/vcpu_sregs.h"
 
 /* Of the local APIC's page: Intel SDM vol. 3, 11.4.1. */
+#define LAPIC_PRIORITY    0x0a0u
 #define LAPIC_TIMER_COUNT 0x390u
 
 /* Beyond it a guest that measures time with its TSC goes astray. */
@@ -367,14 +368,22 @@ int vcpu_state_set(struct vcpu *vcpu, const struct vcpu_state *state,
     return rc;
 }
 
+/*
+ * The count runs by itself. The processor priority follows from the rest: KVM
+ * works it out when it looks for an interrupt, and KVM_SET_LAPIC leaves one
+ * that is made from what was in service before.
+ */
 static bool lapic_differs(
     const struct kvm_lapic_state *a, const struct kvm_lapic_state *b)
 {
-    const size_t after = LAPIC_TIMER_COUNT + sizeof(uint32_t);
+    struct kvm_lapic_state x = *a;
+    struct kvm_lapic_state y = *b;
 
-    return memcmp(a->regs, b->regs, LAPIC_TIMER_COUNT) != 0 ||
-           memcmp(a->regs + after, b->regs + after, sizeof(a->regs) - after) !=
-               0;
+    for (size_t i = 0; i < sizeof(uint32_t); i++) {
+        x.regs[LAPIC_TIMER_COUNT + i] = y.regs[LAPIC_TIMER_COUNT + i] = 0;
+        x.regs[LAPIC_PRIORITY + i] = y.regs[LAPIC_PRIORITY + i] = 0;
+    }
+    return memcmp(&x, &y, sizeof(x)) != 0;
 }
 
 static bool msrs_differ(const struct vcpu_state *a, const struct vcpu_state *b)

@@ -72,21 +72,28 @@ static void forget_tick(struct frozen *f)
 }
 
 /* Devices do not move, having been stopped or just put back. */
-static struct copy take(struct traffic *t)
+static void take_state(struct traffic *t, struct frozen *ret_frozen)
 {
     struct machine *m = &t->inst.machine;
-    struct copy c = {.ram = malloc(m->mem.size)};
     struct parts parts;
     struct err err;
 
-    assert_non_null(c.ram);
     if (machine_prepare_parts(m, &err) < 0)
         fail_msg("%s", err.text);
     parts = machine_parts(m);
-    if (frozen_take(&c.frozen, &parts, &err) < 0)
+    if (frozen_take(ret_frozen, &parts, &err) < 0)
         fail_msg("%s", err.text);
-    forget_tick(&c.frozen);
-    gmem_copy_pages(&m->mem, 0, gmem_page_count(&m->mem), c.ram);
+    forget_tick(ret_frozen);
+}
+
+static struct copy take(struct traffic *t)
+{
+    struct gmem *mem = &t->inst.machine.mem;
+    struct copy c = {.ram = malloc(mem->size)};
+
+    assert_non_null(c.ram);
+    take_state(t, &c.frozen);
+    gmem_copy_pages(mem, 0, gmem_page_count(mem), c.ram);
     return c;
 }
 
@@ -99,17 +106,18 @@ static void drop(struct copy *c)
 static void expect_same(struct traffic *t, const struct copy *want)
 {
     struct parts parts = machine_parts(&t->inst.machine);
-    struct copy got = take(t);
+    struct frozen got;
     char text[128];
 
+    take_state(t, &got);
     for (uint64_t page = 0; page < gmem_page_count(parts.mem); page++) {
-        if (memcmp(got.ram + page * NUM_PAGE_SIZE,
-                want->ram + page * NUM_PAGE_SIZE, NUM_PAGE_SIZE) != 0)
+        if (!gmem_page_equals(
+                parts.mem, page, want->ram + page * NUM_PAGE_SIZE))
             fail_msg("page %llu differs", (unsigned long long)page);
     }
-    if (frozen_differs(&got.frozen, &want->frozen, &parts, text, sizeof(text)))
+    if (frozen_differs(&got, &want->frozen, &parts, text, sizeof(text)))
         fail_msg("%s", text);
-    drop(&got);
+    frozen_fini(&got);
 }
 
 static void do_or_fail(

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -45,6 +46,8 @@ static int leave_caller(struct err *err)
     if (null < 0)
         return err_sys(err, errno, "/dev/null");
     (void)setsid();
+    /* A clone was started as /proc/self/exe, which tells nobody anything. */
+    (void)prctl(PR_SET_NAME, "spore");
     (void)dup2(null, STDIN_FILENO);
     (void)dup2(null, STDOUT_FILENO);
     (void)close(null);

@@ -213,7 +213,7 @@ phdr() {
     refused '--virtio-console= is empty' with_kernel kernel --virtio-console=
     refused '/nonexistent/log: No such file' \
         with_kernel kernel --virtio-console=/nonexistent/log
-    refused '--disk d,queues=0: queues: .0. is not a number from 1 to 16' \
+    refused '--disk d,queues=0: queues: .0. is not a number from 1 to 8' \
         with_kernel kernel --disk d,queues=0
 }
 

@@ -363,6 +363,13 @@ static void send_frame(uint16_t i)
     submit(&net_tx, i);
 }
 
+/* The network is another one: what was on its way is lost with the old. */
+static void forget_frames(void)
+{
+    net_wanted = net_next;
+    net_waited = 0;
+}
+
 static void take_frame(uint32_t i, uint32_t len)
 {
     const volatile struct frame *frame = &rx_frames[i];
@@ -526,6 +533,7 @@ static void step_vsock(void)
         /* VIRTIO_VSOCK_EVENT_TRANSPORT_RESET: every connection is gone. */
         mailbox->vsock_events++;
         restart_vsock();
+        forget_frames();
         submit(&vsock_events, 0);
     }
     if (take(&vsock_rx, &head, &len)) {

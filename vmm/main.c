@@ -91,7 +91,7 @@ static int fill_standard_fds(void)
 /* The command's status, unless its text did not reach standard output. */
 static int check_output(int status)
 {
-    if (fflush(stdout) == 0)
+    if (fflush(stdout) == 0 && !ferror(stdout))
         return status;
     (void)fprintf(
         stderr, "spore: standard output: %s\n", strerrordesc_np(errno));

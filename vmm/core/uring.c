@@ -217,6 +217,8 @@ static void close_ring(struct uring *u)
 void uring_fini(struct uring *u)
 {
     assert(u->clients == NULL && u->staged.head == NULL);
+    if (u->loop != NULL)
+        loop_unpost(u->loop, &u->wake);
     close_ring(u);
 }
 

@@ -27,6 +27,17 @@
 /* Far beyond what any goal takes: a request that is lost ends as a failure. */
 #define HANG_NS (60 * CLOCK_NS_PER_S)
 
+/*
+ * For the thread sanitizer: a save copies pages while the guest and devices
+ * write to them, and copies those again that were written to meanwhile. What
+ * it holds is proven by the guest that goes on from it.
+ */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "race:gmem_copy_pages\n";
+}
+
 /* ---- the other side ------------------------------------------------------ */
 
 struct stream {

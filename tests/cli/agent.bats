@@ -10,12 +10,7 @@ load helper
 LIMIT=300
 
 setup_file() {
-    export XDG_RUNTIME_DIR=$BATS_FILE_TMPDIR/run
-    mkdir -m 700 "$XDG_RUNTIME_DIR"
-    [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 0
-    # What is missing is told by the first test.
-    SPORE_TEST_MARK=$BATS_FILE_TMPDIR timeout "$LIMIT" "$SPORE" run --id box \
-        --detach --timeout 1000 > "$BATS_FILE_TMPDIR/started" 2>&1 3>&- || true
+    boot_for_file box || true
 }
 
 teardown_file() {
@@ -23,15 +18,7 @@ teardown_file() {
 }
 
 setup() {
-    local dir=$XDG_RUNTIME_DIR
-
-    common_setup
-    export XDG_RUNTIME_DIR=$dir
-    need_kvm
-    if grep -q quickstart.sh "$BATS_FILE_TMPDIR/started"; then
-        cannot_run "$(cat "$BATS_FILE_TMPDIR/started")"
-    fi
-    [ "$(cat "$BATS_FILE_TMPDIR/started")" = box ]
+    need_booted box
 }
 
 @test "exec: status, streams, environment, directory, user" {

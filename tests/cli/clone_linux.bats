@@ -14,13 +14,7 @@ DRAW='cat /run/spore-generation /proc/sys/kernel/random/uuid
     head -c 16 /dev/urandom | od -An -tx1; date +%s'
 
 setup_file() {
-    export XDG_RUNTIME_DIR=$BATS_FILE_TMPDIR/run
-    mkdir -m 700 "$XDG_RUNTIME_DIR"
-    [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 0
-    # What is missing is told by the first test.
-    SPORE_TEST_MARK=$BATS_FILE_TMPDIR timeout "$LIMIT" "$SPORE" run --id seed \
-        --detach --timeout 1000 > "$BATS_FILE_TMPDIR/started" 2>&1 3>&- ||
-        return 0
+    boot_for_file seed || return 0
     "$SPORE" save --store "$BATS_FILE_TMPDIR/store" --name base --no-sync seed
 }
 
@@ -29,15 +23,7 @@ teardown_file() {
 }
 
 setup() {
-    local dir=$XDG_RUNTIME_DIR
-
-    common_setup
-    export XDG_RUNTIME_DIR=$dir
-    need_kvm
-    if grep -q quickstart.sh "$BATS_FILE_TMPDIR/started"; then
-        cannot_run "$(cat "$BATS_FILE_TMPDIR/started")"
-    fi
-    [ "$(cat "$BATS_FILE_TMPDIR/started")" = seed ]
+    need_booted seed
 }
 
 teardown() {

@@ -22,27 +22,9 @@ detached() {
     [ -z "$stderr" ]
 }
 
-# api ID METHOD PATH [BODY]: status and body of one request.
-api() {
-    curl -sS --max-time 60 --unix-socket "$XDG_RUNTIME_DIR/spore/$1/api.sock" \
-        -X "$2" ${4:+-d "$4"} -w '\n%{http_code}\n' "http://localhost$3"
-}
-
 # state_is ID STATE
 state_is() {
     [ "$(spore ps --json | jq -r ".[] | select(.id == \"$1\").state")" = "$2" ]
-}
-
-# cannot PATTERN COMMAND...: status 125 and one line on standard error.
-cannot() {
-    local pattern=$1
-
-    shift
-    run -125 --separate-stderr "$@"
-    [ -z "$output" ]
-    # shellcheck disable=SC2154
-    [ "${#stderr_lines[@]}" -eq 1 ]
-    [[ $stderr =~ $pattern ]]
 }
 
 @test "ps: none, two, none; their folders go with them" {

@@ -31,6 +31,38 @@ need_kvm() {
     fi
 }
 
+# What a run without --kernel and --rootfs takes is there.
+need_linux() {
+    need_kvm
+    # Finds a kernel and a root file system, or says what is missing.
+    run spore run --timeout 0.001 -- true
+    [[ $output != *"quickstart.sh"* ]] || cannot_run "$output"
+}
+
+# boot_for_file ID: for setup_file, a Linux guest that all tests of a file
+# share, since a boot takes seconds where guest kernels are interpreted. What
+# it says of what is missing is for need_booted.
+boot_for_file() {
+    export XDG_RUNTIME_DIR=$BATS_FILE_TMPDIR/run
+    mkdir -m 700 "$XDG_RUNTIME_DIR"
+    [ -r /dev/kvm ] && [ -w /dev/kvm ] || return 1
+    SPORE_TEST_MARK=$BATS_FILE_TMPDIR timeout "$LIMIT" "$SPORE" run --id "$1" \
+        --detach --timeout 1000 > "$BATS_FILE_TMPDIR/started" 2>&1 3>&-
+}
+
+# need_booted ID: for setup, in common_setup's place.
+need_booted() {
+    local dir=$XDG_RUNTIME_DIR
+
+    common_setup
+    export XDG_RUNTIME_DIR=$dir
+    need_kvm
+    if grep -q quickstart.sh "$BATS_FILE_TMPDIR/started"; then
+        cannot_run "$(cat "$BATS_FILE_TMPDIR/started")"
+    fi
+    [ "$(cat "$BATS_FILE_TMPDIR/started")" = "$1" ]
+}
+
 # Runs spore with a mark in its environment, by which its children are found.
 spore() {
     SPORE_TEST_MARK=$BATS_TEST_TMPDIR timeout "$LIMIT" "$SPORE" "$@"
@@ -84,6 +116,19 @@ refused() {
     assert_nothing_left
 }
 
+# cannot PATTERN COMMAND...: status 125, nothing on standard output, and one line
+# on standard error that matches.
+# shellcheck disable=SC2154
+cannot() {
+    local pattern=$1
+
+    shift
+    run -125 --separate-stderr "$@"
+    [ -z "$output" ]
+    [ "${#stderr_lines[@]}" -eq 1 ]
+    [[ $stderr =~ $pattern ]]
+}
+
 # start COMMAND...: runs spore in the background, its id in `pid`, its standard
 # output to be read from descriptor 8, its errors in the file err. It is to
 # have a --timeout, so that a read always ends.
@@ -119,4 +164,29 @@ read_line() {
 # shellcheck disable=SC2034
 end_status() {
     wait "$pid" && status=0 || status=$?
+}
+
+# tally ID [OPTION...]: a guest that counts, in front; its input is at 9.
+tally() {
+    mkfifo "in-$1"
+    exec 9<> "in-$1"
+    start run --console --timeout "$LIMIT" --id "$1" \
+        --kernel "$SPORE_GUESTS/tally.elf" "${@:2}" < "in-$1"
+    read_line ready
+}
+
+# count WANT...: sends a byte for each, and reads the count.
+count() {
+    local want
+
+    for want in "$@"; do
+        printf x >&9
+        read_line "$want"
+    done
+}
+
+# api ID METHOD PATH [BODY]: the body of the reply, then its status.
+api() {
+    curl -sS --max-time 60 --unix-socket "$XDG_RUNTIME_DIR/spore/$1/api.sock" \
+        -X "$2" ${4:+-d "$4"} -w '\n%{http_code}\n' "http://localhost$3"
 }

@@ -17,12 +17,6 @@ teardown() {
     kill_marked
 }
 
-# api ID METHOD PATH [BODY]: the body of the reply, then its status.
-api() {
-    curl -sS --max-time 60 --unix-socket "$XDG_RUNTIME_DIR/spore/$1/api.sock" \
-        -X "$2" ${4:+-d "$4"} -w '\n%{http_code}\n' "http://localhost$3"
-}
-
 # accepted ID METHOD PATH [BODY]: with 204.
 accepted() {
     run -0 api "$@"
@@ -37,24 +31,6 @@ faulty() {
     run -0 api "$@"
     [ "${lines[1]}" = 400 ]
     [[ $(jq -r .fault_message <<< "${lines[0]}") =~ $pattern ]]
-}
-
-# A guest that counts, in front; its input is at 9.
-tally() {
-    mkfifo "in-$1"
-    exec 9<> "in-$1"
-    start run --console --timeout "$LIMIT" --id "$1" \
-        --kernel "$SPORE_GUESTS/tally.elf" "${@:2}" < "in-$1"
-    read_line ready
-}
-
-count() {
-    local want
-
-    for want in "$@"; do
-        printf x >&9
-        read_line "$want"
-    done
 }
 
 # waiting ID [OPTION...]: a process without a machine, in front.

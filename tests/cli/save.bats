@@ -18,25 +18,6 @@ teardown() {
     kill_marked
 }
 
-# tally ID [OPTION...]: a guest that counts, in front; its input is at 9.
-tally() {
-    mkfifo "in-$1"
-    exec 9<> "in-$1"
-    start run --console --timeout "$LIMIT" --id "$1" \
-        --kernel "$SPORE_GUESTS/tally.elf" "${@:2}" < "in-$1"
-    read_line ready
-}
-
-# count N [WANT...]: sends so many bytes, and reads each count.
-count() {
-    local want
-
-    for want in "$@"; do
-        printf x >&9
-        read_line "$want"
-    done
-}
-
 # end_tally: the guest ends itself.
 end_tally() {
     printf '\004' >&9
@@ -55,17 +36,6 @@ goes_on() {
     [ "$output" = "$want" ]
     # shellcheck disable=SC2154
     [ -z "$stderr" ]
-}
-
-# fails PATTERN COMMAND...: status 125, one line on standard error.
-fails() {
-    local pattern=$1
-
-    shift
-    run -125 --separate-stderr "$@"
-    [ -z "$output" ]
-    [ "${#stderr_lines[@]}" -eq 1 ]
-    [[ $stderr =~ $pattern ]]
 }
 
 # The snapshot's own image of the memory.
@@ -136,7 +106,7 @@ image_of() {
     tally vm
     count 0001
     run -0 spore save --name full vm
-    fails "save: .*no snapshot that a diff could stand on.*--track" \
+    cannot "save: .*no snapshot that a diff could stand on.*--track" \
         spore save --diff --name d1 vm
     [ ! -e "$store/d1" ]
     run -0 spore save --name base --track vm
@@ -185,7 +155,7 @@ image_of() {
     tally vm
     count 0001
     run -0 spore save --name a vm
-    fails "save: there is a snapshot 'a' in" spore save --name a vm
+    cannot "save: there is a snapshot 'a' in" spore save --name a vm
     run -0 spore save --name b --share --no-sync vm
     count 0002
     end_tally
@@ -205,7 +175,7 @@ image_of() {
     end_tally
     [ ! -e "$store" ]
     goes_on 0001 n --store a/b
-    fails "run: there is no snapshot 'x' in a/b" spore restore x --store a/b
+    cannot "run: there is no snapshot 'x' in a/b" spore restore x --store a/b
 }
 
 @test "clone: each alive in ps and where its parent was; clones of clones" {
@@ -249,8 +219,8 @@ image_of() {
     count 0003
     run -0 spore reset vm 0
     count 0002 0003 0004
-    fails "reset: .*no level 1 to go back to" spore reset vm 1
-    fails "save: .*reset in place" spore save vm
+    cannot "reset: .*no level 1 to go back to" spore reset vm 1
+    cannot "save: .*reset in place" spore save vm
     run -0 spore pause vm
     run -0 spore reset vm 0
     run -0 spore resume vm
@@ -261,10 +231,10 @@ image_of() {
 
 @test "reset: nothing was pushed; levels that are none" {
     tally vm
-    fails "reset: .*no level 0 to go back to: see spore push" spore reset vm
-    fails "reset: 'x' is no number" spore reset vm x
-    fails "reset: '-1' is no number|reset: an option" spore reset vm -1
-    fails "reset: a machine's ID is needed" spore reset
+    cannot "reset: .*no level 0 to go back to: see spore push" spore reset vm
+    cannot "reset: 'x' is no number" spore reset vm x
+    cannot "reset: '-1' is no number|reset: an option" spore reset vm -1
+    cannot "reset: a machine's ID is needed" spore reset
     end_tally
 }
 
@@ -274,7 +244,7 @@ image_of() {
     end_tally
     goes_on 0001 s --clock follow
     goes_on 0001 s --clock freeze
-    fails "run: --clock stop: it must be follow or freeze" \
+    cannot "run: --clock stop: it must be follow or freeze" \
         spore restore s --clock stop
 }
 
@@ -286,9 +256,9 @@ image_of() {
     # The page of the first count, at 32 MiB and a page.
     printf X | dd of="$(image_of s)" bs=1 seek=$((0x2001000 + 8)) \
         conv=notrunc status=none
-    fails "run: .*page 8193 .*not what was saved" \
+    cannot "run: .*page 8193 .*not what was saved" \
         spore restore s --console --verify
-    fails "run: .*page 8193 .*not what was saved" spore restore s --console
+    cannot "run: .*page 8193 .*not what was saved" spore restore s --console
     run -1 spore snapshot verify s
     assert_nothing_left
 }
@@ -304,34 +274,34 @@ image_of() {
         cp "$store/$id/$file" keep
         printf X | dd of="$store/$id/$file" bs=1 seek=30 conv=notrunc \
             status=none
-        fails "run: .*$file" spore restore s --console
+        cannot "run: .*$file" spore restore s --console
         truncate -s 10 "$store/$id/$file"
-        fails "run: .*$file" spore restore s --console
+        cannot "run: .*$file" spore restore s --console
         rm "$store/$id/$file"
-        fails "run: .*$file" spore restore s --console
+        cannot "run: .*$file" spore restore s --console
         cp keep "$store/$id/$file"
     done
     truncate -s -4096 "$(image_of s)"
-    fails "run: .*mem-$id.img" spore restore s --console
+    cannot "run: .*mem-$id.img" spore restore s --console
 }
 
 @test "what is not there: machines, snapshots, stores, options" {
-    fails "run: snapshot store .*No such file" spore restore none
+    cannot "run: snapshot store .*No such file" spore restore none
     [ ! -e "$store" ]
-    fails "save: .*nobody" spore save nobody
+    cannot "save: .*nobody" spore save nobody
     mkdir -p "$store"
-    fails "push: .*nobody" spore push nobody
-    fails "reset: .*nobody" spore reset nobody
-    fails "clone: .*nobody" spore clone nobody
+    cannot "push: .*nobody" spore push nobody
+    cannot "reset: .*nobody" spore reset nobody
+    cannot "clone: .*nobody" spore clone nobody
     [ -z "$(ls -d /dev/shm/spore-clone-* 2> /dev/null)" ] || true
-    fails "save: a machine's ID is needed" spore save
-    fails "save: an option is unknown.*spore save --help" spore save --bogus x
-    fails "clone: an option is unknown" spore clone --diff x
-    fails "clone: -n 0" spore clone -n 0 x
-    fails "clone: 'x' is no number" spore clone -n x x
-    fails "run: there is no snapshot 'none'" spore restore none
-    fails "run: there is no snapshot '../x'" spore restore ../x
-    fails "run: --store, --verify.*--allow-duplicate are for --from" \
+    cannot "save: a machine's ID is needed" spore save
+    cannot "save: an option is unknown.*spore save --help" spore save --bogus x
+    cannot "clone: an option is unknown" spore clone --diff x
+    cannot "clone: -n 0" spore clone -n 0 x
+    cannot "clone: 'x' is no number" spore clone -n x x
+    cannot "run: there is no snapshot 'none'" spore restore none
+    cannot "run: there is no snapshot '../x'" spore restore ../x
+    cannot "run: --store, --verify.*--allow-duplicate are for --from" \
         spore run --verify --console
     run -2 spore restore
     [[ $output == "usage: spore restore"* ]]
@@ -370,17 +340,17 @@ image_of() {
     tally vm --discovery cmdline
     count 0001
     run -0 spore save --name s vm
-    fails "clone: vm has no generation device.*--allow-duplicate" \
+    cannot "clone: vm has no generation device.*--allow-duplicate" \
         spore clone vm
     run -0 spore clone --allow-duplicate -n 2 vm
     run -0 spore kill "${lines[@]}"
     end_tally
-    fails "run: --store, .*--allow-duplicate are for --from" \
+    cannot "run: --store, .*--allow-duplicate are for --from" \
         spore run --console --allow-duplicate --kernel x
     # One that does not come so far has not used it.
-    fails "run: --mem" spore restore s --console --mem 64
+    cannot "run: --mem" spore restore s --console --mem 64
     goes_on 0002 s
-    fails "run: snapshot 's' was restored before.*--allow-duplicate" \
+    cannot "run: snapshot 's' was restored before.*--allow-duplicate" \
         spore restore s --console
     goes_on 0002 s --allow-duplicate
     goes_on 0002 s --allow-duplicate

@@ -297,7 +297,7 @@ ended() {
     assert_nothing_left
     run -125 spore run --no-boot -- true
     [[ $output == *"--no-boot has no place beside --from and a command"* ]]
-    run -125 spore run --no-boot --from x
+    cannot "--no-boot has no place beside --from" spore run --no-boot --from x
     run -125 spore run --no-boot --no-api
     [[ $output == *"--no-api has no place beside"* ]]
     waiting b

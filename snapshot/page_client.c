@@ -136,6 +136,8 @@ int page_client_attach(
     struct pager_hello hello = {.count = mem->region_count};
     int rc;
 
+    _Static_assert(
+        GMEM_REGIONS_MAX <= PAGER_REGIONS_MAX, "room for all of them");
     assert(client->socket_fd >= 0 && client->uffd < 0 && mem->fd < 0);
     for (unsigned int i = 0; i < mem->region_count; i++)
         hello.regions[i] =

@@ -75,11 +75,6 @@ void page_client_take(
 CC_MUST_CHECK int page_client_attach(
     struct page_client *client, struct gmem *mem, struct err *err);
 
-static inline bool page_client_is_attached(const struct page_client *client)
-{
-    return client->uffd >= 0;
-}
-
 /* Fine on one that is none. */
 void page_client_close(struct page_client *client);
 

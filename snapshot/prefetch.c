@@ -9,7 +9,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "snapshot/dirfile.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 
@@ -152,31 +151,20 @@ int prefetch_touched(
 }
 
 /* The set that is there together with the pages; the caller frees it. */
-static int add_recorded(int dir_fd, const struct bitmap *touched,
-    struct bitmap *ret_all, struct err *err)
+static int add_recorded(const struct working_set *recorded,
+    const struct bitmap *touched, struct bitmap *ret_all, struct err *err)
 {
-    struct working_set set = {0};
     struct bitmap all;
-    uint8_t *data;
     size_t first;
     size_t count;
-    size_t size;
 
     if (bitmap_init(&all, touched->bits) < 0)
         return err_sys(err, ENOMEM, "%s", WORKING_SET_FILE_NAME);
     for (size_t from = 0; bitmap_next_run(touched, from, &first, &count);
          from = first + count)
         bitmap_set(&all, first, count);
-    if (dirfile_read(dir_fd, WORKING_SET_FILE_NAME, WORKING_SET_SIZE_MAX, &data,
-            &size, NULL) == 0) {
-        /* One that is damaged is as good as none. */
-        if (working_set_decode(data, size, touched->bits, &set, NULL) == 0) {
-            for (size_t i = 0; i < set.run_count; i++)
-                bitmap_set(&all, set.runs[i].page, set.runs[i].count);
-            working_set_fini(&set);
-        }
-        free(data);
-    }
+    for (size_t i = 0; i < recorded->run_count; i++)
+        bitmap_set(&all, recorded->runs[i].page, recorded->runs[i].count);
     *ret_all = all;
     return 0;
 }
@@ -185,8 +173,6 @@ static int write_set(int dir_fd, const struct bitmap *touched, struct err *err)
 {
     struct working_set set;
     uint64_t pages = 0;
-    uint8_t *data = NULL;
-    size_t size = 0;
     int rc = working_set_from_bitmap(touched, GAP_MAX, &set, err);
 
     if (rc < 0)
@@ -198,28 +184,27 @@ static int write_set(int dir_fd, const struct bitmap *touched, struct err *err)
             WORKING_SET_FILE_NAME, (unsigned long long)pages,
             (unsigned long long)set.pages);
     if (rc == 0)
-        rc = working_set_encode(&set, &data, &size, err);
+        rc = working_set_store(dir_fd, &set, err);
     working_set_fini(&set);
-    if (rc < 0)
-        return rc;
-    rc = dirfile_replace(dir_fd, WORKING_SET_FILE_NAME, data, size, err);
-    free(data);
     return rc;
 }
 
 int prefetch_record(
     int dir_fd, const struct bitmap *touched, bool adds, struct err *err)
 {
+    struct working_set recorded;
     struct bitmap all;
     int rc;
 
-    if (!adds && faccessat(dir_fd, WORKING_SET_FILE_NAME, F_OK,
-                     AT_SYMLINK_NOFOLLOW) == 0)
+    if (working_set_load(dir_fd, touched->bits, &recorded) < 0)
+        return write_set(dir_fd, touched, err);
+    if (!adds) {
+        working_set_fini(&recorded);
         return err_set(
             err, EEXIST, "%s: recorded already", WORKING_SET_FILE_NAME);
-    if (!adds)
-        return write_set(dir_fd, touched, err);
-    rc = add_recorded(dir_fd, touched, &all, err);
+    }
+    rc = add_recorded(&recorded, touched, &all, err);
+    working_set_fini(&recorded);
     if (rc < 0)
         return rc;
     rc = write_set(dir_fd, &all, err);

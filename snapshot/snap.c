@@ -309,37 +309,7 @@ int snap_read_disk_hashes(const struct snap *snap, const struct snap_disk *disk,
 
 int snap_read_working_set(const struct snap *snap, struct working_set *ret_set)
 {
-    struct err err;
-    uint8_t *data;
-    size_t size;
-    int rc = dirfile_read(snap->dir_fd, WORKING_SET_FILE_NAME,
-        WORKING_SET_SIZE_MAX, &data, &size, &err);
-
-    if (rc == -ENOENT)
-        return rc;
-    if (rc == 0) {
-        rc = working_set_decode(data, size, snap->index.pages, ret_set, &err);
-        free(data);
-    }
-    if (rc < 0) {
-        log_warn("snapshot", "%s: not used", err.text);
-        return -ENOENT;
-    }
-    return 0;
-}
-
-int snap_write_working_set(
-    const struct snap *snap, const struct working_set *set, struct err *err)
-{
-    uint8_t *data;
-    size_t size;
-    int rc = working_set_encode(set, &data, &size, err);
-
-    if (rc < 0)
-        return rc;
-    rc = dirfile_replace(snap->dir_fd, WORKING_SET_FILE_NAME, data, size, err);
-    free(data);
-    return rc;
+    return working_set_load(snap->dir_fd, snap->index.pages, ret_set);
 }
 
 int snap_mark_used(const struct snap *snap, struct err *err)

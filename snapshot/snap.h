@@ -81,8 +81,6 @@ CC_MUST_CHECK int snap_read_disk_hashes(const struct snap *snap,
  */
 CC_MUST_CHECK int snap_read_working_set(
     const struct snap *snap, struct working_set *ret_set);
-CC_MUST_CHECK int snap_write_working_set(
-    const struct snap *snap, const struct working_set *set, struct err *err);
 
 /* The mark of a snapshot that has been restored; an empty file. */
 #define SNAP_USED_FILE_NAME "used"

@@ -5,9 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "snapshot/dirfile.h"
 #include "snapshot/hash.h"
 #include "snapshot/page_index.h"
 #include "vmm/base/bytes.h"
+#include "vmm/base/log.h"
 #include "vmm/base/num.h"
 
 #define MAGIC       "SPOREWKS"
@@ -161,4 +163,39 @@ int working_set_decode(const void *data, size_t size, uint64_t pages,
     }
     *ret_set = set;
     return 0;
+}
+
+int working_set_load(int dir_fd, uint64_t pages, struct working_set *ret_set)
+{
+    struct err err;
+    uint8_t *data;
+    size_t size;
+    int rc = dirfile_read(dir_fd, WORKING_SET_FILE_NAME, WORKING_SET_SIZE_MAX,
+        &data, &size, &err);
+
+    if (rc == -ENOENT)
+        return rc;
+    if (rc == 0) {
+        rc = working_set_decode(data, size, pages, ret_set, &err);
+        free(data);
+    }
+    if (rc < 0) {
+        log_warn("snapshot", "%s: not used", err.text);
+        return -ENOENT;
+    }
+    return 0;
+}
+
+int working_set_store(
+    int dir_fd, const struct working_set *set, struct err *err)
+{
+    uint8_t *data;
+    size_t size;
+    int rc = working_set_encode(set, &data, &size, err);
+
+    if (rc < 0)
+        return rc;
+    rc = dirfile_replace(dir_fd, WORKING_SET_FILE_NAME, data, size, err);
+    free(data);
+    return rc;
 }

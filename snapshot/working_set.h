@@ -3,7 +3,8 @@
  * The file `working-set` of a snapshot: the pages that the first restores
  * touched, as sorted runs. A hint: it has its own checksum, is not in `state`,
  * may be replaced at any time, and a bad one is ignored with one log line.
- * What working_set_decode is given is hostile. Thread rule: pure functions.
+ * What working_set_decode is given is hostile. Thread rule: pure functions, but
+ * for the two on a file, which any thread may call.
  */
 #ifndef SNAPSHOT_WORKING_SET_H
 #define SNAPSHOT_WORKING_SET_H
@@ -47,5 +48,16 @@ CC_MUST_CHECK int working_set_encode(const struct working_set *set,
 /* `pages`: of the RAM that it is for. -EBADMSG, -ENOTSUP or -ENOMEM. */
 CC_MUST_CHECK int working_set_decode(const void *data, size_t size,
     uint64_t pages, struct working_set *ret_set, struct err *err);
+
+/*
+ * The file in a snapshot's folder: -ENOENT if none was recorded; one that is
+ * damaged is logged, and is -ENOENT too.
+ */
+CC_MUST_CHECK int working_set_load(
+    int dir_fd, uint64_t pages, struct working_set *ret_set);
+
+/* Replaces the file whole. */
+CC_MUST_CHECK int working_set_store(
+    int dir_fd, const struct working_set *set, struct err *err);
 
 #endif

@@ -91,7 +91,8 @@ void blk_below_drain(struct blk_below *b)
         b->files[i].backend.ops->drain(&b->files[i].backend);
 }
 
-const struct blk_below_run *blk_below_find(
+/* The run that holds a cluster of the disk. */
+static const struct blk_below_run *find_run(
     const struct blk_below *b, uint64_t cluster)
 {
     size_t low = 0;
@@ -111,7 +112,7 @@ const struct blk_below_run *blk_below_find(
 uint64_t blk_below_locate(const struct blk_below *b, uint64_t first,
     uint64_t max, struct blk_backend *base, struct blk_source *ret_source)
 {
-    const struct blk_below_run *run = blk_below_find(b, first);
+    const struct blk_below_run *run = find_run(b, first);
     uint64_t skip = first - run->first;
 
     assert(skip < run->count);

@@ -62,10 +62,6 @@ void blk_below_adopt(struct blk_below *b, const struct blk_backend *base);
 void blk_below_commit(struct blk_below *b);
 void blk_below_drain(struct blk_below *b);
 
-/* The run that holds a cluster of the disk. */
-const struct blk_below_run *blk_below_find(
-    const struct blk_below *b, uint64_t cluster);
-
 /*
  * Clusters from `first` on that have their bytes in one place, at most `max`
  * > 0; `base` is where those are that no run has.

@@ -426,6 +426,7 @@ static int write_disks(struct machine_save *s, struct err *err)
 {
     struct disks disks = {.count = s->machine->config->drive_count};
 
+    _Static_assert(CONFIG_DRIVES_MAX <= DISKS_MAX, "room for all of them");
     if (disks.count == 0)
         return 0;
     for (uint32_t i = 0; i < disks.count; i++)

@@ -270,7 +270,8 @@ static int find_artifacts(struct run *run, struct err *err)
 
     if (o->from != NULL)
         return open_origin(run, err);
-    if (o->config.kernel == NULL) {
+    /* A boot that was refused before has found it already. */
+    if (o->config.kernel == NULL && run->kernel_path == NULL) {
         rc = artifacts_find(ARTIFACT_KERNEL, &run->kernel_path, err);
         if (rc < 0)
             return rc;

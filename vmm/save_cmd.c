@@ -16,6 +16,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/config.h"
 #include "vmm/run.h"
 #include "vmm/vm_client.h"
 
@@ -414,27 +415,24 @@ static int start_clones(
 /* ID goes on, so that even one clone is the second of its kind. */
 static int check_generation(const char *id, struct err *err)
 {
+    struct config config;
     struct http_reply reply;
-    const char *how;
-    json_t *config;
     int rc = vm_client_call(id, HTTP_VERB_GET, "/vm/config", NULL, &reply, err);
 
     if (rc < 0)
         return rc;
-    config = reply.body == NULL
-                 ? NULL
-                 : json_loadb(reply.body, reply.body_len, 0, NULL);
-    how = json_string_value(
-        json_object_get(json_object_get(config, "spore"), "discovery"));
-    if (how == NULL)
+    config_init(&config);
+    if (reply.body == NULL)
         rc = err_set(err, EPROTO, "%s does not say what it is made of", id);
-    else if (strcmp(how, "acpi") != 0)
+    else
+        rc = config_load_json(&config, reply.body, reply.body_len, id, err);
+    if (rc == 0 && !config_has_generation(&config))
         rc = err_set(err, ENOTSUP,
             "%s has no generation device (it was started with --discovery "
-            "%.16s): its clones would draw the same random numbers: give "
+            "cmdline): its clones would draw the same random numbers: give "
             "--allow-duplicate if that is no harm",
-            id, how);
-    json_decref(config);
+            id);
+    config_fini(&config);
     http_reply_fini(&reply);
     return rc;
 }

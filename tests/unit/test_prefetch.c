@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "snapshot/dirfile.h"
 #include "snapshot/prefetch.h"
 #include "snapshot/ram.h"
 #include "snapshot/snap.h"
@@ -154,6 +155,15 @@ static void test_a_damaged_one_is_as_good_as_none(void **state)
     (void)close(fd);
     (void)peek(f, 9);
     assert_int_equal(record(f, true), 0);
+    set = recorded(f);
+    assert_true(has(&set, 9));
+    working_set_fini(&set);
+
+    /* Nor does it keep a restore that only records from recording. */
+    assert_int_equal(dirfile_replace(f->snap.dir_fd, WORKING_SET_FILE_NAME,
+                         "nonsense", 8, NULL),
+        0);
+    assert_int_equal(record(f, false), 0);
     set = recorded(f);
     assert_true(has(&set, 9));
     working_set_fini(&set);

@@ -87,7 +87,7 @@ static int make(const char *folder, bool has_disk)
     if (rc == 0)
         rc = snap_open(&rig.store, &child, &snap, &err);
     if (rc == 0) {
-        rc = snap_write_working_set(&snap, &hot, &err);
+        rc = working_set_store(snap.dir_fd, &hot, &err);
         snap_close(&snap);
     }
     if (rc < 0)

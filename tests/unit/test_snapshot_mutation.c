@@ -261,7 +261,7 @@ static void make_snapshots(struct run *run)
             assert(futimens(snap.image_fds[k], times) == 0);
         for (uint32_t k = 0; k < snap.disks[0].map.file_count; k++)
             assert(futimens(snap.disks[0].image_fds[k], times) == 0);
-        assert(snap_write_working_set(&snap, &set, &err) == 0);
+        assert(working_set_store(snap.dir_fd, &set, &err) == 0);
         snap_close(&snap);
     }
     /* With the times that put_back restores. */

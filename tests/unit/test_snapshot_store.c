@@ -330,7 +330,7 @@ static void test_working_set_file(void **state)
     assert_int_equal(set.runs[0].page, 3);
     assert_int_equal(set.runs[0].count, 8);
     for (int i = 0; i < 2; i++)
-        assert_int_equal(snap_write_working_set(&snap, &set, &err), 0);
+        assert_int_equal(working_set_store(snap.dir_fd, &set, &err), 0);
     working_set_fini(&set);
     assert_int_equal(snap_read_working_set(&snap, &set), 0);
     assert_int_equal(set.run_count, 2);

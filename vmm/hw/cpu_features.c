@@ -8,6 +8,8 @@
  */
 #include "vmm/hw/cpu_features.h"
 
+#include <string.h>
+
 #include "vmm/base/cc.h"
 
 #define ALL_BITS 0xffffffffu
@@ -308,4 +310,24 @@ const char *cpu_reg_name(enum cpu_reg reg)
     static const char *const names[] = {"eax", "ebx", "ecx", "edx"};
 
     return names[reg];
+}
+
+uint32_t *cpu_reg_of(struct kvm_cpuid_entry2 *entry, enum cpu_reg reg)
+{
+    switch (reg) {
+    case CPU_EAX:
+        return &entry->eax;
+    case CPU_EBX:
+        return &entry->ebx;
+    case CPU_ECX:
+        return &entry->ecx;
+    case CPU_EDX:
+    default:
+        return &entry->edx;
+    }
+}
+
+bool cpu_feature_is(const char *name, const char *text, size_t len)
+{
+    return name != NULL && strlen(name) == len && memcmp(name, text, len) == 0;
 }

@@ -7,6 +7,8 @@
 #ifndef VMM_HW_CPU_FEATURES_H
 #define VMM_HW_CPU_FEATURES_H
 
+#include <linux/kvm.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,5 +28,10 @@ extern const size_t cpu_feature_word_count;
 
 /* "eax" and so on. */
 const char *cpu_reg_name(enum cpu_reg reg);
+
+uint32_t *cpu_reg_of(struct kvm_cpuid_entry2 *entry, enum cpu_reg reg);
+
+/* Whether a name of the table, or NULL, is these `len` bytes. */
+bool cpu_feature_is(const char *name, const char *text, size_t len);
 
 #endif

@@ -281,26 +281,6 @@ int cpuid_check(
     return rc;
 }
 
-static uint32_t *reg_of(struct kvm_cpuid_entry2 *e, enum cpu_reg reg)
-{
-    switch (reg) {
-    case CPU_EAX:
-        return &e->eax;
-    case CPU_EBX:
-        return &e->ebx;
-    case CPU_ECX:
-        return &e->ecx;
-    case CPU_EDX:
-    default:
-        return &e->edx;
-    }
-}
-
-static bool is_name(const char *name, const char *text, size_t len)
-{
-    return name != NULL && strlen(name) == len && memcmp(name, text, len) == 0;
-}
-
 /* Hides one feature wherever it shows. */
 static int mask_one(struct cpuid *cpuid, const struct kvm_features *features,
     const char *text, size_t len, struct err *err)
@@ -312,13 +292,13 @@ static int mask_one(struct cpuid *cpuid, const struct kvm_features *features,
         struct kvm_cpuid_entry2 *e;
         uint32_t *reg;
 
-        if (!is_name(word->names[i % 32], text, len))
+        if (!cpu_feature_is(word->names[i % 32], text, len))
             continue;
         is_known = true;
         e = cpuid_find(cpuid, word->leaf, word->subleaf);
         if (e == NULL)
             continue;
-        reg = reg_of(e, word->reg);
+        reg = cpu_reg_of(e, word->reg);
         if ((*reg >> (i % 32) & 1) == 0)
             continue;
         if (features->ring0_emulated && word->leaf < LEAF_HYPERVISOR)

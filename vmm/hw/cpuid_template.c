@@ -72,10 +72,7 @@ static bool has_word(const char *list, const char *word, size_t len)
 static bool is_feature(const char *name, size_t len)
 {
     for (size_t i = 0; i < cpu_feature_word_count * 32; i++) {
-        const char *known = cpu_feature_words[i / 32].names[i % 32];
-
-        if (known != NULL && strlen(known) == len &&
-            memcmp(known, name, len) == 0)
+        if (cpu_feature_is(cpu_feature_words[i / 32].names[i % 32], name, len))
             return true;
     }
     return false;
@@ -99,21 +96,6 @@ int cpuid_template_check(const char *text, struct err *err)
         if (*text == '\0')
             return 0;
         text++;
-    }
-}
-
-static uint32_t *reg_of(struct kvm_cpuid_entry2 *e, enum cpu_reg reg)
-{
-    switch (reg) {
-    case CPU_EAX:
-        return &e->eax;
-    case CPU_EBX:
-        return &e->ebx;
-    case CPU_ECX:
-        return &e->ecx;
-    case CPU_EDX:
-    default:
-        return &e->edx;
     }
 }
 
@@ -184,7 +166,7 @@ static int apply_level(struct cpuid *cpuid, const struct kvm_features *features,
         /* What KVM brings is for the version of KVM to keep. */
         if (e == NULL || word->leaf == (LEAF_HYPERVISOR | 1))
             continue;
-        reg = reg_of(e, word->reg);
+        reg = cpu_reg_of(e, word->reg);
         hide = hidden(word, *reg, level->keep);
         if (hide != 0 && features->ring0_emulated &&
             word->leaf < LEAF_HYPERVISOR)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -17,12 +18,16 @@
 
 #define STACK_BYTES (128 * NUM_KIB)
 
+/* How long a server may take to accept us, and to read what we send. */
+#define CONNECT_S 10
+
 /* How long the rest of a last word may take. */
 #define REASON_MS 1000
 
 int page_client_connect(struct page_client *client,
     const struct page_client_host *host, const char *path, struct err *err)
 {
+    static const struct timeval patience = {.tv_sec = CONNECT_S};
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     CC_CLEANUP(fd_closep) int fd = -1;
 
@@ -33,6 +38,10 @@ int page_client_connect(struct page_client *client,
     memcpy(addr.sun_path, path, strlen(path));
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
+        return err_sys(err, errno, "page server");
+    /* One that does not take us in, or does not read, is no server. */
+    if (setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)) <
+        0)
         return err_sys(err, errno, "page server");
     if (connect(
             fd, (const struct sockaddr *)(const void *)&addr, sizeof(addr)) < 0)

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "snapshot/pager_wire.h"
@@ -66,7 +67,9 @@ static void find_peer(struct session *s)
         s->peer_fd = fd;
         return;
     }
-    if (peer.pid <= 0)
+    /* Only a kernel before 6.5 does not know: a peer that is gone is no peer.
+     */
+    if (errno != ENOPROTOOPT || peer.pid <= 0)
         return;
     s->peer_fd = (int)syscall(SYS_pidfd_open, peer.pid, 0);
     /* Whose number that was may have ended before. */
@@ -259,11 +262,6 @@ static void remove_range(struct session *s, uint64_t start, uint64_t end)
 
 static int take_message(struct session *s, const struct uffd_msg *msg)
 {
-    if (msg->event == UFFD_EVENT_FORK) {
-        int fd = (int)msg->arg.fork.ufd;
-
-        fd_closep(&fd);
-    }
     switch (msg->event) {
     case UFFD_EVENT_PAGEFAULT:
         return serve_fault(s, msg->arg.pagefault.address & ~(NUM_PAGE_SIZE - 1),
@@ -280,17 +278,45 @@ static int take_message(struct session *s, const struct uffd_msg *msg)
     }
 }
 
+/*
+ * Never waits, whatever the machine has made of the file's own flag and of
+ * the fault that we were told of; before Linux 6.10 only as the flag says.
+ */
+static ssize_t read_messages(int uffd, struct uffd_msg *msgs, size_t size)
+{
+    struct iovec iov = {.iov_base = msgs, .iov_len = size};
+    ssize_t n = preadv2(uffd, &iov, 1, -1, RWF_NOWAIT);
+
+    if (n < 0 && (errno == EOPNOTSUPP || errno == EINVAL || errno == ESPIPE))
+        n = read(uffd, msgs, size);
+    return n;
+}
+
+/* With the read we have the descriptors that its messages name. */
+static void close_forks(const struct uffd_msg *msgs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int fd = (int)msgs[i].arg.fork.ufd;
+
+        if (msgs[i].event == UFFD_EVENT_FORK)
+            fd_closep(&fd);
+    }
+}
+
 static int take_messages(struct session *s)
 {
     struct uffd_msg msgs[MESSAGES];
-    ssize_t n = read(s->uffd, msgs, sizeof(msgs));
+    ssize_t n = read_messages(s->uffd, msgs, sizeof(msgs));
+    size_t count;
     int rc = 0;
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (n < 0)
         return err_sys(s->err, errno, "the machine's userfaultfd");
-    for (size_t i = 0; rc == 0 && i < (size_t)n / sizeof(msgs[0]); i++)
+    count = (size_t)n / sizeof(msgs[0]);
+    close_forks(msgs, count);
+    for (size_t i = 0; rc == 0 && i < count; i++)
         rc = take_message(s, &msgs[i]);
     return rc;
 }

@@ -169,7 +169,8 @@ static int add_recorded(const struct working_set *recorded,
     return 0;
 }
 
-static int write_set(int dir_fd, const struct bitmap *touched, struct err *err)
+static int write_set(
+    int dir_fd, const struct bitmap *touched, uint64_t share, struct err *err)
 {
     struct working_set set;
     uint64_t pages = 0;
@@ -179,7 +180,7 @@ static int write_set(int dir_fd, const struct bitmap *touched, struct err *err)
         return rc;
     for (size_t i = 0; i < set.run_count; i++)
         pages += set.runs[i].count;
-    if (pages > set.pages / PREFETCH_SHARE_MIN)
+    if (pages > set.pages / share)
         rc = err_set(err, E2BIG, "%s: it would be %llu of %llu pages",
             WORKING_SET_FILE_NAME, (unsigned long long)pages,
             (unsigned long long)set.pages);
@@ -197,7 +198,8 @@ int prefetch_record(
     int rc;
 
     if (working_set_load(dir_fd, touched->bits, &recorded) < 0)
-        return write_set(dir_fd, touched, err);
+        return write_set(dir_fd, touched,
+            adds ? PREFETCH_SHARE_MIN : PREFETCH_SHARE_UNASKED, err);
     if (!adds) {
         working_set_fini(&recorded);
         return err_set(
@@ -207,7 +209,7 @@ int prefetch_record(
     working_set_fini(&recorded);
     if (rc < 0)
         return rc;
-    rc = write_set(dir_fd, &all, err);
+    rc = write_set(dir_fd, &all, PREFETCH_SHARE_MIN, err);
     bitmap_fini(&all);
     return rc;
 }

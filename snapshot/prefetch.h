@@ -32,6 +32,12 @@
  */
 #define PREFETCH_SHARE_MIN 2u
 
+/*
+ * The same for one that nobody asked to be recorded: what the first machine
+ * touches, every later one is given.
+ */
+#define PREFETCH_SHARE_UNASKED 8u
+
 struct prefetch {
     struct gmem *mem;
     struct working_set set;

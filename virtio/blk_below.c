@@ -49,12 +49,18 @@ int blk_below_init(struct blk_below *b, struct blk_below_run *runs,
         const struct blk_below_run *run = &runs[i];
 
         assert(run->first == next && run->count > 0);
-        assert(run->state != BLK_CLUSTER_DATA ||
-               (run->file < file_count &&
-                   num_range_within(run->at, run->count,
-                       b->files[run->file].backend.capacity * BLK_SECTOR /
-                           BLK_CLUSTER)));
         next += run->count;
+        if (run->state != BLK_CLUSTER_DATA)
+            continue;
+        assert(run->file < file_count);
+        /* Whose files they are may have cut them since they were checked. */
+        if (!num_range_within(run->at, run->count,
+                b->files[run->file].backend.capacity * BLK_SECTOR /
+                    BLK_CLUSTER)) {
+            blk_below_fini(b);
+            return err_set(
+                err, EBADMSG, "an image of the disk is shorter than it was");
+        }
     }
     assert(next == clusters);
     (void)clusters;

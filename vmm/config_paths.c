@@ -13,7 +13,14 @@
 
 bool config_paths_is_descriptor(const char *path)
 {
-    return strncmp(path, FD_PATH, sizeof(FD_PATH) - 1) == 0;
+    /* All of /proc: there are many ways there to what this process has. */
+    static const char *const folders[] = {"/proc/", "/dev/fd/", "/dev/std"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(folders); i++) {
+        if (strncmp(path, folders[i], strlen(folders[i])) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* The path by which the file of a descriptor is found, if it is by one. */

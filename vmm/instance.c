@@ -264,6 +264,8 @@ static int begin_levels(const struct instance *inst, struct err *err)
             instance_phase_name(inst->phase));
     if (inst->saver.inst != NULL)
         return err_set(err, EBUSY, "a save is going on: try again later");
+    if (inst->is_broken)
+        return err_set(err, EBUSY, "the machine is ending: a reset has failed");
     return 0;
 }
 
@@ -297,7 +299,8 @@ int instance_reset(struct instance *inst, uint32_t level, struct err *err)
         machine_pause(&inst->machine);
     rc = reset_to_level(inst->reset, level, err);
     if (rc < 0) {
-        /* Neither what it was nor what it should be. */
+        /* Neither what it was nor what it should be; its end comes round. */
+        inst->is_broken = true;
         machine_kill(&inst->machine);
         return rc;
     }

@@ -67,6 +67,7 @@ struct instance {
     enum machine_tracking tracking; /* the owner's to set before building */
     struct saver saver;
     struct reset *reset; /* NULL before the first instance_push */
+    bool is_broken;      /* a reset has failed half-way */
 };
 
 /* Opens KVM and makes the loop. instance_fini is due even if it fails. */

@@ -326,19 +326,42 @@ static void mark_time(int fd)
     (void)futimens(fd, times);
 }
 
+/* By what there is to keep: a guest can discard all of a disk at once. */
+static int make_room(struct machine_drive_save *s, struct err *err)
+{
+    size_t first = 0;
+    size_t runs = 0;
+    size_t copies = 0;
+    size_t count;
+
+    while (bitmap_next_run(&s->todo, first, &first, &count)) {
+        while (count > 0) {
+            struct blk_overlay_place place;
+            size_t n =
+                blk_overlay_file_locate(disk_of(s), first, count, &place);
+
+            runs++;
+            copies += place.state == BLK_CLUSTER_DATA ? n : 0;
+            first += n;
+            count -= n;
+        }
+    }
+    s->left = reallocarray(NULL, runs + 1, sizeof(*s->left));
+    s->left_copies = reallocarray(NULL, copies + 1, BLK_CLUSTER);
+    return s->left == NULL || s->left_copies == NULL
+               ? err_sys(err, ENOMEM, "%zu clusters of a save", copies)
+               : 0;
+}
+
 static int set_aside(struct machine_drive_save *s, struct err *err)
 {
-    size_t left = bitmap_count(&s->todo);
     size_t copies = 0;
     size_t first = 0;
     size_t count;
+    int made = make_room(s, err);
 
-    if (left == 0)
-        return 0;
-    s->left = reallocarray(NULL, left, sizeof(*s->left));
-    s->left_copies = reallocarray(NULL, left, BLK_CLUSTER);
-    if (s->left == NULL || s->left_copies == NULL)
-        return err_sys(err, ENOMEM, "%zu clusters of a save", left);
+    if (made < 0)
+        return made;
     while (bitmap_next_run(&s->todo, first, &first, &count)) {
         while (count > 0) {
             struct machine_drive_left *l = &s->left[s->left_count++];

@@ -384,11 +384,19 @@ static int give_up(struct run *run, int rc, const struct err *err)
     return rc;
 }
 
+/* What comes behind a request that has ended the process already. */
+static int check_going_on(const struct run *run, struct err *err)
+{
+    return run->is_done ? err_set(err, EBUSY, "the machine has failed") : 0;
+}
+
 static int on_boot(void *opaque, struct err *err)
 {
     struct run *run = opaque;
-    int rc = find_artifacts(run, err);
+    int rc = check_going_on(run, err);
 
+    if (rc == 0)
+        rc = find_artifacts(run, err);
     if (rc == 0)
         rc = run_consoles_open_virtio(
             &run->consoles, &run->options, &run->inst, err);
@@ -426,8 +434,10 @@ static int on_load(void *opaque, struct control_load *load, struct err *err)
     struct run *run = opaque;
     struct run_options *o = &run->options;
     struct run_options before = *o;
-    int rc;
+    int rc = check_going_on(run, err);
 
+    if (rc < 0)
+        return rc;
     if ((o->given & ~(uint32_t)RUN_GIVEN_VCONSOLE) != 0)
         return err_set(err, EBUSY,
             "Loading a microVM snapshot not allowed after configuring "

@@ -209,5 +209,6 @@ void run_origin_settle(struct run_origin *o, const struct gmem *mem)
 void run_origin_release(struct run_origin *o)
 {
     restore_memory_close(&o->memory);
+    working_set_fini(&o->ahead);
     fd_closep(&o->record_fd);
 }

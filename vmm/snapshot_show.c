@@ -289,6 +289,23 @@ static void print_images(const struct page_index *index, FILE *out)
     }
 }
 
+/* A path is a snapshot's word: no control codes of a terminal from it. */
+static void print_path(const char *path, FILE *out)
+{
+    unsigned char before = 0;
+
+    for (; *path != '\0'; path++) {
+        unsigned char c = (unsigned char)*path;
+        /* Below 0xa0, unless it is the rest of a longer UTF-8 sequence. */
+        bool is_control = c < 0x20 || c == 0x7f ||
+                          (c >= 0x80 && c < 0xa0 && before <= 0xc2 &&
+                              (before < 0x80 || before >= 0xc0));
+
+        (void)fputc(is_control ? '?' : c, out);
+        before = c;
+    }
+}
+
 static void print_disks(
     const struct snap *snap, const struct disks *disks, FILE *out)
 {
@@ -300,8 +317,9 @@ static void print_disks(
 
         size_to_text(record->bytes, size);
         time_to_text(record->mtime_s, written);
-        (void)fprintf(
-            out, "disk %-4u %s, %s, as of %s", i, record->path, size, written);
+        (void)fprintf(out, "disk %-4u ", i);
+        print_path(record->path, out);
+        (void)fprintf(out, ", %s, as of %s", size, written);
         if (disk == NULL) {
             (void)fputc('\n', out);
             continue;

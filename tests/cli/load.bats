@@ -274,6 +274,30 @@ ended() {
     assert_nothing_left
 }
 
+@test "load: what comes right behind one that ends the process is not begun" {
+    saved --vsock v.sock
+    waiting b
+    touch v.sock
+    run -0 python3 - "$XDG_RUNTIME_DIR/spore/b/api.sock" << 'END'
+import socket, sys
+body = b'{"snapshot_path":"store/one"}'
+load = b"PUT /snapshot/load HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" \
+    % len(body) + body
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.settimeout(60)
+s.sendall(load + load + load)
+while True:
+    data = s.recv(65536)
+    if not data:
+        break
+    sys.stdout.write(data.decode())
+END
+    [[ $output == *"Load snapshot error: "*v.sock*"the machine has failed"* ]]
+    ended 125
+    assert_nothing_left
+}
+
 @test "InstanceStart boots what the command line describes" {
     waiting b --kernel "$SPORE_GUESTS/tally.elf" --api-sock sock
     run -0 curl -sS --unix-socket sock -X PUT http://localhost/actions \

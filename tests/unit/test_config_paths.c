@@ -129,6 +129,11 @@ static void test_descriptors(void **state)
     assert_int_equal(config_paths_settle(&config, NULL), 0);
     assert_true(config_paths_is_descriptor(config.drives[0].path));
     assert_false(config_paths_is_descriptor(config.drives[1].path));
+    /* Other ways to a descriptor are one as well. */
+    assert_true(config_paths_is_descriptor("/dev/fd/7"));
+    assert_true(config_paths_is_descriptor("/proc/thread-self/fd/7"));
+    assert_true(config_paths_is_descriptor("/dev/stdin"));
+    assert_false(config_paths_is_descriptor("/dev/vdb"));
     (void)close(fd);
     config_fini(&config);
 }

@@ -139,8 +139,24 @@ static void test_nearly_everything_is_not_recorded(void **state)
 
     for (uint64_t page = 0; page <= PAGES / PREFETCH_SHARE_MIN; page++)
         (void)peek(f, page);
+    assert_int_equal(record(f, true), -E2BIG);
+    assert_int_equal(snap_read_working_set(&f->snap, &set), -ENOENT);
+}
+
+/* What no one asked to be recorded is for all who come later. */
+static void test_much_is_recorded_if_it_is_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    struct working_set set;
+
+    for (uint64_t page = 0; page <= PAGES / PREFETCH_SHARE_UNASKED; page++)
+        (void)peek(f, page);
     assert_int_equal(record(f, false), -E2BIG);
     assert_int_equal(snap_read_working_set(&f->snap, &set), -ENOENT);
+    assert_int_equal(record(f, true), 0);
+    set = recorded(f);
+    assert_true(has(&set, PAGES / PREFETCH_SHARE_UNASKED));
+    working_set_fini(&set);
 }
 
 static void test_a_damaged_one_is_as_good_as_none(void **state)
@@ -239,6 +255,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(test_what_is_touched_is_recorded),
         TEST(test_nearly_everything_is_not_recorded),
+        TEST(test_much_is_recorded_if_it_is_asked_for),
         TEST(test_a_damaged_one_is_as_good_as_none),
         TEST(test_a_snapshot_that_is_gone_has_none),
         TEST(test_a_set_is_brought_in),

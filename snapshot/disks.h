@@ -6,7 +6,7 @@
  * `disk-hashes.<n>` (an index and hashes, as for RAM, of the drive's clusters
  * of 4096 bytes), n being the drive's number, and in images.
  *
- * What disks_load is given is hostile. Thread rule: pure functions.
+ * What disks_decode is given is hostile. Thread rule: pure functions.
  */
 #ifndef SNAPSHOT_DISKS_H
 #define SNAPSHOT_DISKS_H

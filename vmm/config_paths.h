@@ -21,7 +21,10 @@
  */
 CC_MUST_CHECK int config_paths_settle(struct config *config, struct err *err);
 
-/* Whether it is the path of a descriptor that has no other. */
+/*
+ * Whether it is the path of a descriptor: after config_paths_settle, of one
+ * that has no other.
+ */
 bool config_paths_is_descriptor(const char *path);
 
 #endif

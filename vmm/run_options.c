@@ -281,7 +281,6 @@ static int parse_prefetch(
         err, EINVAL, "--prefetch %s: it must be on, off, record or auto", text);
 }
 
-/* Where the machine comes from; 1 if `opt` is not one of these. */
 static int parse_tracking(
     struct run_options *o, const char *text, struct err *err)
 {
@@ -297,6 +296,7 @@ static int parse_tracking(
     return 0;
 }
 
+/* Where the machine comes from; 1 if `opt` is not one of these. */
 static int parse_origin_option(struct run_options *o, int opt, struct err *err)
 {
     switch (opt) {

@@ -33,10 +33,10 @@ enum run_verify {
 
 /* The working set that is recorded with a snapshot. */
 enum run_prefetch {
-    RUN_PREFETCH_AUTO,   /* brought in; recorded if there is none */
-    RUN_PREFETCH_ON,     /* brought in */
-    RUN_PREFETCH_OFF,    /* left alone */
-    RUN_PREFETCH_RECORD, /* brought in, and added to */
+    RUN_PREFETCH_AUTO, /* brought in if not cached; recorded if there is none */
+    RUN_PREFETCH_ON,   /* brought in */
+    RUN_PREFETCH_OFF,  /* left alone */
+    RUN_PREFETCH_RECORD, /* brought in if not cached, and added to */
 };
 
 enum run_timings { RUN_TIMINGS_OFF, RUN_TIMINGS_TEXT, RUN_TIMINGS_JSON };

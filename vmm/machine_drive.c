@@ -18,20 +18,6 @@ static struct blk_backend *backend_of(struct machine_drive_disk *disk)
                              : &disk->file.backend;
 }
 
-/* One that was handed down to us, or -1 where the file is to be opened. */
-static int find_descriptor(const struct machine_drive *drive, const char *path,
-    int *ret_fd, struct err *err)
-{
-    bool must_write =
-        !drive->config->is_read_only && !drive->options.has_overlay;
-
-    *ret_fd = fd_from_path(path, must_write);
-    if (*ret_fd >= -1)
-        return 0;
-    return err_sys(
-        err, *ret_fd, "%s: the descriptor that was handed down", path);
-}
-
 static int open_disk(const struct machine_drive *drive, const char *path,
     struct machine_drive_disk **ret_disk, struct err *err)
 {
@@ -53,7 +39,8 @@ static int open_disk(const struct machine_drive *drive, const char *path,
 
     if (disk == NULL)
         return err_sys(err, ENOMEM, "%s", path);
-    rc = find_descriptor(drive, path, &file.fd, err);
+    rc = fd_from_path(path,
+        !drive->config->is_read_only && !options->has_overlay, &file.fd, err);
     if (rc < 0) {
         free(disk);
         return rc;

@@ -13,21 +13,18 @@
 static int map_one(const struct config_pmem *config, struct kvm_vm *vm,
     uint64_t from, struct machine_pmem **ret_pmem, struct err *err)
 {
-    struct pmem_file_config file = {.path = config->path,
-        .fd = fd_from_path(config->path, !config->is_read_only),
-        .read_only = config->is_read_only};
+    struct pmem_file_config file = {
+        .path = config->path, .fd = -1, .read_only = config->is_read_only};
     struct machine_pmem *p = calloc(1, sizeof(*p));
     const char *warning = NULL;
     int rc;
 
-    if (file.fd < -1) {
-        free(p);
-        return err_sys(err, file.fd, "%s: the descriptor that was handed down",
-            config->path);
-    }
-    if (p == NULL) {
-        fd_closep(&file.fd);
+    if (p == NULL)
         return err_sys(err, ENOMEM, "%s", config->path);
+    rc = fd_from_path(config->path, !config->is_read_only, &file.fd, err);
+    if (rc < 0) {
+        free(p);
+        return rc;
     }
     p->config = config;
     p->start = num_align_up(from, LAYOUT_PMEM_ALIGN);

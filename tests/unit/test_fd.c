@@ -384,33 +384,41 @@ static void test_lock(void **state)
 
 static void test_from_path(void **state)
 {
+    static const char *const others[] = {
+        FD_PATH "x", FD_PATH, FD_PATH "3x", "disk.img", ""};
     char name[64];
     char path[64];
+    struct err err;
     int a = memory_file("x", 1);
     int b;
+    int kept = 77;
 
     (void)state;
     path_of(a, name, sizeof(name));
     (void)snprintf(path, sizeof(path), FD_PATH "%d", a);
-    b = fd_from_path(path, true);
+    assert_int_equal(fd_from_path(path, true, &b, NULL), 0);
     assert_true(b > 2 && b != a);
     assert_int_equal(fcntl(b, F_GETFD), FD_CLOEXEC);
     fd_closep(&b);
     b = open(name, O_RDONLY | O_CLOEXEC);
     (void)snprintf(path, sizeof(path), FD_PATH "%d", b);
-    assert_int_equal(fd_from_path(path, true), -EACCES);
+    assert_int_equal(fd_from_path(path, true, &kept, &err), -EACCES);
+    assert_non_null(strstr(err.text, path));
     fd_closep(&a);
-    a = fd_from_path(path, false);
+    assert_int_equal(fd_from_path(path, false, &a, NULL), 0);
     assert_true(a > 2);
     fd_closep(&a);
     fd_closep(&b);
-    assert_int_equal(fd_from_path(path, false), -EBADF);
+    assert_int_equal(fd_from_path(path, false, &kept, NULL), -EBADF);
     assert_int_equal(
-        fd_from_path(FD_PATH "99999999999999999999", false), -EBADF);
-    assert_int_equal(fd_from_path(FD_PATH "x", false), -1);
-    assert_int_equal(fd_from_path(FD_PATH, false), -1);
-    assert_int_equal(fd_from_path(FD_PATH "3x", false), -1);
-    assert_int_equal(fd_from_path("disk.img", false), -1);
+        fd_from_path(FD_PATH "99999999999999999999", false, &kept, NULL),
+        -EBADF);
+    assert_int_equal(kept, 77);
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        a = kept;
+        assert_int_equal(fd_from_path(others[i], false, &a, NULL), 0);
+        assert_int_equal(a, -1);
+    }
 }
 
 int main(void)

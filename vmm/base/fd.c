@@ -14,22 +14,13 @@
 
 #include "vmm/base/num.h"
 
-int fd_from_path(const char *path, bool must_write)
+/* A copy of one that was handed down, or -errno. */
+static int copy_of(unsigned long n, bool must_write)
 {
-    const char *digits = path + sizeof(FD_PATH) - 1;
-    unsigned long n;
-    char *end;
     int flags;
     int fd;
 
-    if (strncmp(path, FD_PATH, sizeof(FD_PATH) - 1) != 0 || *digits < '0' ||
-        *digits > '9')
-        return -1;
-    errno = 0;
-    n = strtoul(digits, &end, 10);
-    if (*end != '\0')
-        return -1;
-    if (errno != 0 || n > INT_MAX)
+    if (n > INT_MAX)
         return -EBADF;
     flags = fcntl((int)n, F_GETFL);
     if (flags < 0)
@@ -39,6 +30,29 @@ int fd_from_path(const char *path, bool must_write)
         return -EACCES;
     fd = fcntl((int)n, F_DUPFD_CLOEXEC, 3);
     return fd < 0 ? -errno : fd;
+}
+
+int fd_from_path(
+    const char *path, bool must_write, int *ret_fd, struct err *err)
+{
+    const char *digits = path + sizeof(FD_PATH) - 1;
+    unsigned long n = 0;
+    char *end = NULL;
+    int fd;
+
+    if (strncmp(path, FD_PATH, sizeof(FD_PATH) - 1) == 0 && *digits >= '0' &&
+        *digits <= '9')
+        n = strtoul(digits, &end, 10); /* ULONG_MAX if it is too large */
+    if (end == NULL || *end != '\0') {
+        *ret_fd = -1;
+        return 0;
+    }
+    fd = copy_of(n, must_write);
+    if (fd < 0)
+        return err_sys(
+            err, fd, "%s: the descriptor that was handed down", path);
+    *ret_fd = fd;
+    return 0;
 }
 
 void fd_closep(int *fd)

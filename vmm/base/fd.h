@@ -36,10 +36,11 @@ static inline int fd_steal(int *fd)
 
 /*
  * A copy of the descriptor that `path` names by FD_PATH and its number, as it
- * was opened; -1 for any other path. -EBADF if there is none, -EACCES if it
- * cannot be read from, or written to if that `must_write`.
+ * was opened; *ret_fd is -1 for any other path. -EBADF if there is none,
+ * -EACCES if it cannot be read from, or written to if that `must_write`.
  */
-CC_MUST_CHECK int fd_from_path(const char *path, bool must_write);
+CC_MUST_CHECK int fd_from_path(
+    const char *path, bool must_write, int *ret_fd, struct err *err);
 
 /* Reads until `len` bytes or end of file; bytes read or -errno. */
 CC_MUST_CHECK ssize_t fd_read_full(int fd, void *buf, size_t len);

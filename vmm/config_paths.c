@@ -26,14 +26,14 @@ bool config_paths_is_descriptor(const char *path)
 /* The path by which the file of a descriptor is found, if it is by one. */
 static int find_path(const char *path, char ret_path[PATH_MAX])
 {
-    ssize_t n = readlink(path, ret_path, PATH_MAX - 1);
+    CC_CLEANUP(fd_closep) int fd = -1;
     struct stat here;
     struct stat there;
 
-    if (n < 1)
+    if (fd_from_path(path, false, &fd, NULL) < 0 ||
+        fd_link(fd, ret_path, PATH_MAX) < 0)
         return -ENOENT;
-    ret_path[n] = '\0';
-    if (ret_path[0] != '/' || stat(path, &here) < 0 ||
+    if (ret_path[0] != '/' || fstat(fd, &here) < 0 ||
         stat(ret_path, &there) < 0 || here.st_dev != there.st_dev ||
         here.st_ino != there.st_ino)
         return -ENOENT;

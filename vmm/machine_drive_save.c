@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -277,16 +276,14 @@ int machine_drive_note_file(const struct machine_drive *drive,
     int fd = machine_drive_fd(drive);
     struct disk_record record = {
         .kind = drive->disk->has_overlay ? DISK_OVERLAY : DISK_FILE};
-    char link[64];
     char path[PATH_MAX];
     struct stat st;
-    ssize_t n;
+    int rc = fd_link(fd, path, sizeof(path));
 
-    (void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-    n = readlink(link, path, sizeof(path) - 1);
-    if (n < 0 || fstat(fd, &st) < 0)
-        return err_sys(err, errno, "%s", drive->config->path);
-    path[n] = '\0';
+    if (rc == 0 && fstat(fd, &st) < 0)
+        rc = -errno;
+    if (rc < 0)
+        return err_sys(err, rc, "%s", drive->config->path);
     if (!disks_path_is_valid(path))
         return err_set(err, EINVAL,
             "the path of its file has control characters: a snapshot could "

@@ -421,12 +421,30 @@ static void test_from_path(void **state)
     }
 }
 
+static void test_link(void **state)
+{
+    static const char name[] = "/memfd:test (deleted)";
+    char text[sizeof(name)];
+    int fd = memory_file("x", 1);
+
+    (void)state;
+    assert_int_equal(fd_link(fd, text, sizeof(text)), 0);
+    assert_string_equal(text, name);
+    text[0] = 'x';
+    assert_int_equal(fd_link(fd, text, sizeof(text) - 1), -ENAMETOOLONG);
+    assert_int_equal(text[0], 'x');
+    fd_closep(&fd);
+    assert_int_equal(fd_link(fd, text, sizeof(text)), -ENOENT);
+    assert_int_equal(text[0], 'x');
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_closep),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_from_path),
+        cmocka_unit_test(test_link),
         cmocka_unit_test(test_steal),
         cmocka_unit_test(test_cleanup_attribute_closes),
         cmocka_unit_test(test_read_full_stops_at_the_end),

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -52,6 +53,23 @@ int fd_from_path(
         return err_sys(
             err, fd, "%s: the descriptor that was handed down", path);
     *ret_fd = fd;
+    return 0;
+}
+
+int fd_link(int fd, char *ret_text, size_t size)
+{
+    char path[sizeof(FD_PATH) + 11];
+    char text[PATH_MAX];
+    ssize_t n;
+
+    (void)snprintf(path, sizeof(path), FD_PATH "%d", fd);
+    n = readlink(path, text, sizeof(text));
+    if (n < 0)
+        return -errno;
+    if ((size_t)n >= size || (size_t)n == sizeof(text))
+        return -ENAMETOOLONG;
+    memcpy(ret_text, text, (size_t)n);
+    ret_text[n] = '\0';
     return 0;
 }
 

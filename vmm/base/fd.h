@@ -42,6 +42,13 @@ static inline int fd_steal(int *fd)
 CC_MUST_CHECK int fd_from_path(
     const char *path, bool must_write, int *ret_fd, struct err *err);
 
+/*
+ * What the kernel calls the file of a descriptor: its path as it is now, or
+ * "anon_inode:..." and the like. -ENAMETOOLONG if `size` bytes do not hold it
+ * and a NUL.
+ */
+CC_MUST_CHECK int fd_link(int fd, char *ret_text, size_t size);
+
 /* Reads until `len` bytes or end of file; bytes read or -errno. */
 CC_MUST_CHECK ssize_t fd_read_full(int fd, void *buf, size_t len);
 CC_MUST_CHECK ssize_t fd_pread_full(

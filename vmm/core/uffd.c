@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
@@ -60,13 +59,9 @@ int uffd_open(int *ret_fd, struct err *err)
 bool uffd_is_one(int fd)
 {
     static const char is[] = "anon_inode:[userfaultfd]";
-    char path[40];
-    char target[sizeof(is)];
-    ssize_t n;
+    char text[sizeof(is)];
 
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    n = readlink(path, target, sizeof(target));
-    return n == (ssize_t)strlen(is) && memcmp(target, is, (size_t)n) == 0;
+    return fd_link(fd, text, sizeof(text)) == 0 && strcmp(text, is) == 0;
 }
 
 int uffd_register(int fd, void *host, size_t len)

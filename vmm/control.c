@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/base/fd.h"
@@ -50,45 +48,16 @@ int control_claim(struct control *control, const char *id, struct err *err)
     return rc < 0 ? rc : rundir_claim(&control->dir, control->id, err);
 }
 
-static int listen_at(const struct sockaddr_un *addr, const char *path,
-    int *ret_fd, struct err *err)
-{
-    CC_CLEANUP(fd_closep)
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return err_sys(err, errno, "cannot create a Unix socket");
-    /* The mode that bind gives the file: for this user only. */
-    (void)fchmod(fd, 0600);
-    if (bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0) {
-        if (errno == EADDRINUSE)
-            return err_set(err, errno,
-                "%s exists already: remove it if nobody listens there", path);
-        return err_sys(err, errno, "cannot listen on %s", path);
-    }
-    if (listen(fd, SOMAXCONN) < 0) {
-        (void)unlink(addr->sun_path);
-        return err_sys(err, errno, "cannot listen on %s", path);
-    }
-    *ret_fd = fd_steal(&fd);
-    return 0;
-}
-
 /* A socket at a path of the user's, and a link to it in the folder. */
 static int listen_elsewhere(
     struct control *control, const char *path, int *ret_fd, struct err *err)
 {
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    size_t len = strlen(path);
+    struct sockaddr_un addr;
     char *full;
-    int rc;
+    int rc = fd_unix_address("--api-sock", path, &addr, err);
 
-    if (len == 0 || len >= sizeof(addr.sun_path))
-        return err_set(err, ENAMETOOLONG,
-            "--api-sock has %zu bytes: it must have 1 to %zu", len,
-            sizeof(addr.sun_path) - 1);
-    memcpy(addr.sun_path, path, len);
-    rc = listen_at(&addr, path, ret_fd, err);
+    if (rc == 0)
+        rc = fd_listen_unix(&addr, path, ret_fd, err);
     if (rc < 0)
         return rc;
     full = realpath(path, NULL);
@@ -115,7 +84,7 @@ int control_serve(struct control *control, struct instance *inst,
         rc = listen_elsewhere(control, api_sock, &fd, err);
     } else {
         addr = rundir_address(&control->dir, CONTROL_SOCKET);
-        rc = listen_at(&addr, control->dir.path, &fd, err);
+        rc = fd_listen_unix(&addr, control->dir.path, &fd, err);
     }
     if (rc < 0)
         return rc;

@@ -191,25 +191,14 @@ static int remove_stale(const struct sockaddr_un *addr, struct err *err)
 int netswitch_place_listen(struct netswitch_place *place, struct err *err)
 {
     const struct sockaddr_un *addr = &place->addr;
-    CC_CLEANUP(fd_closep) int fd = -1;
     int rc;
 
     fd_closep(&place->listen_fd);
     rc = remove_stale(addr, err);
     if (rc < 0)
         return rc;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return err_sys(err, errno, "switch: cannot create a socket");
-    /* The file gets this mode, with no moment at which it has another. */
-    if (fchmod(fd, 0600) < 0 ||
-        bind(fd, (const struct sockaddr *)(const void *)addr, sizeof(*addr)) <
-            0 ||
-        listen(fd, SOMAXCONN) < 0)
-        return err_sys(
-            err, errno, "switch: cannot listen at %s", addr->sun_path);
-    place->listen_fd = fd_steal(&fd);
-    return 0;
+    rc = fd_listen_unix(addr, addr->sun_path, &place->listen_fd, err);
+    return rc < 0 ? err_wrap(err, rc, "switch") : 0;
 }
 
 int netswitch_place_open(struct netswitch_place *place,

@@ -9,10 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -20,10 +17,10 @@
 #include "snapshot/prefetch.h"
 #include "snapshot/snap.h"
 #include "snapshot/store.h"
-#include "vmm/base/cc.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/config_text.h"
 #include "vmm/restore_memory.h"
 
 #define STATUS_USAGE  2
@@ -115,39 +112,6 @@ static void on_settled(void *opaque, const struct bitmap *touched)
 
 /* ---- setting up ---------------------------------------------------------- */
 
-static int listen_at(const char *path, int *ret_fd, struct err *err)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    size_t len = strlen(path);
-    CC_CLEANUP(fd_closep) int fd = -1;
-
-    if (len == 0 || len >= sizeof(addr.sun_path))
-        return err_set(err, ENAMETOOLONG,
-            "--socket has %zu bytes: it must have 1 to %zu", len,
-            sizeof(addr.sun_path) - 1);
-    memcpy(addr.sun_path, path, len);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return err_sys(err, errno, "cannot create a Unix socket");
-    /* The mode that bind gives the file: for this user only. */
-    (void)fchmod(fd, 0600);
-    if (bind(fd, (const struct sockaddr *)(const void *)&addr, sizeof(addr)) <
-        0) {
-        if (errno == EADDRINUSE)
-            return err_set(err, errno,
-                "%s exists already: remove it if nobody listens there", path);
-        return err_sys(err, errno, "cannot listen on %s", path);
-    }
-    if (listen(fd, SOMAXCONN) < 0) {
-        int rc = err_sys(err, errno, "cannot listen on %s", path);
-
-        (void)unlink(path);
-        return rc;
-    }
-    *ret_fd = fd_steal(&fd);
-    return 0;
-}
-
 /* They stay blocked in the sessions' threads, which look at the signalfd. */
 static int catch_signals(int *ret_fd, struct err *err)
 {
@@ -168,28 +132,6 @@ static int catch_signals(int *ret_fd, struct err *err)
     return 0;
 }
 
-static int raise_fd_limit(const struct app *app, struct err *err)
-{
-    const rlim_t need = app->options.sessions_max * PAGE_SERVER_SESSION_FDS +
-                        app->snap.index.file_count + OTHER_FDS;
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return err_sys(err, errno, "limit of open files");
-    if (limit.rlim_cur >= need)
-        return 0;
-    if (limit.rlim_max < need)
-        return err_set(err, EMFILE,
-            "%u machines take %llu open files, and the limit is %llu: see "
-            "ulimit -n, or give --max",
-            app->options.sessions_max, (unsigned long long)need,
-            (unsigned long long)limit.rlim_max);
-    limit.rlim_cur = need;
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return err_sys(err, errno, "limit of open files");
-    return 0;
-}
-
 static int open_snapshot(struct app *app, struct err *err)
 {
     struct snapshot_id id;
@@ -201,7 +143,10 @@ static int open_snapshot(struct app *app, struct err *err)
         return rc;
     rc = page_source_init(&app->source, &app->snap, err);
     if (rc == 0)
-        rc = raise_fd_limit(app, err);
+        rc = fd_raise_limit(
+            (uint64_t)app->options.sessions_max * PAGE_SERVER_SESSION_FDS +
+                app->snap.index.file_count + OTHER_FDS,
+            app->options.sessions_max, "machines", "--max", err);
     if (rc == 0 && app->options.prefetch)
         app->has_ahead = snap_read_working_set(&app->snap, &app->ahead) == 0;
     return rc;
@@ -217,12 +162,15 @@ static int serve_snapshot(struct app *app, struct err *err)
             .opaque = app},
         .sessions_max = app->options.sessions_max,
         .on_end = on_end};
+    struct sockaddr_un addr;
     int rc = catch_signals(&app->signal_fd, err);
 
     if (app->options.prefetch && !app->has_ahead)
         config.session.on_settled = on_settled;
     if (rc == 0)
-        rc = listen_at(app->options.socket, &app->listen_fd, err);
+        rc = fd_unix_address("--socket", app->options.socket, &addr, err);
+    if (rc == 0)
+        rc = fd_listen_unix(&addr, app->options.socket, &app->listen_fd, err);
     if (rc < 0)
         return rc;
     rc = page_server_run(&config, app->listen_fd, app->signal_fd, err);
@@ -257,18 +205,14 @@ static int serve(const struct options *options)
 
 /* ---- the command line ---------------------------------------------------- */
 
-static int parse_number(const char *name, const char *text, uint32_t max,
+static int parse_number(const char *option, const char *text, uint32_t max,
     uint32_t *ret_number, struct err *err)
 {
-    char *end;
-    unsigned long n;
+    uint64_t n;
+    int rc = config_parse_number(text, 1, max, &n, err);
 
-    errno = 0;
-    n = strtoul(text, &end, 10);
-    if (errno != 0 || end == text || *end != '\0' || text[0] == '-' || n < 1 ||
-        n > max)
-        return err_set(
-            err, EINVAL, "--%s %s: it must be 1 to %u", name, text, max);
+    if (rc < 0)
+        return err_wrap(err, rc, "%s", option);
     *ret_number = (uint32_t)n;
     return 0;
 }
@@ -287,9 +231,9 @@ static int parse_option(
         return 0;
     case 'm':
         return parse_number(
-            "max", optarg, PAGE_SERVER_SESSIONS_MAX, &o->sessions_max, err);
+            "--max", optarg, PAGE_SERVER_SESSIONS_MAX, &o->sessions_max, err);
     case 'a':
-        rc = parse_number("around", optarg, 512, &o->around, err);
+        rc = parse_number("--around", optarg, 512, &o->around, err);
         if (rc == 0 && !num_is_pow2(o->around))
             rc = err_set(
                 err, EINVAL, "--around %s: it must be a power of two", optarg);
@@ -327,7 +271,7 @@ static int parse(struct options *o, int argc, char **argv, struct err *err)
     };
     int opt;
 
-    optind = 1;
+    optind = 0; /* start over */
     opterr = 0;
     while ((opt = getopt_long(argc, argv, "s:h", options, NULL)) != -1) {
         int rc = parse_option(o, opt, argv[optind - 1], err);

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 
@@ -244,27 +243,6 @@ static int watch_signals(struct app *app, struct err *err)
     return rc < 0 ? err_sys(err, rc, "switch: cannot watch signals") : 0;
 }
 
-/* A descriptor for each port is what the soft limit must allow. */
-static int raise_fd_limit(uint32_t ports, struct err *err)
-{
-    const rlim_t need = ports + OTHER_FDS;
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return err_sys(err, errno, "switch: limit of open files");
-    if (limit.rlim_cur >= need)
-        return 0;
-    if (limit.rlim_max < need)
-        return err_set(err, EMFILE,
-            "switch: %u ports take %u open files, and the limit is %llu: see "
-            "ulimit -n, or give --ports",
-            ports, (unsigned int)need, (unsigned long long)limit.rlim_max);
-    limit.rlim_cur = need;
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        return err_sys(err, errno, "switch: limit of open files");
-    return 0;
-}
-
 /* Descriptors 3 and 4, if they are what they should be. */
 static int take_inherited(struct app *app, struct err *err)
 {
@@ -300,8 +278,12 @@ static int set_up(struct app *app, struct err *err)
     rc = netswitch_place_find(o->where, &app->place.addr, err);
     if (rc == 0)
         rc = o->is_inherited ? take_inherited(app, err) : 0;
-    if (rc == 0)
-        rc = raise_fd_limit(o->ports, err);
+    if (rc == 0) {
+        rc = fd_raise_limit(
+            o->ports + OTHER_FDS, o->ports, "ports", "--ports", err);
+        if (rc < 0)
+            rc = err_wrap(err, rc, "switch");
+    }
     if (rc == 0)
         rc = loop_init(&app->loop, err);
     if (rc == 0)

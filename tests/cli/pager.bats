@@ -72,7 +72,7 @@ restore_fails() {
     run -2 spore page-server a
     [[ $output == *"--socket PATH is missing"* ]]
     run -2 spore page-server a --socket s --max 0
-    [[ $output == *"--max 0: it must be 1 to 1024" ]]
+    [[ $output == *"--max: '0' is not a number from 1 to 1024" ]]
     run -2 spore page-server a --socket s --around 3
     [[ $output == *"power of two" ]]
     run -2 spore page-server a --socket s --prefetch maybe

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -438,6 +440,75 @@ static void test_link(void **state)
     assert_int_equal(text[0], 'x');
 }
 
+static void test_listen_unix(void **state)
+{
+    char folder[] = "/tmp/spore-test-XXXXXX";
+    char path[64];
+    char longest[sizeof(((struct sockaddr_un *)0)->sun_path) + 1];
+    struct sockaddr_un addr = {.sun_family = AF_UNSPEC};
+    struct stat st;
+    struct err err;
+    int fd = -1;
+    int kept = 77;
+
+    (void)state;
+    memset(longest, 'x', sizeof(longest));
+    longest[sizeof(longest) - 1] = '\0';
+    assert_int_equal(
+        fd_unix_address("--to", longest, &addr, &err), -ENAMETOOLONG);
+    assert_string_equal(err.text, "--to has 108 bytes: it must have 1 to 107");
+    assert_int_equal(fd_unix_address("--to", "", &addr, &err), -ENAMETOOLONG);
+    assert_int_equal(addr.sun_family, AF_UNSPEC);
+    assert_int_equal(fd_unix_address("--to", longest + 1, &addr, NULL), 0);
+    assert_string_equal(addr.sun_path, longest + 1);
+
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(path, sizeof(path), "%s/socket", folder);
+    assert_int_equal(fd_unix_address("--to", path, &addr, NULL), 0);
+    assert_int_equal(fd_listen_unix(&addr, "it", &fd, NULL), 0);
+    assert_int_equal(fcntl(fd, F_GETFD), FD_CLOEXEC);
+    assert_true((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode, S_IFSOCK | 0600);
+    assert_int_equal(accept(fd, NULL, NULL), -1);
+    assert_int_equal(errno, EAGAIN);
+    assert_int_equal(fd_listen_unix(&addr, "it", &kept, &err), -EADDRINUSE);
+    assert_string_equal(
+        err.text, "it exists already: remove it if nobody listens there");
+    assert_int_equal(kept, 77);
+    fd_closep(&fd);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(folder), 0);
+    assert_int_equal(fd_listen_unix(&addr, "it", &kept, &err), -ENOENT);
+}
+
+static void test_raise_limit(void **state)
+{
+    struct rlimit before;
+    struct rlimit limit;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    limit = before;
+    limit.rlim_cur = 64;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(fd_raise_limit(63, 1, "ports", "--ports", &err), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(limit.rlim_cur, 64);
+    assert_int_equal(fd_raise_limit(70, 1, "ports", "--ports", &err), 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(limit.rlim_cur, 70);
+    assert_int_equal(
+        fd_raise_limit(before.rlim_max + 1, 5, "ports", "--ports", &err),
+        -EMFILE);
+    assert_non_null(strstr(err.text, "5 ports take "));
+    assert_non_null(strstr(err.text, "see ulimit -n, or give --ports"));
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    assert_int_equal(limit.rlim_cur, 70);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -445,6 +516,8 @@ int main(void)
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_from_path),
         cmocka_unit_test(test_link),
+        cmocka_unit_test(test_listen_unix),
+        cmocka_unit_test(test_raise_limit),
         cmocka_unit_test(test_steal),
         cmocka_unit_test(test_cleanup_attribute_closes),
         cmocka_unit_test(test_read_full_stops_at_the_end),

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -158,6 +160,70 @@ void fd_unlock(int fd)
     struct flock whole = {.l_type = F_UNLCK, .l_whence = SEEK_SET};
 
     (void)fcntl(fd, F_OFD_SETLK, &whole);
+}
+
+int fd_unix_address(const char *what, const char *path,
+    struct sockaddr_un *ret_addr, struct err *err)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    size_t len = strlen(path);
+
+    if (len == 0 || len >= sizeof(addr.sun_path))
+        return err_set(err, ENAMETOOLONG,
+            "%s has %zu bytes: it must have 1 to %zu", what, len,
+            sizeof(addr.sun_path) - 1);
+    memcpy(addr.sun_path, path, len);
+    *ret_addr = addr;
+    return 0;
+}
+
+int fd_listen_unix(const struct sockaddr_un *addr, const char *name,
+    int *ret_fd, struct err *err)
+{
+    CC_CLEANUP(fd_closep)
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return err_sys(err, errno, "cannot create a Unix socket");
+    /* The file gets this mode, with no moment at which it has another. */
+    if (fchmod(fd, 0600) < 0)
+        return err_sys(err, errno, "cannot listen on %s", name);
+    if (bind(fd, (const struct sockaddr *)(const void *)addr, sizeof(*addr)) <
+        0) {
+        if (errno == EADDRINUSE)
+            return err_set(err, errno,
+                "%s exists already: remove it if nobody listens there", name);
+        return err_sys(err, errno, "cannot listen on %s", name);
+    }
+    if (listen(fd, SOMAXCONN) < 0) {
+        int rc = err_sys(err, errno, "cannot listen on %s", name);
+
+        (void)unlink(addr->sun_path);
+        return rc;
+    }
+    *ret_fd = fd_steal(&fd);
+    return 0;
+}
+
+int fd_raise_limit(uint64_t need, uint32_t count, const char *things,
+    const char *option, struct err *err)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return err_sys(err, errno, "limit of open files");
+    if (limit.rlim_cur >= need)
+        return 0;
+    if (limit.rlim_max < need)
+        return err_set(err, EMFILE,
+            "%u %s take %llu open files, and the limit is %llu: see ulimit "
+            "-n, or give %s",
+            count, things, (unsigned long long)need,
+            (unsigned long long)limit.rlim_max, option);
+    limit.rlim_cur = need;
+    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+        return err_sys(err, errno, "limit of open files");
+    return 0;
 }
 
 int fd_eventfd(void)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * File descriptors: ownership helpers and whole reads and writes.
+ * File descriptors: ownership helpers, whole reads and writes, and how some
+ * are made.
  *
  * Every descriptor is close-on-exec and lives in one struct or in one local
  * marked CC_CLEANUP(fd_closep). Thread rule: none.
@@ -12,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <sys/un.h>
 
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
@@ -66,6 +68,29 @@ CC_MUST_CHECK int fd_set_nonblocking(int fd, bool on);
  */
 CC_MUST_CHECK int fd_lock(int fd, bool exclusive);
 void fd_unlock(int fd);
+
+/*
+ * The address of a Unix socket at `path`: -ENAMETOOLONG if that is empty or
+ * too long, which the error says of `what`, the option that gave it.
+ */
+CC_MUST_CHECK int fd_unix_address(const char *what, const char *path,
+    struct sockaddr_un *ret_addr, struct err *err);
+
+/*
+ * A Unix stream socket, non-blocking, that listens at the address, where there
+ * must be no file yet (-EADDRINUSE): the one that it makes is for this user
+ * only, and the caller's to remove. Errors call the place `name`.
+ */
+CC_MUST_CHECK int fd_listen_unix(const struct sockaddr_un *addr,
+    const char *name, int *ret_fd, struct err *err);
+
+/*
+ * Raises the soft limit of open files to `need`. If the hard one forbids it,
+ * -EMFILE says that `count` `things` take so many, and that `option` sets how
+ * many there are.
+ */
+CC_MUST_CHECK int fd_raise_limit(uint64_t need, uint32_t count,
+    const char *things, const char *option, struct err *err);
 
 /* An eventfd, non-blocking and close-on-exec, or -errno. */
 CC_MUST_CHECK int fd_eventfd(void);

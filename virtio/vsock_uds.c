@@ -205,24 +205,12 @@ static int connect_to_host(
 static int listen_at(struct vsock_uds *uds, struct err *err)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    CC_CLEANUP(fd_closep) int fd = -1;
+    int rc;
 
     memcpy(addr.sun_path, uds->path, sizeof(addr.sun_path));
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return err_sys(err, errno, "cannot create a Unix socket");
-    if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0) {
-        if (errno == EADDRINUSE)
-            return err_set(err, errno,
-                "%s exists already: remove it if nobody listens there",
-                uds->path);
-        return err_sys(err, errno, "cannot listen on %s", uds->path);
-    }
-    uds->bound = true;
-    if (listen(fd, SOMAXCONN) < 0)
-        return err_sys(err, errno, "cannot listen on %s", uds->path);
-    uds->listen_fd = fd_steal(&fd);
-    return 0;
+    rc = fd_listen_unix(&addr, uds->path, &uds->listen_fd, err);
+    uds->bound = rc == 0;
+    return rc;
 }
 
 int vsock_uds_open(struct vsock_uds *uds, struct vsock *vsock, const char *path,

@@ -4,7 +4,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +13,7 @@
 
 #include "snapshot/pager_wire.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/thread.h"
 #include "vmm/core/uffd.h"
 
 #define STACK_BYTES (128 * NUM_KIB)
@@ -108,20 +108,11 @@ static void *watch(void *arg)
 
 static int start_watching(struct page_client *client, struct err *err)
 {
-    pthread_attr_t attr;
-    sigset_t all;
-    sigset_t before;
-    int rc = pthread_attr_init(&attr);
+    const struct thread_config config = {
+        .run = watch, .opaque = client, .stack_bytes = STACK_BYTES};
+    int rc = thread_start(&client->watcher, &config);
 
-    if (rc != 0)
-        return err_sys(err, rc, "page server");
-    (void)pthread_attr_setstacksize(&attr, STACK_BYTES);
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&client->watcher, &attr, watch, client);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    (void)pthread_attr_destroy(&attr);
-    if (rc != 0)
+    if (rc < 0)
         return err_sys(err, rc, "page server");
     client->is_watching = true;
     return 0;

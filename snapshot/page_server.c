@@ -13,6 +13,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/base/thread.h"
 
 #define STACK_BYTES (256 * NUM_KIB)
 #define RETRY_MS    100 /* without descriptors or memory for one more */
@@ -99,23 +100,18 @@ static struct slot *find_free(struct server *server)
 /* Takes `fd` over. */
 static int start_slot(struct server *server, struct slot *slot, int fd)
 {
-    pthread_attr_t attr;
-    int rc = pthread_attr_init(&attr);
+    const struct thread_config config = {
+        .run = run_slot, .opaque = slot, .stack_bytes = STACK_BYTES};
+    int rc;
 
-    if (rc != 0) {
-        (void)close(fd);
-        return -rc;
-    }
-    (void)pthread_attr_setstacksize(&attr, STACK_BYTES);
     *slot =
         (struct slot){.server = server, .phase = SLOT_BUSY, .socket_fd = fd};
-    rc = pthread_create(&slot->thread, &attr, run_slot, slot);
-    (void)pthread_attr_destroy(&attr);
-    if (rc != 0) {
+    rc = thread_start(&slot->thread, &config);
+    if (rc < 0) {
         slot->phase = SLOT_FREE;
         (void)close(fd);
     }
-    return -rc;
+    return rc;
 }
 
 /* 0: somebody came, or had gone again. */

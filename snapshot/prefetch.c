@@ -4,13 +4,13 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
+#include "vmm/base/thread.h"
 
 /* Untouched pages between two runs that are read with them. */
 #define GAP_MAX 8u
@@ -50,17 +50,13 @@ static void *bring_in(void *arg)
 int prefetch_start(struct prefetch *prefetch, struct gmem *mem,
     struct working_set *set, struct err *err)
 {
-    sigset_t all;
-    sigset_t before;
+    const struct thread_config config = {.run = bring_in, .opaque = prefetch};
     int rc;
 
     assert(set->pages == gmem_page_count(mem));
     *prefetch = (struct prefetch){.mem = mem, .set = *set};
     *set = (struct working_set){0};
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    rc = pthread_create(&prefetch->thread, NULL, bring_in, prefetch);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    rc = thread_start(&prefetch->thread, &config);
     prefetch->is_running = rc == 0;
     return rc == 0 ? 0 : err_sys(err, rc, "prefetch");
 }

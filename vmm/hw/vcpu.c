@@ -12,6 +12,7 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/thread.h"
 #include "vmm/hw/dirty.h"
 #include "vmm/hw/vcpu_regs.h"
 #include "vmm/hw/vcpu_report.h"
@@ -269,32 +270,25 @@ static void *vcpu_thread(void *opaque)
 
 int vcpu_start(struct vcpu *vcpu, struct err *err)
 {
-    pthread_attr_t attr;
-    sigset_t blocked;
-    sigset_t before;
+    const struct thread_config config = {.run = vcpu_thread,
+        .opaque = vcpu,
+        .stack_bytes = STACK_SIZE,
+        .signal = KICK_SIGNAL};
     int rc;
 
     assert(!vcpu->has_thread);
-    (void)sigfillset(&blocked);
-    (void)sigdelset(&blocked, KICK_SIGNAL);
-    (void)pthread_attr_init(&attr);
-    (void)pthread_attr_setstacksize(&attr, STACK_SIZE);
     /* Another vCPU that already runs may end the machine meanwhile. */
     (void)pthread_mutex_lock(&vcpu->lock);
     if (vcpu->request != VCPU_RUN)
         __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
     vcpu->phase = VCPU_RUNNING;
-    /* The thread inherits a mask that lets only the kick through. */
-    (void)pthread_sigmask(SIG_SETMASK, &blocked, &before);
-    rc = pthread_create(&vcpu->thread, &attr, vcpu_thread, vcpu);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    rc = thread_start(&vcpu->thread, &config);
     if (rc == 0)
         vcpu->has_thread = true;
     else
         vcpu->phase = VCPU_NEW;
     (void)pthread_mutex_unlock(&vcpu->lock);
-    (void)pthread_attr_destroy(&attr);
-    if (rc != 0)
+    if (rc < 0)
         return err_sys(err, rc, "cannot start vCPU %u", vcpu->id);
     return 0;
 }

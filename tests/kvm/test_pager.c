@@ -25,6 +25,7 @@
 #include "snapshot/store.h"
 #include "tests/kvm/support/bare.h"
 #include "tests/kvm/support/writer.h"
+#include "tests/unit/support/skip.h"
 #include "vmm/base/clock.h"
 #include "vmm/core/uffd.h"
 #include "vmm/machine_save.h"
@@ -452,14 +453,10 @@ int main(void)
     int rc = bare_need_kvm();
     int fd = -1;
 
-    if (rc == 0 && uffd_open(&fd, &err) < 0) {
-        const char *must = getenv("SPORE_MUST_WORK");
-
-        rc = must != NULL && strcmp(must, "1") == 0 ? 1 : 77;
-        (void)fprintf(
-            stderr, "%s: %s\n", rc == 1 ? "FAILED" : "skipped", err.text);
-    } else if (rc == 0) {
-        (void)close(fd);
-    }
-    return rc != 0 ? rc : cmocka_run_group_tests(tests, NULL, NULL);
+    if (rc != 0)
+        return rc;
+    if (uffd_open(&fd, &err) < 0)
+        return skip_all(err.text);
+    (void)close(fd);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

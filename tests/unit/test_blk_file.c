@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "tests/unit/support/drive_queue.h"
+#include "tests/unit/support/skip.h"
 #include "virtio/blk.h"
 #include "virtio/blk_file.h"
 #include "vmm/base/fd.h"
@@ -219,7 +220,7 @@ static void test_reads(void **state)
         assert_true(bitmap_test(
             &f->mem.dirty, (DATA + i * UINT64_C(0x8000)) >> NUM_PAGE_SHIFT));
     }
-    if (f->mode.ring && getenv("SPORE_MUST_WORK") != NULL)
+    if (f->mode.ring && skip_is_forbidden())
         assert_true(blk_file_uses_uring(&f->file));
     if (!f->mode.ring)
         assert_false(blk_file_uses_uring(&f->file));

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/unit/support/skip.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 #include "vmm/core/uring.h"
@@ -76,13 +77,6 @@ static void init_owner(struct owner *owner, struct uring *u)
     owner->client.opaque = owner;
 }
 
-static bool must_work(void)
-{
-    const char *value = getenv("SPORE_MUST_WORK");
-
-    return value != NULL && strcmp(value, "1") == 0;
-}
-
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
@@ -123,7 +117,7 @@ static void need_ring(const struct fixture *f)
 {
     if (f->slot >= 0)
         return;
-    if (must_work())
+    if (skip_is_forbidden())
         fail_msg("io_uring: %s", strerror(-f->slot));
     skip();
 }

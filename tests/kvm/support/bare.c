@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tests/unit/support/skip.h"
 #include "vmm/base/clock.h"
 #include "vmm/machine_restore.h"
 
@@ -24,20 +25,13 @@
 
 int bare_need_kvm(void)
 {
-    const char *must = getenv("SPORE_MUST_WORK");
     struct kvm kvm;
     struct err err;
 
-    if (kvm_open(&kvm, &err) == 0) {
-        kvm_close(&kvm);
-        return 0;
-    }
-    if (must != NULL && strcmp(must, "1") == 0) {
-        (void)fprintf(stderr, "FAILED: %s\n", err.text);
-        return 1;
-    }
-    (void)fprintf(stderr, "skipped: %s\n", err.text);
-    return 77;
+    if (kvm_open(&kvm, &err) < 0)
+        return skip_all(err.text);
+    kvm_close(&kvm);
+    return 0;
 }
 
 static void on_end(void *opaque, const struct machine_end *end)

@@ -45,8 +45,8 @@ struct bare {
 };
 
 /*
- * What main() returns at once unless it is 0: 77, with the reason printed, if
- * /dev/kvm cannot be opened; 1 if then SPORE_MUST_WORK=1 forbids to skip.
+ * What main() returns at once unless it is 0: skip_all's if /dev/kvm cannot be
+ * opened.
  */
 int bare_need_kvm(void);
 

@@ -14,14 +14,6 @@ teardown() {
     kill_marked
 }
 
-# detached GUEST ID [OPTION...]: runs it behind us.
-detached() {
-    run -0 --separate-stderr spore run --console --detach --id "$2" \
-        --kernel "$SPORE_GUESTS/$1.elf" "${@:3}"
-    [ "$output" = "$2" ]
-    [ -z "$stderr" ]
-}
-
 # state_is ID STATE
 state_is() {
     [ "$(spore ps --json | jq -r ".[] | select(.id == \"$1\").state")" = "$2" ]

@@ -20,8 +20,7 @@ teardown() {
 
 # counting OPTION...: a guest that goes on for ever, as the machine "vm".
 counting() {
-    run -0 spore run --console --detach --id vm --timeout 200 \
-        --kernel "$SPORE_GUESTS/counter.elf" "$@"
+    detached counter vm --timeout 200 "$@"
 }
 
 # restores OPTION...: detached, and is gone again.

@@ -19,8 +19,7 @@ teardown() {
 
 # saved [OPTION...]: a snapshot "s" of a machine made with them.
 saved() {
-    run -0 spore run --console --detach --id vm \
-        --kernel "$SPORE_GUESTS/spin.elf" "$@"
+    detached spin vm "$@"
     run -0 spore save --name s vm
     run -0 spore kill vm
 }
@@ -32,18 +31,9 @@ back() {
     [ -z "$stderr" ]
 }
 
-# not_back PATTERN [OPTION...]: refused with one line that matches.
+# not_back PATTERN [OPTION...]: a restore is refused.
 not_back() {
-    local pattern=$1
-
-    shift
-    run -125 --separate-stderr spore restore s --console "$@"
-    [ -z "$output" ]
-    # shellcheck disable=SC2154
-    [ "${#stderr_lines[@]}" -eq 1 ]
-    [[ $stderr == "spore: run: "* ]]
-    [[ $stderr =~ $pattern ]]
-    assert_nothing_left
+    refused "$1" spore restore s --console "${@:2}"
 }
 
 # ask PATH: the body of its reply.
@@ -130,9 +120,7 @@ has_open() {
     truncate -s 1M gone.img
     exec 8<> gone.img
     rm gone.img
-    run -0 spore run --console --detach --id vm \
-        --kernel "$SPORE_GUESTS/spin.elf" --disk fd=7,ro --disk fd=8,id=gone \
-        7< a.img
+    detached spin vm --disk fd=7,ro --disk fd=8,id=gone 7< a.img
     run -0 spore save --name s vm
     run -0 spore kill vm
     # One has a path, the other has none and must be given anew.

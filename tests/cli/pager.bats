@@ -15,8 +15,7 @@ teardown() {
 
 # A snapshot "a" of a guest that counts in one page of its memory, for ever.
 save_counter() {
-    run -0 --separate-stderr spore run --console --detach --id model \
-        --kernel "$SPORE_GUESTS/counter.elf"
+    detached counter model
     run -0 --separate-stderr spore save --store store --name a model
     id=$output
     run -0 spore kill model
@@ -31,37 +30,33 @@ damage() {
 start_server() {
     start page-server a --store store --socket "$PWD/socket" "$@"
     server=$pid
-    for _ in $(seq 1000); do
-        [ ! -S socket ] || return 0
-        sleep 0.01
-    done
-    cat err
-    return 1
+    await test -S socket || {
+        cat err
+        return 1
+    }
 }
 
 restore() {
     spore restore a --store store --console --timeout 60 "$@" < /dev/null
 }
 
+no_process() {
+    [ -z "$(marked_processes)" ]
+}
+
+no_machine() {
+    [ "$(spore ps --json)" = "[]" ]
+}
+
 # A page server that was a monitor's child ends with it, or just behind it.
 nothing_is_left() {
-    for _ in $(seq 1000); do
-        [ -n "$(marked_processes)" ] || break
-        sleep 0.01
-    done
+    await no_process
     assert_nothing_left
 }
 
 # restore_fails PATTERN [OPTION...]
-# shellcheck disable=SC2154
 restore_fails() {
-    local pattern=$1
-
-    shift
-    run -125 --separate-stderr restore "$@"
-    [ "${#stderr_lines[@]}" -eq 1 ]
-    [[ $stderr == "spore: run: "* ]]
-    [[ $stderr =~ $pattern ]]
+    cannot "^spore: run: .*($1)" restore "${@:2}"
 }
 
 @test "page-server: its command line" {
@@ -111,9 +106,7 @@ restore_fails() {
     start_server
     run -0 restore --memory "uffd:$PWD/socket" --detach --log log --id m
     kill -KILL "$server"
-    while [ -n "$(spore ps --json | jq -r '.[].id')" ]; do
-        sleep 0.01
-    done
+    await no_machine
     grep -qx "spore: run: the machine's memory is lost: its page server has\
  ended" log
     rm socket

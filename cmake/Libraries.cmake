@@ -23,6 +23,7 @@ function(spore_library target module)
 endfunction()
 
 spore_library(dep_jansson jansson)
+spore_library(dep_seccomp libseccomp)
 spore_library(dep_uring liburing)
 spore_library(dep_zlib zlib)
 spore_library(dep_zstd libzstd)

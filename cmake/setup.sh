@@ -6,7 +6,7 @@
 
 BUILD_PACKAGES=(
   cmake ninja-build gcc libc6-dev linux-libc-dev musl-tools pkg-config
-  libjansson-dev libhttp-parser-dev liburing-dev libxxhash-dev zlib1g-dev
+  libjansson-dev libhttp-parser-dev libseccomp-dev liburing-dev libxxhash-dev zlib1g-dev
   libzstd-dev liblz4-dev liblzma-dev
 )
 GUEST_PACKAGES=(

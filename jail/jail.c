@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "jail/jail.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <unistd.h>
+
+#include "jail/fds.h"
+#include "jail/landlock.h"
+#include "jail/privs.h"
+#include "jail/seccomp.h"
+#include "vmm/base/log.h"
+
+/* An error where everything must be had, a warning where it need not. */
+static int weigh(const struct jail *jail, int rc, struct err *err)
+{
+    if (rc >= 0 || jail->config.level == JAIL_STRICT)
+        return rc;
+    log_warn("jail", "%s: less is held back (see spore jail show)", err->text);
+    return 0;
+}
+
+int jail_begin(struct jail *jail, const struct jail_config *config,
+    const struct cell *cell, const int *keep, size_t keep_count,
+    struct err *err)
+{
+    uint32_t wanted = SPACES_ALL;
+    int rc;
+
+    assert(config->level != JAIL_OFF);
+    *jail = (struct jail)JAIL_NONE;
+    jail->config = *config;
+    rc = fds_close_others(keep, keep_count, err);
+    if (rc < 0)
+        return rc;
+    /* Root can enter a mount that is in no namespace, which costs less. */
+    if (geteuid() == 0)
+        wanted &= ~SPACES_BIT(SPACES_MOUNT);
+    else if (!cell->has_user_space)
+        return 0;
+    return spaces_begin(&jail->spaces, wanted, err);
+}
+
+void jail_abandon(struct jail *jail)
+{
+    spaces_abandon(&jail->spaces);
+}
+
+static int become_other(const struct jail *jail, struct err *err)
+{
+    const struct jail_config *c = &jail->config;
+    uint32_t own = PRIVS_ID_FIRST + c->host_pid;
+
+    if (geteuid() != 0)
+        return 0;
+    return privs_set_ids(c->uid == JAIL_ID_OWN ? own : c->uid,
+        c->gid == JAIL_ID_OWN ? own : c->gid, err);
+}
+
+int jail_enter(struct jail *jail, struct err *err)
+{
+    int rc;
+
+    if (jail->config.level == JAIL_OFF)
+        return 0;
+    rc = fds_close_folders(err);
+    if (rc >= 0 && jail->spaces.wanted != 0)
+        rc = weigh(jail, spaces_enter(&jail->spaces, err), err);
+    if (rc >= 0)
+        rc = become_other(jail, err);
+    if (rc >= 0)
+        rc = privs_drop(err);
+    /* Lost with the old identity. */
+    if (rc >= 0)
+        rc = cell_tie(err);
+    if (rc >= 0)
+        rc = weigh(jail, landlock_confine(err), err);
+    if (rc < 0)
+        return rc;
+    seccomp_name_calls();
+    jail->is_entered = true;
+    return 0;
+}
+
+int jail_confine(const struct jail *jail, enum jail_role role, struct err *err)
+{
+    if (!jail->is_entered)
+        return 0;
+    return weigh(jail, seccomp_confine(role, err), err);
+}

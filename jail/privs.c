@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "jail/privs.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int privs_set_ids(uid_t uid, gid_t gid, struct err *err)
+{
+    if (setgroups(0, NULL) < 0 || setresgid(gid, gid, gid) < 0 ||
+        setresuid(uid, uid, uid) < 0)
+        return err_sys(err, errno, "cannot become user %u, group %u",
+            (unsigned int)uid, (unsigned int)gid);
+    return 0;
+}
+
+/* What an executed file could gain; up to the last that the kernel knows. */
+static int drop_bounding_set(struct err *err)
+{
+    for (unsigned long cap = 0; cap < 64; cap++) {
+        int has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+
+        if (has < 0)
+            return 0;
+        if (has == 1 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
+            /* Without CAP_SETPCAP there is nothing that could be lost. */
+            return errno == EPERM
+                       ? 0
+                       : err_sys(err, errno, "cannot drop capability %lu", cap);
+        }
+    }
+    return 0;
+}
+
+int privs_drop(struct err *err)
+{
+    struct __user_cap_header_struct head = {
+        .version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    int rc = drop_bounding_set(err);
+
+    if (rc < 0)
+        return rc;
+    (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    if (syscall(SYS_capset, &head, none) < 0)
+        return err_sys(err, errno, "cannot drop capabilities");
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return err_sys(err, errno, "no_new_privs");
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
+        return err_sys(err, errno, "cannot become undumpable");
+    return 0;
+}

@@ -3,12 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
+#include <linux/sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "vmm/base/fd.h"
@@ -39,24 +40,28 @@ static int map_self(uid_t uid, gid_t gid, struct err *err)
     return write_file("/proc/self/gid_map", text, err);
 }
 
-static int enter_spaces(struct cell *cell, struct err *err)
+/*
+ * fork(2) with namespaces. The C library's own cannot be told of them; what it
+ * does beyond the system call is for processes with several threads. It goes
+ * on with the parent's thread id cached, which nothing here asks it for.
+ */
+static pid_t clone_into(uint64_t flags, int cgroup_fd)
 {
-    uid_t uid = geteuid();
-    gid_t gid = getegid();
+    struct clone_args args = {.flags = flags, .exit_signal = SIGCHLD};
 
-    if (uid != 0) {
-        if (unshare(CLONE_NEWUSER | CLONE_NEWPID) < 0)
-            return err_sys(err, errno,
-                "cannot make a user namespace (user.max_user_namespaces, "
-                "kernel.unprivileged_userns_clone, a chroot?)");
-        cell->has_user_space = true;
-        cell->has_pid_space = true;
-        return map_self(uid, gid, err);
+    if (cgroup_fd >= 0) {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = (uint64_t)(unsigned int)cgroup_fd;
     }
-    if (unshare(CLONE_NEWPID) < 0)
-        return err_sys(err, errno, "cannot make a PID namespace");
-    cell->has_pid_space = true;
-    return 0;
+    return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+static int begin_child(
+    const struct cell *cell, uid_t uid, gid_t gid, struct err *err)
+{
+    int rc = cell_tie(err);
+
+    return rc == 0 && cell->has_user_space ? map_self(uid, gid, err) : rc;
 }
 
 int cell_tie(struct err *err)
@@ -66,32 +71,37 @@ int cell_tie(struct err *err)
     return 0;
 }
 
-int cell_fork(struct cell *cell, bool strict, struct err *err)
+int cell_fork(struct cell *cell, bool strict, int cgroup_fd, struct err *err)
 {
+    uid_t uid = geteuid();
+    gid_t gid = getegid();
     int fds[2];
     int rc;
 
     *cell = (struct cell)CELL_NONE;
-    rc = enter_spaces(cell, err);
-    if (rc < 0 && (strict || cell->has_user_space))
-        return rc;
-    if (rc < 0)
-        log_info("jail", "%s", err->text);
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
         return err_sys(err, errno, "cannot make a link to the jail");
-    cell->pid = fork();
+    cell->has_pid_space = true;
+    cell->has_user_space = uid != 0;
+    cell->pid =
+        clone_into(CLONE_NEWPID | (uid != 0 ? CLONE_NEWUSER : 0), cgroup_fd);
+    if (cell->pid < 0 && !strict) {
+        log_info("jail", "no namespaces: %s", strerror(errno));
+        cell->has_pid_space = false;
+        cell->has_user_space = false;
+        cell->pid = clone_into(0, cgroup_fd);
+    }
     if (cell->pid < 0) {
-        rc = err_sys(err, errno, "cannot start a process");
+        rc = err_sys(err, errno,
+            "cannot start a process in %snamespaces of its own "
+            "(user.max_user_namespaces, kernel.unprivileged_userns_clone, a "
+            "chroot?)",
+            uid != 0 ? "user and PID " : "");
         fd_closep(&fds[0]);
         fd_closep(&fds[1]);
         return rc;
     }
-    if (cell->pid > 0) {
-        fd_closep(&fds[1]);
-        cell->link_fd = fds[0];
-        return 1;
-    }
-    fd_closep(&fds[0]);
-    cell->link_fd = fds[1];
-    return cell_tie(err);
+    fd_closep(&fds[cell->pid > 0 ? 1 : 0]);
+    cell->link_fd = fds[cell->pid > 0 ? 0 : 1];
+    return cell->pid > 0 ? 1 : begin_child(cell, uid, gid, err);
 }

@@ -3,10 +3,10 @@
  * The process in a jail, and the one outside that waits for it.
  *
  * cell_fork splits: the child is the first process of a PID namespace, so that
- * whatever it starts ends with it, and ends itself with its parent. A
- * user other than root gets a user namespace first, in which both are from
- * then on; it maps nobody but the user, and gives the child the right to make
- * namespaces of the other kinds (spaces.h).
+ * whatever it starts ends with it, and ends itself with its parent. For a
+ * user other than root it is in a user namespace, too, which maps nobody but
+ * the user and gives it the right to make namespaces of the other kinds
+ * (spaces.h). The parent stays where it was.
  *
  * Thread rule: the process's only thread. Not trusted by the parent: all that
  * comes over the link once the child has entered its jail.
@@ -36,9 +36,11 @@ struct cell {
 /*
  * 0 in the child, 1 in the parent, or -errno. Where the kernel allows no
  * namespaces the child is a child like any other, and has_pid_space false;
- * with `strict` that is -EPERM.
+ * with `strict` that is an error. With `cgroup_fd` not negative, the folder of
+ * a cgroup (v2), the child is in that from its first instruction on.
  */
-CC_MUST_CHECK int cell_fork(struct cell *cell, bool strict, struct err *err);
+CC_MUST_CHECK int cell_fork(
+    struct cell *cell, bool strict, int cgroup_fd, struct err *err);
 
 /* In the child, when it has become another user: it ends with its parent. */
 CC_MUST_CHECK int cell_tie(struct err *err);

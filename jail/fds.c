@@ -50,7 +50,7 @@ int fds_close_others(const int *keep, size_t keep_count, struct err *err)
     return rc < 0 ? err_sys(err, rc, "cannot close descriptors") : 0;
 }
 
-int fds_close_folders(struct err *err)
+int fds_close_folders(int keep, struct err *err)
 {
     DIR *dir = opendir("/proc/self/fd");
     const struct dirent *entry;
@@ -62,7 +62,7 @@ int fds_close_folders(struct err *err)
     while ((entry = readdir(dir)) != NULL) {
         int fd = atoi(entry->d_name);
 
-        if (entry->d_name[0] == '.' || fd == dirfd(dir))
+        if (entry->d_name[0] == '.' || fd == dirfd(dir) || fd == keep)
             continue;
         if (fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode))
             continue;

@@ -17,9 +17,10 @@ CC_MUST_CHECK int fds_close_others(
     const int *keep, size_t keep_count, struct err *err);
 
 /*
- * Closes descriptors of folders, which would lead out of an empty root. Looks
- * at /proc/self/fd: before that is gone. The number closed, or -errno.
+ * Closes descriptors of folders but `keep`, which would lead out of an empty
+ * root. Looks at /proc/self/fd: before that is gone. The number closed, or
+ * -errno.
  */
-int fds_close_folders(struct err *err);
+int fds_close_folders(int keep, struct err *err);
 
 #endif

@@ -63,7 +63,8 @@ int jail_enter(struct jail *jail, struct err *err)
 
     if (jail->config.level == JAIL_OFF)
         return 0;
-    rc = fds_close_folders(err);
+    spaces_wait(&jail->spaces);
+    rc = fds_close_folders(jail->spaces.root_fd, err);
     if (rc >= 0 && jail->spaces.wanted != 0)
         rc = weigh(jail, spaces_enter(&jail->spaces, err), err);
     if (rc >= 0)

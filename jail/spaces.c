@@ -33,6 +33,7 @@ static int make_root(void)
 {
     CC_CLEANUP(fd_closep)
     int fs = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
+    int root;
 
     if (fs < 0)
         return -errno;
@@ -41,10 +42,10 @@ static int make_root(void)
             0 ||
         syscall(SYS_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
         return -errno;
-    fs = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
+    root = (int)syscall(SYS_fsmount, fs, FSMOUNT_CLOEXEC,
         MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
             MOUNT_ATTR_NOEXEC);
-    return fs < 0 ? -errno : fs;
+    return root < 0 ? -errno : root;
 }
 
 /*
@@ -130,7 +131,7 @@ int spaces_begin(struct spaces *s, uint32_t wanted, struct err *err)
     return 0;
 }
 
-static void wait_made(struct spaces *s)
+void spaces_wait(struct spaces *s)
 {
     if (s->has_thread)
         (void)pthread_join(s->thread, NULL);
@@ -139,7 +140,7 @@ static void wait_made(struct spaces *s)
 
 void spaces_abandon(struct spaces *s)
 {
-    wait_made(s);
+    spaces_wait(s);
     for (unsigned int i = 0; i < SPACES_KINDS; i++)
         fd_closep(&s->fds[i]);
     fd_closep(&s->root_fd);
@@ -162,7 +163,7 @@ int spaces_enter(struct spaces *s, struct err *err)
 {
     int rc;
 
-    wait_made(s);
+    spaces_wait(s);
     rc = s->rc;
     if (rc < 0)
         *err = s->err;

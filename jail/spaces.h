@@ -56,6 +56,9 @@ struct spaces {
 CC_MUST_CHECK int spaces_begin(
     struct spaces *spaces, uint32_t wanted, struct err *err);
 
+/* Waits until they are made, or could not be. */
+void spaces_wait(struct spaces *spaces);
+
 /*
  * Waits for them and enters all: the process's root is empty and has no
  * parent from here on, and its network has no interface that is up. -EPERM and

@@ -18,6 +18,7 @@
 #define CHUNK_PAGES UINT64_C(256) /* between two looks whether to stop */
 #define SAMPLES_MAX 16u
 
+#define PAGEMAP         "/proc/self/pagemap"
 #define PAGEMAP_ENTRIES 4096u               /* read at once */
 #define PAGEMAP_PRESENT (UINT64_C(3) << 62) /* or swapped out */
 
@@ -123,24 +124,27 @@ static int read_pagemap(
     return 0;
 }
 
-int prefetch_touched(
-    const struct gmem *mem, struct bitmap *ret_touched, struct err *err)
+int prefetch_open_pagemap(struct err *err)
 {
-    static const char name[] = "/proc/self/pagemap";
-    CC_CLEANUP(fd_closep) int fd = open(name, O_RDONLY | O_CLOEXEC);
+    int fd = open(PAGEMAP, O_RDONLY | O_CLOEXEC);
+
+    return fd < 0 ? err_sys(err, errno, "%s", PAGEMAP) : fd;
+}
+
+int prefetch_touched(const struct gmem *mem, int pagemap_fd,
+    struct bitmap *ret_touched, struct err *err)
+{
     uint64_t *entries = malloc(PAGEMAP_ENTRIES * sizeof(entries[0]));
     struct bitmap touched = {0};
-    int rc = fd < 0 ? -errno : 0;
+    int rc =
+        entries == NULL ? -ENOMEM : bitmap_init(&touched, gmem_page_count(mem));
 
     if (rc == 0)
-        rc = entries == NULL ? -ENOMEM
-                             : bitmap_init(&touched, gmem_page_count(mem));
-    if (rc == 0)
-        rc = read_pagemap(mem, fd, entries, &touched);
+        rc = read_pagemap(mem, pagemap_fd, entries, &touched);
     free(entries);
     if (rc < 0) {
         bitmap_fini(&touched);
-        return err_sys(err, rc, "%s", name);
+        return err_sys(err, rc, "%s", PAGEMAP);
     }
     *ret_touched = touched;
     return 0;

@@ -66,10 +66,14 @@ void prefetch_stop(struct prefetch *prefetch);
 /*
  * The pages of private memory that this process has mapped by now: those that
  * were touched and, where the kernel mapped neighbours with them, these.
- * *ret_touched is the caller's to bitmap_fini.
+ * *ret_touched is the caller's to bitmap_fini; `pagemap_fd` is of
+ * prefetch_open_pagemap.
  */
-CC_MUST_CHECK int prefetch_touched(
-    const struct gmem *mem, struct bitmap *ret_touched, struct err *err);
+CC_MUST_CHECK int prefetch_touched(const struct gmem *mem, int pagemap_fd,
+    struct bitmap *ret_touched, struct err *err);
+
+/* This process's page map, for prefetch_touched: a descriptor, or -errno. */
+int prefetch_open_pagemap(struct err *err);
 
 /*
  * Writes the set of these pages, a bit for each of RAM, into the directory of

@@ -190,6 +190,8 @@ static int connect_to_host(
         addr.sun_path, sizeof(addr.sun_path), "%s_%u", uds->path, host_port);
 
     (void)guest_port;
+    if (uds->connect != NULL)
+        return uds->connect(uds->opaque, host_port);
     if (n < 0 || (size_t)n >= sizeof(addr.sun_path))
         return -ENAMETOOLONG;
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -255,6 +257,13 @@ int vsock_uds_open(struct vsock_uds *uds, struct vsock *vsock, const char *path,
     return 0;
 }
 
+void vsock_uds_set_connect(
+    struct vsock_uds *uds, vsock_uds_connect_fn *connect, void *opaque)
+{
+    uds->connect = connect;
+    uds->opaque = opaque;
+}
+
 void vsock_uds_close(struct vsock_uds *uds)
 {
     struct loop *loop;
@@ -269,7 +278,7 @@ void vsock_uds_close(struct vsock_uds *uds)
     loop_remove(loop, &uds->source);
     loop_timer_disarm(loop, &uds->retry);
     fd_closep(&uds->listen_fd);
-    if (uds->bound)
+    if (uds->bound && uds->connect == NULL)
         (void)unlink(uds->path);
     uds->vsock = NULL;
 }

@@ -41,10 +41,18 @@ struct vsock_uds_caller {
     char line[VSOCK_UDS_LINE_MAX];
 };
 
+/*
+ * Who connects to "<path>_<port>" for a process that cannot: a descriptor, or
+ * -errno. It removes the socket file at the end, too.
+ */
+typedef int vsock_uds_connect_fn(void *opaque, uint32_t port);
+
 struct vsock_uds {
     struct vsock *vsock; /* borrowed */
     int listen_fd;
-    bool bound; /* the socket file is ours to remove */
+    bool bound;                    /* the socket file is ours to remove */
+    vsock_uds_connect_fn *connect; /* NULL: nobody stands in */
+    void *opaque;
     struct loop_source source;
     struct loop_timer retry; /* listens again when descriptors ran out */
     uint64_t arrivals;
@@ -62,6 +70,10 @@ struct vsock_uds {
  */
 CC_MUST_CHECK int vsock_uds_open(struct vsock_uds *uds, struct vsock *vsock,
     const char *path, int listen_fd, struct err *err);
+
+/* From here on `connect` is asked. Before the loop runs. */
+void vsock_uds_set_connect(
+    struct vsock_uds *uds, vsock_uds_connect_fn *connect, void *opaque);
 
 /* Stops listening and removes the socket file if it was created here. */
 void vsock_uds_close(struct vsock_uds *uds);

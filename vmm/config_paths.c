@@ -92,3 +92,38 @@ int config_paths_settle(struct config *config, struct err *err)
         rc = settle_net(&config->nets[i], err);
     return rc;
 }
+
+int config_paths_fd(const char *path)
+{
+    static const char *const folders[] = {FD_PATH, "/dev/fd/"};
+
+    for (size_t i = 0; path != NULL && i < ARRAY_SIZE(folders); i++) {
+        size_t len = strlen(folders[i]);
+        char *end;
+        unsigned long fd;
+
+        if (strncmp(path, folders[i], len) != 0)
+            continue;
+        fd = strtoul(path + len, &end, 10);
+        if (end != path + len && *end == '\0' && fd <= INT_MAX)
+            return (int)fd;
+    }
+    return -1;
+}
+
+size_t config_paths_fds(const struct config *config, int *ret_fds)
+{
+    size_t n = 0;
+
+    ret_fds[n++] = config_paths_fd(config->kernel);
+    ret_fds[n++] = config_paths_fd(config->initrd);
+    for (uint32_t i = 0; i < config->drive_count; i++) {
+        ret_fds[n++] = config_paths_fd(config->drives[i].path);
+        ret_fds[n++] = config_paths_fd(config->drives[i].overlay_path);
+    }
+    for (uint32_t i = 0; i < config->pmem_count; i++)
+        ret_fds[n++] = config_paths_fd(config->pmems[i].path);
+    for (uint32_t i = 0; i < config->net_count; i++)
+        ret_fds[n++] = config->nets[i].fd;
+    return n;
+}

@@ -9,6 +9,7 @@
 #define VMM_CONFIG_PATHS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
@@ -26,5 +27,18 @@ CC_MUST_CHECK int config_paths_settle(struct config *config, struct err *err);
  * that has no other.
  */
 bool config_paths_is_descriptor(const char *path);
+
+/* The descriptor that `path` (or NULL) names by its number; -1: none. */
+int config_paths_fd(const char *path);
+
+/* Room for all that config_paths_fds finds. */
+#define CONFIG_PATHS_FDS_MAX                                                   \
+    (2 + 2 * CONFIG_DRIVES_MAX + CONFIG_PMEMS_MAX + CONFIG_NETS_MAX)
+
+/*
+ * The descriptors that a description names and this process was handed down:
+ * their count, some perhaps -1.
+ */
+size_t config_paths_fds(const struct config *config, int *ret_fds);
 
 #endif

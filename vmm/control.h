@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The control socket of a machine, and its folder among those that run.
+ * The control socket of a machine: the server behind it. What is served is in
+ * control_api.h, where the socket is found in place.h.
  *
- * Owns the folder (rundir.h), the socket "api.sock" in it and the server
- * behind that. What is served is in control_api.h.
- *
- * Thread rule: control_claim before the loop runs, the rest on its thread or
- * before; control_fini not from within a request.
+ * Thread rule: the loop's thread, or before the loop runs; control_fini not
+ * from within a request.
  */
 #ifndef VMM_CONTROL_H
 #define VMM_CONTROL_H
+
+#include <sys/types.h>
 
 #include "vmm/api/http_server.h"
 #include "vmm/api/router.h"
@@ -18,9 +18,6 @@
 #include "vmm/instance.h"
 #include "vmm/run_options.h"
 #include "vmm/rundir.h"
-
-/* The socket's name in the machine's folder. */
-#define CONTROL_SOCKET "api.sock"
 
 /* What /snapshot/load asks for. */
 struct control_load {
@@ -53,10 +50,9 @@ struct control {
     struct instance *inst;           /* NULL until it serves */
     const struct control_host *host; /* NULL: the machine is there */
     char id[RUNDIR_ID_SIZE];
-    struct rundir dir;
+    pid_t pid;          /* of the machine's process, as the host has it */
     int save_fd;        /* of who waits for a snapshot; -1 */
     bool save_is_plain; /* and wants to know no more than that it is done */
-    char *api_sock;     /* a socket elsewhere, to be removed; or NULL */
     struct router router;
     struct http_server server;
 };
@@ -64,23 +60,10 @@ struct control {
 void control_init(struct control *control);
 void control_fini(struct control *control);
 
-/*
- * Takes away what others see of the machine, for a process that ends at once:
- * nothing is freed. From any thread, whatever the others do.
- */
-void control_abandon(const struct control *control);
-
-/* Takes a folder under `id`, or under a random one for NULL. */
-CC_MUST_CHECK int control_claim(
-    struct control *control, const char *id, struct err *err);
-
 void control_load_fini(struct control_load *load);
 
-/*
- * Listens in the claimed folder; with `api_sock` the socket is at that path,
- * where nothing may be yet, and a link in the folder leads to it.
- */
+/* Serves on `listen_fd`, which is its own afterwards, the machine `id`. */
 CC_MUST_CHECK int control_serve(struct control *control, struct instance *inst,
-    const char *api_sock, struct err *err);
+    const char *id, pid_t pid, int listen_fd, struct err *err);
 
 #endif

@@ -115,7 +115,7 @@ int control_spore_get(void *opaque, struct router_call *call)
         age_ns = clock_now_ns() - inst->started_ns;
     return control_api_reply(call,
         json_pack("{s:s, s:i, s:s, s:I, s:i, s:I, s:b, s:I, s:I, s:I, s:o}",
-            "id", c->id, "pid", (int)getpid(), "state",
+            "id", c->id, "pid", (int)c->pid, "state",
             instance_phase_name(inst->phase), "age_ms",
             (json_int_t)(age_ns / CLOCK_NS_PER_MS), "vcpus",
             (int)inst->config->vcpus, "mem_bytes",

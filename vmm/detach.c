@@ -97,6 +97,14 @@ int detach_log(struct detach *d, const struct rundir *dir, const char *path,
     return 0;
 }
 
+int detach_use_log(struct detach *d, struct err *err)
+{
+    if (d->log_fd >= 0 && dup2(d->log_fd, STDERR_FILENO) < 0)
+        return err_sys(err, errno, "standard error");
+    fd_closep(&d->log_fd);
+    return 0;
+}
+
 int detach_release(struct detach *d, const char *id, struct err *err)
 {
     int rc;
@@ -107,7 +115,5 @@ int detach_release(struct detach *d, const char *id, struct err *err)
     fd_closep(&d->starter_fd);
     if (rc < 0)
         return err_sys(err, rc, "who asked for the machine has gone");
-    (void)dup2(d->log_fd, STDERR_FILENO);
-    fd_closep(&d->log_fd);
-    return 0;
+    return detach_use_log(d, err);
 }

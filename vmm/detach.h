@@ -40,4 +40,7 @@ CC_MUST_CHECK int detach_log(struct detach *d, const struct rundir *dir,
 CC_MUST_CHECK int detach_release(
     struct detach *d, const char *id, struct err *err);
 
+/* Standard error becomes the log, if there is one. */
+CC_MUST_CHECK int detach_use_log(struct detach *d, struct err *err);
+
 #endif

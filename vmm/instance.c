@@ -159,6 +159,7 @@ int instance_build(struct instance *inst, const struct config *config,
         .loop = &inst->loop,
         .console = &inst->console,
         .timings = inst->timings,
+        .outside = inst->outside,
         .kernel_path = kernel_path,
         .on_end = on_machine_end,
         .accept = on_accept,
@@ -173,6 +174,26 @@ int instance_build(struct instance *inst, const struct config *config,
     return machine_init(&inst->machine, config, &host, err);
 }
 
+/*
+ * Starts the machine paused, asked of vCPUs that have no thread yet and waited
+ * for afterwards. In a jail every machine starts so: its threads are to be
+ * there, each held to less than what this one may, before this one is held to
+ * what it may, and the guest runs only then.
+ */
+static int start_held(struct instance *inst, struct err *err)
+{
+    const struct outside *outside = inst->outside;
+    int rc;
+
+    machine_pause(&inst->machine);
+    rc = machine_start(&inst->machine, err);
+    if (rc == 0)
+        machine_pause(&inst->machine);
+    if (rc == 0 && outside != NULL)
+        rc = outside->confine(outside->opaque, JAIL_ROLE_MAIN, err);
+    return rc;
+}
+
 int instance_start(struct instance *inst, struct err *err)
 {
     enum instance_phase next;
@@ -182,7 +203,12 @@ int instance_start(struct instance *inst, struct err *err)
         return rc;
     inst->phase = next;
     inst->started_ns = clock_now_ns();
-    return machine_start(&inst->machine, err);
+    if (inst->outside == NULL)
+        return machine_start(&inst->machine, err);
+    rc = start_held(inst, err);
+    if (rc == 0)
+        machine_resume(&inst->machine);
+    return rc;
 }
 
 int instance_start_paused(struct instance *inst, struct err *err)
@@ -194,12 +220,7 @@ int instance_start_paused(struct instance *inst, struct err *err)
         return rc;
     inst->phase = INSTANCE_PAUSED;
     inst->started_ns = clock_now_ns();
-    /* Asked of vCPUs that have no thread yet, and waited for afterwards. */
-    machine_pause(&inst->machine);
-    rc = machine_start(&inst->machine, err);
-    if (rc == 0)
-        machine_pause(&inst->machine);
-    return rc;
+    return start_held(inst, err);
 }
 
 int instance_pause(struct instance *inst, struct err *err)

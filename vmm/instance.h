@@ -65,6 +65,7 @@ struct instance {
     struct loop_timer stop_timer;
     int power_off_fd;               /* our end of the agent's connection; -1 */
     enum machine_tracking tracking; /* the owner's to set before building */
+    const struct outside *outside;  /* likewise; NULL: there is no jail */
     struct saver saver;
     struct reset *reset; /* NULL before the first instance_push */
     bool is_broken;      /* a reset has failed half-way */

@@ -296,6 +296,16 @@ static int load_guest(
     return rc;
 }
 
+static int confine_vcpu(void *opaque, struct err *err)
+{
+    const struct outside *outside =
+        ((const struct machine *)opaque)->host.outside;
+
+    return outside == NULL
+               ? 0
+               : outside->confine(outside->opaque, JAIL_ROLE_VCPU, err);
+}
+
 static int build_vcpus(struct machine *m, struct err *err)
 {
     uint32_t count = m->config->vcpus;
@@ -311,6 +321,7 @@ static int build_vcpus(struct machine *m, struct err *err)
             .mmio = &m->mmio,
             .dirty = &m->dirty,
             .on_stop = on_vcpu_stop,
+            .begin = confine_vcpu,
             .opaque = m};
 
         rc = vcpu_init(&m->vcpus[i], &m->vm, &m->cpuid, &config, err);

@@ -48,6 +48,7 @@
 #include "vmm/machine_drive.h"
 #include "vmm/machine_net.h"
 #include "vmm/machine_pmem.h"
+#include "vmm/outside.h"
 #include "vmm/timings.h"
 
 #define MACHINE_DEVICES_MAX                                                    \
@@ -93,6 +94,7 @@ struct machine_host {
      */
     bool is_shell;
     enum machine_tracking tracking;
+    const struct outside *outside; /* NULL: there is no jail */
     void (*on_end)(void *opaque, const struct machine_end *end);
     /* Guest connections to the monitor's own ports; NULL: none. */
     vsock_accept_fn *accept;

@@ -128,10 +128,14 @@ static int take_fd(struct machine_net *n, int fd, struct err *err)
     return rc;
 }
 
-static int join_switch(struct machine_net *n, struct err *err)
+static int join_switch(
+    struct machine_net *n, const struct outside *outside, struct err *err)
 {
+    const char *where = n->config->target;
     CC_CLEANUP(fd_closep) int fd = -1;
-    int rc = netswitch_join(n->config->target, &fd, err);
+    int rc = outside == NULL
+                 ? netswitch_join(where, &fd, err)
+                 : outside->join_switch(outside->opaque, where, &fd, err);
 
     if (rc == 0)
         rc = net_stream_init(&n->stream, fd, err);
@@ -142,8 +146,8 @@ static int join_switch(struct machine_net *n, struct err *err)
     return 0;
 }
 
-static int connect_backend(
-    struct machine_net *n, struct loop *loop, struct err *err)
+static int connect_backend(struct machine_net *n, struct loop *loop,
+    const struct outside *outside, struct err *err)
 {
     const struct config_net *config = n->config;
     int rc;
@@ -160,7 +164,7 @@ static int connect_backend(
     case CONFIG_NET_FD:
         return take_fd(n, config->fd, err);
     case CONFIG_NET_SWITCH:
-        return join_switch(n, err);
+        return join_switch(n, outside, err);
     case CONFIG_NET_USER:
     default:
         return start_passt(n, loop, err);
@@ -196,8 +200,8 @@ static int make_device(
 }
 
 int machine_net_new(const struct config_net *config,
-    const struct virtio_host *host, struct machine_net **ret_net,
-    struct err *err)
+    const struct virtio_host *host, const struct outside *outside,
+    struct machine_net **ret_net, struct err *err)
 {
     struct machine_net *n = calloc(1, sizeof(*n));
     int rc;
@@ -206,7 +210,7 @@ int machine_net_new(const struct config_net *config,
         return err_sys(err, ENOMEM, "network interface %s", config->id);
     n->config = config;
     (void)snprintf(n->id, sizeof(n->id), "net-%s", config->id);
-    rc = connect_backend(n, host->loop, err);
+    rc = connect_backend(n, host->loop, outside, err);
     if (rc == 0)
         rc = make_device(n, host, err);
     if (rc < 0) {

@@ -15,6 +15,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/config.h"
+#include "vmm/outside.h"
 #include "vmm/passt.h"
 
 struct machine_net {
@@ -50,12 +51,13 @@ uint16_t machine_net_mtu(const struct config_net *config);
 
 /*
  * Connects the interface that `config` describes and makes its device;
- * `config` outlives it. An inherited descriptor belongs to it afterwards, and
- * stays the caller's on failure.
+ * `config` outlives it. `outside` joins switches; NULL: it does so itself. An
+ * inherited descriptor belongs to it afterwards, and stays the caller's on
+ * failure.
  */
 CC_MUST_CHECK int machine_net_new(const struct config_net *config,
-    const struct virtio_host *host, struct machine_net **ret_net,
-    struct err *err);
+    const struct virtio_host *host, const struct outside *outside,
+    struct machine_net **ret_net, struct err *err);
 
 /* NULL is fine. */
 void machine_net_free(struct machine_net *net);

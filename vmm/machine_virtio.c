@@ -128,8 +128,12 @@ static int add_vsock_uds(struct machine *m, struct err *err)
     if (rc < 0) {
         free(m->vsock_uds);
         m->vsock_uds = NULL;
+        return rc;
     }
-    return rc;
+    if (m->host.outside != NULL)
+        vsock_uds_set_connect(
+            m->vsock_uds, m->host.outside->connect, m->host.outside->opaque);
+    return 0;
 }
 
 static int add_vsock(struct machine *m, struct err *err)
@@ -167,7 +171,8 @@ static int add_nets(struct machine *m, struct err *err)
         int rc = next_virtio(m, &host, err);
 
         if (rc == 0)
-            rc = machine_net_new(&m->config->nets[i], &host, &m->nets[i], err);
+            rc = machine_net_new(
+                &m->config->nets[i], &host, m->host.outside, &m->nets[i], err);
         if (rc < 0)
             return rc;
         map_virtio(m, &m->nets[i]->net.virtio);

@@ -323,7 +323,12 @@ void passt_stop(struct passt *passt)
     if (passt->loop == NULL)
         return;
     if (passt->pid != 0) {
-        (void)kill(passt->pid, SIGKILL);
+        /* By descriptor: a jail lets no other process be named. */
+        if (passt->source.fd >= 0)
+            (void)syscall(
+                SYS_pidfd_send_signal, passt->source.fd, SIGKILL, NULL, 0);
+        else
+            (void)kill(passt->pid, SIGKILL);
         while (waitpid(passt->pid, NULL, 0) < 0 && errno == EINTR)
             ;
     }

@@ -180,8 +180,12 @@ void restore_memory_close(struct restore_memory *memory)
 
     page_client_close(&memory->client);
     if (memory->child > 0) {
-        if (memory->child_fd < 0 || poll(&ended, 1, CHILD_END_MS) <= 0)
+        /* By descriptor: a jail lets no other process be named. */
+        if (memory->child_fd < 0)
             (void)kill(memory->child, SIGKILL);
+        else if (poll(&ended, 1, CHILD_END_MS) <= 0)
+            (void)syscall(
+                SYS_pidfd_send_signal, memory->child_fd, SIGKILL, NULL, 0);
         while (waitpid(memory->child, NULL, 0) < 0 && errno == EINTR)
             continue;
     }

@@ -16,6 +16,7 @@
 #include "vmm/instance.h"
 #include "vmm/run_consoles.h"
 #include "vmm/run_help.h"
+#include "vmm/run_jail.h"
 #include "vmm/run_options.h"
 #include "vmm/run_origin.h"
 #include "vmm/session.h"
@@ -39,6 +40,7 @@ struct run {
     struct run_origin origin;
     struct session session;
     struct control control;
+    struct run_jail jail;
     struct control_host control_host; /* --no-boot */
     struct control_load load;         /* what the options then point into */
     struct detach detach;
@@ -96,7 +98,7 @@ static void on_exec_started(void *opaque)
 
 static void settle_later(struct run *run)
 {
-    if (run->origin.record_fd >= 0)
+    if (run_origin_wants_record(&run->origin))
         loop_timer_arm(&run->inst.loop, &run->settled,
             clock_now_ns() + RESTORE_MEMORY_SETTLED_NS);
 }
@@ -128,12 +130,22 @@ static void on_exec_done(void *opaque, const struct guest_exec_result *result)
         loop_stop(&run->inst.loop);
 }
 
+/* Who waits for a detached machine is told of it, and we write to a log. */
+static int release(struct run *run, struct err *err)
+{
+    int rc = detach_release(&run->detach, run->control.id, err);
+
+    if (rc == 0)
+        run_jail_released(&run->jail);
+    return rc;
+}
+
 /* The agent is up: a command starts over the connection that says so. */
 static void on_agent(void *opaque, int fd)
 {
     struct run *run = opaque;
     struct err err;
-    int rc = detach_release(&run->detach, run->control.id, &err);
+    int rc = release(run, &err);
 
     if (rc == 0 && (run->options.detach || run->options.no_boot) &&
         run->options.command.argv == NULL) {
@@ -241,14 +253,14 @@ static void on_memory_lost(void *opaque, const char *text)
     struct run *run = opaque;
 
     if (__atomic_load_n(&run->is_done, __ATOMIC_ACQUIRE)) {
-        control_abandon(&run->control);
+        run_jail_abandon(&run->jail);
         _exit(run->status);
     }
     session_restore_tty(&run->session);
     run_consoles_restore_tty(&run->consoles);
     /* Not stderr: whoever has its lock may be one of those that wait. */
     (void)dprintf(STDERR_FILENO, "spore: run: %s\n", text);
-    control_abandon(&run->control);
+    run_jail_abandon(&run->jail);
     _exit(STATUS_MONITOR);
 }
 
@@ -296,13 +308,15 @@ static bool is_named(const struct run_options *o)
 
 static int serve(struct run *run, struct err *err)
 {
-    const struct run_options *o = &run->options;
-    int rc = 0;
+    int fd;
+    int rc = run_jail_listen(&run->jail, &fd, err);
 
-    if (run->control.dir.fd < 0)
-        rc = control_claim(&run->control, o->id, err);
-    if (rc == 0)
-        rc = control_serve(&run->control, &run->inst, o->api_sock, err);
+    if (rc < 0)
+        return rc;
+    rc = control_serve(
+        &run->control, &run->inst, run->jail.place.id, run->jail.pid, fd, err);
+    if (rc < 0)
+        (void)close(fd);
     return rc;
 }
 
@@ -322,12 +336,6 @@ static int prepare(struct run *run, struct err *err)
         .on_agent = on_agent, .on_end = on_machine_end, .opaque = run};
     int rc = run->options.no_boot ? 0 : find_artifacts(run, err);
 
-    /* An id that is taken is to be known before anything is built. */
-    if (rc == 0 && is_named(&run->options))
-        rc = control_claim(&run->control, run->options.id, err);
-    if (rc == 0)
-        rc = detach_log(
-            &run->detach, &run->control.dir, run->options.log_file, err);
     if (rc == 0)
         rc = instance_init(&run->inst, &host, &run->timings, err);
     if (rc == 0)
@@ -358,17 +366,22 @@ static int launch(struct run *run, bool is_paused, struct err *err)
     int rc;
 
     run->inst.tracking = run->options.tracking;
+    run->inst.outside = run_jail_outside(&run->jail);
     rc = instance_build(&run->inst, &run->options.config, run->kernel_path,
         run->origin.is_open ? &run->origin.origin : NULL, err);
     if (rc == 0 && run->origin.is_open)
         rc = run_origin_use(&run->origin, &run->options, err);
     run_origin_close(&run->origin);
+    if (rc == 0)
+        rc = run_jail_enter(&run->jail, &run->inst.machine, &run->origin, err);
+    if (rc == 0)
+        rc = is_paused ? instance_start_paused(&run->inst, err)
+                       : instance_start(&run->inst, err);
     if (rc < 0)
         return rc;
     run_origin_prefetch(&run->origin, &run->inst.machine.mem);
     settle_later(run);
-    return is_paused ? instance_start_paused(&run->inst, err)
-                     : instance_start(&run->inst, err);
+    return 0;
 }
 
 /* ---- --no-boot ----------------------------------------------------------- */
@@ -483,7 +496,7 @@ static int wait_for_machine(struct run *run, struct err *err)
     run->control.host = &run->control_host;
     run->inst.config = &run->options.config;
     rc = serve(run, err);
-    return rc < 0 ? rc : detach_release(&run->detach, run->control.id, err);
+    return rc < 0 ? rc : release(run, err);
 }
 
 /* ---- all together -------------------------------------------------------- */
@@ -511,7 +524,7 @@ static int start(struct run *run, struct err *err)
     if (rc == 0 && run->options.from != NULL && run->options.config.has_agent)
         rc = call_agent(run, err);
     else if (rc == 0 && !run->options.config.has_agent)
-        rc = detach_release(&run->detach, run->control.id, err);
+        rc = release(run, err);
     return rc;
 }
 
@@ -521,6 +534,8 @@ static void tear_down(struct run *run)
     run_origin_settle(&run->origin, &run->inst.machine.mem);
     instance_close(&run->inst);
     run_origin_release(&run->origin);
+    /* A client that waits for the end finds nothing left of the machine. */
+    run_jail_leave(&run->jail);
     control_fini(&run->control);
     session_fini(&run->session);
     run_consoles_restore_tty(&run->consoles);
@@ -529,6 +544,7 @@ static void tear_down(struct run *run)
     fd_closep(&run->agent_fd);
     free(run->kernel_path);
     control_load_fini(&run->load);
+    run_jail_fini(&run->jail);
 }
 
 static void print_timings(struct run *run)
@@ -567,9 +583,12 @@ static void run_somewhere(struct run *run)
 
     if (run->options.detach)
         rc = detach_fork(&run->detach, &run->status, &err);
+    if (rc == 0)
+        rc = run_jail_split(&run->jail, &run->detach, &run->status, &err);
     if (rc < 0) {
         complain(run, err.text);
         finish(run, STATUS_MONITOR);
+        run_jail_leave(&run->jail);
     } else if (rc == 0) {
         run_guest(run);
     }
@@ -592,6 +611,7 @@ static void init(struct run *run)
     run->settled = (struct loop_timer){.fire = on_settled, .opaque = run};
     session_init(&run->session, &host);
     control_init(&run->control);
+    run_jail_init(&run->jail, &run->options);
     detach_init(&run->detach);
 }
 

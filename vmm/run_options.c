@@ -45,6 +45,9 @@ enum {
     OPT_ALLOW_CHANGED,
     OPT_ALLOW_DUPLICATE,
     OPT_CPU_TEMPLATE,
+    OPT_JAIL,
+    OPT_UID,
+    OPT_GID,
 };
 
 /* ":" tells a missing value from an unknown option. */
@@ -71,6 +74,9 @@ static const struct option long_options[] = {
     {"env", required_argument, NULL, 'e'},
     {"user", required_argument, NULL, 'u'},
     {"workdir", required_argument, NULL, 'w'},
+    {"jail", required_argument, NULL, OPT_JAIL},
+    {"uid", required_argument, NULL, OPT_UID},
+    {"gid", required_argument, NULL, OPT_GID},
     {"id", required_argument, NULL, OPT_ID},
     {"detach", no_argument, NULL, OPT_DETACH},
     {"log", required_argument, NULL, OPT_LOG},
@@ -454,6 +460,21 @@ static uint32_t given_bit(int opt)
     return 0;
 }
 
+/* 1: not an option of this kind. */
+static int parse_jail_option(struct run_options *o, int opt, struct err *err)
+{
+    switch (opt) {
+    case OPT_JAIL:
+        return jail_options_set(&o->jail, JAIL_OPTION_LEVEL, optarg, err);
+    case OPT_UID:
+        return jail_options_set(&o->jail, JAIL_OPTION_UID, optarg, err);
+    case OPT_GID:
+        return jail_options_set(&o->jail, JAIL_OPTION_GID, optarg, err);
+    default:
+        return 1;
+    }
+}
+
 static int parse_option(
     struct run_options *o, int opt, int *verbosity, struct err *err)
 {
@@ -464,6 +485,8 @@ static int parse_option(
         rc = parse_control_option(o, opt, err);
     if (rc > 0)
         rc = parse_origin_option(o, opt, err);
+    if (rc > 0)
+        rc = parse_jail_option(o, opt, err);
     if (rc <= 0)
         return rc;
     switch (opt) {
@@ -544,7 +567,9 @@ int run_options_parse(
 
     *options = (struct run_options){0};
     config_init(&options->config);
-    rc = load_config_file(options, argc, argv, err);
+    rc = jail_options_init(&options->jail, err);
+    if (rc == 0)
+        rc = load_config_file(options, argc, argv, err);
     if (rc < 0)
         return rc;
     optind = 0; /* start over, even from within a word */
@@ -561,7 +586,10 @@ int run_options_parse(
         log_set_level(verbosity > 1 ? LOG_DEBUG : LOG_INFO);
     if (optind < argc)
         options->command.argv = (const char *const *)(void *)(argv + optind);
-    return options->help ? 0 : check_together(options, err);
+    if (options->help)
+        return 0;
+    rc = jail_options_check(&options->jail, err);
+    return rc < 0 ? rc : check_together(options, err);
 }
 
 void run_options_fini(struct run_options *options)

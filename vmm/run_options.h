@@ -13,6 +13,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/config.h"
+#include "vmm/jail_options.h"
 #include "vmm/machine.h"
 #include "vmm/session.h"
 
@@ -89,6 +90,7 @@ struct run_options {
     bool no_boot; /* the control socket makes the machine */
     bool detach;
     const char *log_file; /* of what is detached; NULL: in the folder */
+    struct jail_options jail;
     bool help;
 };
 

@@ -181,22 +181,53 @@ void run_origin_prefetch(struct run_origin *o, struct gmem *mem)
         log_info("run", "%s", err.text);
 }
 
+int run_origin_hand_over(struct run_origin *o, run_origin_record_fn *recorder,
+    void *opaque, struct err *err)
+{
+    if (o->record_fd < 0)
+        return 0;
+    o->pagemap_fd = prefetch_open_pagemap(err);
+    if (o->pagemap_fd < 0)
+        return o->pagemap_fd;
+    o->recorder = recorder;
+    o->recorder_opaque = opaque;
+    fd_closep(&o->record_fd);
+    return 0;
+}
+
+bool run_origin_wants_record(const struct run_origin *o)
+{
+    return o->record_fd >= 0 || o->recorder != NULL;
+}
+
+static int record(
+    const struct run_origin *o, const struct bitmap *touched, struct err *err)
+{
+    if (o->recorder != NULL)
+        return o->recorder(o->recorder_opaque, touched, err);
+    return prefetch_record(o->record_fd, touched, o->record_adds, err);
+}
+
 void run_origin_record(struct run_origin *o, const struct gmem *mem)
 {
     struct bitmap touched;
     struct err err;
-    int rc;
+    int rc = 0;
 
-    if (o->record_fd < 0 || gmem_page_count(mem) == 0)
+    if (!run_origin_wants_record(o) || gmem_page_count(mem) == 0)
         return;
-    rc = prefetch_touched(mem, &touched, &err);
+    if (o->pagemap_fd < 0)
+        rc = o->pagemap_fd = prefetch_open_pagemap(&err);
+    if (rc >= 0)
+        rc = prefetch_touched(mem, o->pagemap_fd, &touched, &err);
     if (rc == 0) {
-        rc = prefetch_record(o->record_fd, &touched, o->record_adds, &err);
+        rc = record(o, &touched, &err);
         bitmap_fini(&touched);
     }
     if (rc < 0 && rc != -EEXIST)
         log_info("run", "no working set recorded: %s", err.text);
     fd_closep(&o->record_fd);
+    o->recorder = NULL;
 }
 
 void run_origin_settle(struct run_origin *o, const struct gmem *mem)
@@ -211,4 +242,5 @@ void run_origin_release(struct run_origin *o)
     restore_memory_close(&o->memory);
     working_set_fini(&o->ahead);
     fd_closep(&o->record_fd);
+    fd_closep(&o->pagemap_fd);
 }

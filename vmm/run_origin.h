@@ -21,6 +21,10 @@
 #include "vmm/restore_memory.h"
 #include "vmm/run_options.h"
 
+/* Who writes the working set for a process that opens no file any more. */
+typedef int run_origin_record_fn(
+    void *opaque, const struct bitmap *touched, struct err *err);
+
 struct run_origin {
     struct store store;
     struct snap snap;
@@ -28,8 +32,11 @@ struct run_origin {
     struct restore_memory memory;
     struct working_set ahead; /* to be brought in */
     struct prefetch prefetch;
-    int record_fd; /* the snapshot's directory; -1: nothing to record */
+    int record_fd; /* the snapshot's directory; -1: nothing to record here */
     bool record_adds;
+    int pagemap_fd; /* opened while there is still a /proc; -1 */
+    run_origin_record_fn *recorder; /* instead of record_fd; NULL: nobody */
+    void *recorder_opaque;
     bool is_open;
 };
 
@@ -60,6 +67,16 @@ void run_origin_close(struct run_origin *o);
 void run_origin_prefetch(struct run_origin *o, struct gmem *mem);
 
 /*
+ * What is to be recorded is, from here on, by `recorder`; run_origin_record
+ * opens nothing. Nothing to do where nothing is to be recorded.
+ */
+CC_MUST_CHECK int run_origin_hand_over(struct run_origin *o,
+    run_origin_record_fn *recorder, void *opaque, struct err *err);
+
+/* Whether there is a working set to be recorded. */
+bool run_origin_wants_record(const struct run_origin *o);
+
+/*
  * Records the working set, if that is to be done and was not yet: what of
  * `mem`, a machine's that exists, was touched until now. Costs a look at every
  * page of RAM, once. That it cannot be recorded is a line in the log.
@@ -74,7 +91,7 @@ void run_origin_release(struct run_origin *o);
 
 #define RUN_ORIGIN_NONE                                                        \
     {                                                                          \
-        .memory = RESTORE_MEMORY_NONE, .record_fd = -1                         \
+        .memory = RESTORE_MEMORY_NONE, .record_fd = -1, .pagemap_fd = -1       \
     }
 
 #endif

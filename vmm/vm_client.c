@@ -9,7 +9,7 @@
 
 #include "guest/agent/proto.h"
 #include "vmm/base/fd.h"
-#include "vmm/control.h"
+#include "vmm/place.h"
 #include "vmm/rundir.h"
 
 /* A monitor answers in microseconds; one that is stopped does not at all. */
@@ -27,7 +27,7 @@ int vm_client_connect(
 
     if (rc < 0)
         return rc;
-    addr = rundir_address(&dir, CONTROL_SOCKET);
+    addr = rundir_address(&dir, PLACE_SOCKET);
     fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         rc = err_sys(err, errno, "cannot create a Unix socket");

@@ -62,6 +62,7 @@ int vcpu_init(struct vcpu *vcpu, struct kvm_vm *vm, struct cpuid *cpuid,
         .mmio = config->mmio,
         .dirty = config->dirty,
         .on_stop = config->on_stop,
+        .begin = config->begin,
         .opaque = config->opaque,
         .lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER,
         .changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER};
@@ -248,20 +249,35 @@ enum vcpu_step vcpu_step(struct vcpu *vcpu, struct vcpu_stop *ret_stop)
  * completed the access that the previous exit was about, so a paused vCPU
  * never has half an instruction outstanding.
  */
+static enum vcpu_step run_guest(struct vcpu *vcpu, struct vcpu_stop *stop)
+{
+    enum vcpu_step step;
+
+    __atomic_store_n(&vcpu->first_run_ns, clock_now_ns(), __ATOMIC_RELEASE);
+    do {
+        step = vcpu_step(vcpu, stop);
+    } while (step == VCPU_STEP_EXIT ||
+             (step == VCPU_STEP_INTERRUPTED && obey(vcpu)));
+    return step;
+}
+
 static void *vcpu_thread(void *opaque)
 {
     struct vcpu *vcpu = opaque;
     struct vcpu_stop stop = {.vcpu = vcpu->id};
     enum vcpu_step step;
+    struct err err;
     char name[16];
 
     (void)snprintf(name, sizeof(name), "vcpu %u", vcpu->id);
     (void)prctl(PR_SET_NAME, name);
-    __atomic_store_n(&vcpu->first_run_ns, clock_now_ns(), __ATOMIC_RELEASE);
-    do {
-        step = vcpu_step(vcpu, &stop);
-    } while (step == VCPU_STEP_EXIT ||
-             (step == VCPU_STEP_INTERRUPTED && obey(vcpu)));
+    if (vcpu->begin != NULL && vcpu->begin(vcpu->opaque, &err) < 0) {
+        stop.kind = VCPU_STOP_HOST;
+        (void)snprintf(stop.text, sizeof(stop.text), "%.255s", err.text);
+        step = VCPU_STEP_STOPPED;
+    } else {
+        step = run_guest(vcpu, &stop);
+    }
     end_phase(vcpu);
     if (step == VCPU_STEP_STOPPED)
         vcpu->on_stop(vcpu->opaque, &stop);

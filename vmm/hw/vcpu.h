@@ -57,6 +57,7 @@ struct vcpu {
     struct bus *mmio;
     struct dirty *dirty; /* borrowed; NULL: no ring can be full */
     void (*on_stop)(void *opaque, const struct vcpu_stop *stop);
+    int (*begin)(void *opaque, struct err *err); /* NULL: nothing to do */
     void *opaque;
     uint64_t exits; /* the vCPU's thread writes, others may read; relaxed */
     uint64_t first_run_ns; /* clock before the first KVM_RUN; atomic */
@@ -75,6 +76,8 @@ struct vcpu_config {
     struct bus *mmio;
     struct dirty *dirty; /* initialised before; may be NULL */
     void (*on_stop)(void *opaque, const struct vcpu_stop *stop);
+    /* First on the vCPU's thread: one that fails runs no guest. May be NULL. */
+    int (*begin)(void *opaque, struct err *err);
     void *opaque;
 };
 

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "vmm/run_jail.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/base/fd.h"
+#include "vmm/config_paths.h"
+#include "vmm/keeper.h"
+
+/* Beside those of the configuration. */
+#define KEEP_OTHERS 3u
+
+static bool has_keeper(const struct run_jail *rj)
+{
+    return rj->cell.link_fd >= 0;
+}
+
+static int join_switch(
+    void *opaque, const char *where, int *ret_fd, struct err *err)
+{
+    const struct run_jail *rj = opaque;
+
+    return keeper_join_switch(rj->cell.link_fd, where, ret_fd, err);
+}
+
+static int connect_out(void *opaque, uint32_t port)
+{
+    const struct run_jail *rj = opaque;
+
+    return keeper_connect(rj->cell.link_fd, port);
+}
+
+static int confine(void *opaque, enum jail_role role, struct err *err)
+{
+    const struct run_jail *rj = opaque;
+
+    return jail_confine(&rj->jail, role, err);
+}
+
+static int record(void *opaque, const struct bitmap *touched, struct err *err)
+{
+    const struct run_jail *rj = opaque;
+
+    return keeper_record(rj->cell.link_fd, touched, err);
+}
+
+void run_jail_init(struct run_jail *rj, const struct run_options *options)
+{
+    *rj = (struct run_jail){.jail = JAIL_NONE,
+        .cell = CELL_NONE,
+        .options = options,
+        .outside = {.join_switch = join_switch,
+            .connect = connect_out,
+            .confine = confine,
+            .opaque = rj},
+        .pid = getpid()};
+    place_init(&rj->place);
+}
+
+const struct outside *run_jail_outside(const struct run_jail *rj)
+{
+    return has_keeper(rj) ? &rj->outside : NULL;
+}
+
+/* ---- two processes ------------------------------------------------------- */
+
+static int run_keeper(struct run_jail *rj, struct detach *detach)
+{
+    const struct run_options *o = rj->options;
+    const struct keeper_config config = {.place = &rj->place,
+        .id = o->id,
+        .api_sock = o->api_sock,
+        .detach = detach,
+        .command = "run"};
+
+    /* Its end says that the monitor has not told the starter anything. */
+    fd_closep(&detach->starter_fd);
+    return keeper_run(&rj->cell, &config);
+}
+
+/* In the monitor: all that it was born with and does not need goes. */
+static int begin(
+    struct run_jail *rj, const struct detach *detach, struct err *err)
+{
+    const struct run_options *o = rj->options;
+    struct jail_config config = {
+        .level = o->jail.level, .uid = o->jail.uid, .gid = o->jail.gid};
+    int keep[CONFIG_PATHS_FDS_MAX + KEEP_OTHERS];
+    size_t count = config_paths_fds(&o->config, keep);
+    int rc = keeper_hello(rj->cell.link_fd, &rj->pid, err);
+
+    keep[count++] = rj->cell.link_fd;
+    keep[count++] = detach->starter_fd;
+    keep[count++] = detach->log_fd;
+    if (rc < 0)
+        return rc;
+    rundir_close(&rj->place.dir);
+    config.host_pid = (uint32_t)rj->pid;
+    return jail_begin(&rj->jail, &config, &rj->cell, keep, count, err);
+}
+
+int run_jail_split(struct run_jail *rj, struct detach *detach, int *ret_status,
+    struct err *err)
+{
+    const struct run_options *o = rj->options;
+    bool is_named =
+        o->id != NULL || o->api_sock != NULL || o->detach || o->no_boot;
+    int rc = 0;
+
+    /* An id that is taken is to be known before anything is built. */
+    if (is_named)
+        rc = place_claim(&rj->place, o->id, err);
+    if (rc == 0)
+        rc = detach_log(detach, &rj->place.dir, o->log_file, err);
+    if (rc < 0)
+        return rc;
+    if (o->jail.level == JAIL_OFF) {
+        (void)fputs("spore: run: no jail (--jail=off): what takes the monitor "
+                    "over has all that this user has\n",
+            stderr);
+        return 0;
+    }
+    rc = cell_fork(&rj->cell, o->jail.level == JAIL_STRICT, -1, err);
+    if (rc == 1)
+        *ret_status = run_keeper(rj, detach);
+    return rc == 0 ? begin(rj, detach, err) : rc;
+}
+
+/* ---- the monitor --------------------------------------------------------- */
+
+int run_jail_enter(struct run_jail *rj, const struct machine *machine,
+    struct run_origin *origin, struct err *err)
+{
+    const struct vsock_uds *uds = machine->vsock_uds;
+    struct keeper_settlement settlement = {.record_fd = origin->record_fd,
+        .record_adds = origin->record_adds,
+        .pages = gmem_page_count(&machine->mem)};
+    int rc;
+
+    if (!has_keeper(rj))
+        return 0;
+    if (uds != NULL) {
+        settlement.vsock_path = uds->path;
+        settlement.owns_vsock_path = uds->bound;
+    }
+    rc = keeper_settle(rj->cell.link_fd, &settlement, err);
+    if (rc == 0)
+        rc = run_origin_hand_over(origin, record, rj, err);
+    return rc < 0 ? rc : jail_enter(&rj->jail, err);
+}
+
+int run_jail_listen(struct run_jail *rj, int *ret_fd, struct err *err)
+{
+    const struct run_options *o = rj->options;
+    int rc = 0;
+
+    if (has_keeper(rj))
+        return keeper_serve(rj->cell.link_fd, ret_fd, rj->place.id, err);
+    if (rj->place.dir.fd < 0)
+        rc = place_claim(&rj->place, o->id, err);
+    return rc < 0 ? rc : place_listen(&rj->place, o->api_sock, ret_fd, err);
+}
+
+void run_jail_released(struct run_jail *rj)
+{
+    if (has_keeper(rj))
+        keeper_released(rj->cell.link_fd);
+}
+
+void run_jail_leave(struct run_jail *rj)
+{
+    if (has_keeper(rj))
+        keeper_leave(rj->cell.link_fd);
+    else
+        place_fini(&rj->place);
+}
+
+void run_jail_abandon(const struct run_jail *rj)
+{
+    /* A keeper sees that its monitor has ended. */
+    if (!has_keeper(rj))
+        place_abandon(&rj->place);
+}
+
+void run_jail_fini(struct run_jail *rj)
+{
+    jail_abandon(&rj->jail);
+    rundir_close(&rj->place.dir);
+    fd_closep(&rj->cell.link_fd);
+}

@@ -2,6 +2,8 @@
 #include "vmm/control.h"
 
 #include <assert.h>
+#include <fcntl.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "vmm/base/fd.h"
@@ -9,11 +11,22 @@
 
 void control_init(struct control *control)
 {
-    *control = (struct control){.save_fd = -1};
+    *control = (struct control){.smaps_fd = -1, .save_fd = -1};
+}
+
+void control_prepare(struct control *control)
+{
+    if (control->is_prepared)
+        return;
+    control->is_prepared = true;
+    /* The library's hash tables are seeded from /dev/urandom, once. */
+    json_object_seed(0);
+    control->smaps_fd = open("/proc/self/smaps_rollup", O_RDONLY | O_CLOEXEC);
 }
 
 void control_fini(struct control *control)
 {
+    fd_closep(&control->smaps_fd);
     fd_closep(&control->save_fd);
     http_server_fini(&control->server);
 }
@@ -25,6 +38,7 @@ int control_serve(struct control *control, struct instance *inst,
     (void)stpncpy(control->id, id, RUNDIR_ID_MAX);
     control->pid = pid;
     control->inst = inst;
+    control_prepare(control);
     control->router = control_api_router(control);
     return http_server_init(&control->server, &inst->loop, listen_fd,
         router_handle, &control->router, err);

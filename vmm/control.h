@@ -50,7 +50,9 @@ struct control {
     struct instance *inst;           /* NULL until it serves */
     const struct control_host *host; /* NULL: the machine is there */
     char id[RUNDIR_ID_SIZE];
-    pid_t pid;          /* of the machine's process, as the host has it */
+    pid_t pid; /* of the machine's process, as the host has it */
+    bool is_prepared;
+    int smaps_fd;       /* what this process's memory is made of; -1 */
     int save_fd;        /* of who waits for a snapshot; -1 */
     bool save_is_plain; /* and wants to know no more than that it is done */
     struct router router;
@@ -58,6 +60,10 @@ struct control {
 };
 
 void control_init(struct control *control);
+
+/* Opens what is asked for later, by when no file may be opened any more. */
+void control_prepare(struct control *control);
+
 void control_fini(struct control *control);
 
 void control_load_fini(struct control_load *load);

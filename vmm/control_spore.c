@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 #include "vmm/control.h"
 #include "vmm/control_api.h"
@@ -22,21 +23,24 @@
  * KiB of memory that this process alone has, from the kernel's summary of its
  * mappings; -1 if it does not tell.
  */
-static json_int_t private_kib(void)
+static json_int_t private_kib(const struct control *c)
 {
-    FILE *f = fopen("/proc/self/smaps_rollup", "re");
-    char line[128];
+    char text[2048];
     json_int_t sum = 0;
+    ssize_t n = c->smaps_fd < 0
+                    ? -1
+                    : fd_pread_full(c->smaps_fd, text, sizeof(text) - 1, 0);
     long kib;
 
-    if (f == NULL)
+    if (n < 0)
         return -1;
-    while (fgets(line, sizeof(line), f) != NULL) {
+    text[n] = '\0';
+    for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
+        line += line[0] == '\n';
         if (sscanf(line, "Private_Clean: %ld", &kib) == 1 ||
             sscanf(line, "Private_Dirty: %ld", &kib) == 1)
             sum += kib;
     }
-    (void)fclose(f);
     return sum;
 }
 
@@ -121,9 +125,9 @@ int control_spore_get(void *opaque, struct router_call *call)
             (int)inst->config->vcpus, "mem_bytes",
             (json_int_t)inst->config->mem_bytes, "has_agent",
             (int)inst->has_agent, "cpu_us",
-            (json_int_t)(process_cpu_ns() / 1000), "private_kib", private_kib(),
-            "exits", (json_int_t)count_exits(&inst->machine), "devices",
-            devices(&inst->machine)));
+            (json_int_t)(process_cpu_ns() / 1000), "private_kib",
+            private_kib(c), "exits", (json_int_t)count_exits(&inst->machine),
+            "devices", devices(&inst->machine)));
 }
 
 int control_spore_stop(void *opaque, struct router_call *call)

@@ -372,6 +372,7 @@ static int launch(struct run *run, bool is_paused, struct err *err)
     if (rc == 0 && run->origin.is_open)
         rc = run_origin_use(&run->origin, &run->options, err);
     run_origin_close(&run->origin);
+    control_prepare(&run->control);
     if (rc == 0)
         rc = run_jail_enter(&run->jail, &run->inst.machine, &run->origin, err);
     if (rc == 0)

@@ -147,6 +147,8 @@ int run_jail_enter(struct run_jail *rj, const struct machine *machine,
         settlement.vsock_path = uds->path;
         settlement.owns_vsock_path = uds->bound;
     }
+    if (machine->uring != NULL)
+        uring_open(machine->uring);
     rc = keeper_settle(rj->cell.link_fd, &settlement, err);
     if (rc == 0)
         rc = run_origin_hand_over(origin, record, rj, err);

@@ -311,6 +311,13 @@ static int open_ring(struct uring *u)
     return rc;
 }
 
+void uring_open(struct uring *u)
+{
+    lock(u);
+    (void)open_ring(u);
+    unlock(u);
+}
+
 int uring_add_file(struct uring *u, int fd)
 {
     int slot;

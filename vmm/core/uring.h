@@ -97,6 +97,12 @@ void uring_init(struct uring *u, struct loop *loop);
 void uring_fini(struct uring *u);
 
 /*
+ * Opens the ring ahead of its first file, for a process that may not later. A
+ * host that offers none says so again to uring_add_file.
+ */
+void uring_open(struct uring *u);
+
+/*
  * Registers a file, opening the ring if it is not: the slot, or -errno. A
  * ring that the host does not offer is -ENOSYS, -EPERM or what the kernel
  * says, every time; then the caller uses uring_run_sync. -ENFILE: no slot.

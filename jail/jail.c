@@ -68,6 +68,8 @@ int jail_enter(struct jail *jail, struct err *err)
     if (rc >= 0 && jail->spaces.wanted != 0)
         rc = weigh(jail, spaces_enter(&jail->spaces, err), err);
     if (rc >= 0)
+        rc = privs_drop_bounding_set(err);
+    if (rc >= 0)
         rc = become_other(jail, err);
     if (rc >= 0)
         rc = privs_drop(err);

@@ -17,9 +17,9 @@ int privs_set_ids(uid_t uid, gid_t gid, struct err *err)
     return 0;
 }
 
-/* What an executed file could gain; up to the last that the kernel knows. */
-static int drop_bounding_set(struct err *err)
+int privs_drop_bounding_set(struct err *err)
 {
+    /* Up to the last that the kernel knows. */
     for (unsigned long cap = 0; cap < 64; cap++) {
         int has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
 
@@ -40,10 +40,7 @@ int privs_drop(struct err *err)
     struct __user_cap_header_struct head = {
         .version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
-    int rc = drop_bounding_set(err);
 
-    if (rc < 0)
-        return rc;
     (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     if (syscall(SYS_capset, &head, none) < 0)
         return err_sys(err, errno, "cannot drop capabilities");

@@ -175,20 +175,14 @@ int instance_build(struct instance *inst, const struct config *config,
 }
 
 /*
- * Starts the machine paused, asked of vCPUs that have no thread yet and waited
- * for afterwards. In a jail every machine starts so: its threads are to be
- * there, each held to less than what this one may, before this one is held to
- * what it may, and the guest runs only then.
+ * vCPU threads are made before this one is held to its role, so that they are
+ * held to theirs alone; each waits for the other before the guest runs.
  */
-static int start_held(struct instance *inst, struct err *err)
+static int start_machine(struct instance *inst, struct err *err)
 {
     const struct outside *outside = inst->outside;
-    int rc;
+    int rc = machine_start(&inst->machine, err);
 
-    machine_pause(&inst->machine);
-    rc = machine_start(&inst->machine, err);
-    if (rc == 0)
-        machine_pause(&inst->machine);
     if (rc == 0 && outside != NULL)
         rc = outside->confine(outside->opaque, JAIL_ROLE_MAIN, err);
     return rc;
@@ -203,12 +197,7 @@ int instance_start(struct instance *inst, struct err *err)
         return rc;
     inst->phase = next;
     inst->started_ns = clock_now_ns();
-    if (inst->outside == NULL)
-        return machine_start(&inst->machine, err);
-    rc = start_held(inst, err);
-    if (rc == 0)
-        machine_resume(&inst->machine);
-    return rc;
+    return start_machine(inst, err);
 }
 
 int instance_start_paused(struct instance *inst, struct err *err)
@@ -220,7 +209,12 @@ int instance_start_paused(struct instance *inst, struct err *err)
         return rc;
     inst->phase = INSTANCE_PAUSED;
     inst->started_ns = clock_now_ns();
-    return start_held(inst, err);
+    /* Asked of vCPUs that have no thread yet, and waited for afterwards. */
+    machine_pause(&inst->machine);
+    rc = start_machine(inst, err);
+    if (rc == 0)
+        machine_pause(&inst->machine);
+    return rc;
 }
 
 int instance_pause(struct instance *inst, struct err *err)

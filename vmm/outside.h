@@ -20,7 +20,11 @@ struct outside {
         void *opaque, const char *where, int *ret_fd, struct err *err);
     /* A connection to "<vsock path>_<port>": a descriptor, or -errno. */
     int (*connect)(void *opaque, uint32_t port);
-    /* Holds the calling thread to its role, if the machine is in a jail. */
+    /*
+     * Holds the calling thread to its role, if the machine is in a jail. That
+     * of a vCPU then waits for the main thread, which is confined when all
+     * vCPUs have theirs.
+     */
     int (*confine)(void *opaque, enum jail_role role, struct err *err);
     void *opaque;
 };

@@ -533,6 +533,7 @@ static void tear_down(struct run *run)
 {
     run_origin_close(&run->origin);
     run_origin_settle(&run->origin, &run->inst.machine.mem);
+    run_jail_give_up(&run->jail);
     instance_close(&run->inst);
     run_origin_release(&run->origin);
     /* A client that waits for the end finds nothing left of the machine. */

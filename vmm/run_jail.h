@@ -13,6 +13,8 @@
 #ifndef VMM_RUN_JAIL_H
 #define VMM_RUN_JAIL_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "jail/jail.h"
@@ -31,7 +33,11 @@ struct run_jail {
     struct place place;
     const struct run_options *options;
     struct outside outside;
-    pid_t pid; /* of this process, as the host has it */
+    pid_t pid;            /* of this process, as the host has it */
+    pthread_mutex_t lock; /* protects the rest */
+    pthread_cond_t changed;
+    bool is_main_confined;
+    int main_rc; /* what that came to */
 };
 
 void run_jail_init(struct run_jail *rj, const struct run_options *options);
@@ -66,6 +72,9 @@ void run_jail_leave(struct run_jail *rj);
 
 /* The same for a process that ends at once (place_abandon). */
 void run_jail_abandon(const struct run_jail *rj);
+
+/* A machine that is half started is to end: what waits for its jail goes on. */
+void run_jail_give_up(struct run_jail *rj);
 
 /* The end. */
 void run_jail_fini(struct run_jail *rj);

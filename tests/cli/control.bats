@@ -146,19 +146,35 @@ run_as() {
     assert_nothing_left
 }
 
-@test "what a killed monitor leaves behind is no machine, and is removed" {
-    local monitor
+@test "a monitor that is killed leaves nothing, and its keeper says so" {
+    local monitor keeper
 
+    detached spin vm --log log
+    monitor=$(spore ps --json | jq '.[0].pid')
+    keeper=$(keeper_of "$monitor")
+    [ -n "$keeper" ] || skip "there is no jail, and so no keeper"
+    kill -KILL "$monitor"
+    while kill -0 "$keeper" 2> /dev/null; do :; done
+    [ ! -e "$XDG_RUNTIME_DIR/spore/vm" ]
+    grep -q "the monitor was ended by signal 9" log
+}
+
+@test "what a killed keeper leaves behind is no machine, and is removed" {
+    local monitor keeper
+
+    # Where there is no jail the monitor keeps its own place.
     detached spin vm
     monitor=$(spore ps --json | jq '.[0].pid')
-    kill -KILL "$monitor"
+    keeper=$(keeper_of "$monitor")
+    kill -KILL "${keeper:-$monitor}"
     while kill -0 "$monitor" 2> /dev/null; do :; done
     [ -e "$XDG_RUNTIME_DIR/spore/vm/api.sock" ]
     [ "$(spore ps --json)" = "[]" ]
     [ ! -e "$XDG_RUNTIME_DIR/spore/vm" ]
     detached spin vm
     monitor=$(spore ps --json | jq '.[0].pid')
-    kill -KILL "$monitor"
+    keeper=$(keeper_of "$monitor")
+    kill -KILL "${keeper:-$monitor}"
     while kill -0 "$monitor" 2> /dev/null; do :; done
     cannot "no machine vm runs" spore pause vm
     detached spin vm

@@ -195,3 +195,14 @@ api() {
     curl -sS --max-time 60 --unix-socket "$XDG_RUNTIME_DIR/spore/$1/api.sock" \
         -X "$2" ${4:+-d "$4"} -w '\n%{http_code}\n' "http://localhost$3"
 }
+
+# keeper_of PID: the process outside the jail of the monitor PID, if it is in
+# one.
+keeper_of() {
+    local parent
+
+    parent=$(awk '/^PPid/ {print $2}' "/proc/$1/status")
+    if [ "$(readlink "/proc/$parent/exe")" = "$(readlink -f "$SPORE")" ]; then
+        echo "$parent"
+    fi
+}

@@ -94,18 +94,21 @@ on_terminal() {
 }
 
 @test "without standard descriptors nothing of ours gets their numbers" {
-    local end=$((SECONDS + LIMIT)) fd
+    local end=$((SECONDS + LIMIT)) fd monitor
 
     run -42 bash -c '"$0" run --console --timeout 60 --kernel "$1" \
         <&- >&- 2>&-' "$SPORE" "$SPORE_GUESTS/exit42.elf"
     SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" run --console \
         --kernel "$SPORE_GUESTS/spin.elf" <&- >&- 2>&- 3>&- &
     pid=$!
-    until ls -l "/proc/$pid/fd" | grep -q kvm-vcpu; do
+    # In a jail the monitor is the child of who was started.
+    until monitor=$(pgrep -P "$pid" || echo "$pid") &&
+        ls -l "/proc/$monitor/fd" | grep -q kvm-vcpu; do
         [ "$SECONDS" -lt "$end" ]
     done
     for fd in 0 1 2; do
         [ "$(readlink "/proc/$pid/fd/$fd")" = /dev/null ]
+        [ "$(readlink "/proc/$monitor/fd/$fd")" = /dev/null ]
     done
     kill "$pid"
     end_status

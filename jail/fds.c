@@ -64,7 +64,8 @@ int fds_close_folders(int keep, struct err *err)
 
         if (entry->d_name[0] == '.' || fd == dirfd(dir) || fd == keep)
             continue;
-        if (fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode))
+        /* The C library's fstat has the kernel look for a path. */
+        if (syscall(SYS_fstat, fd, &st) < 0 || !S_ISDIR(st.st_mode))
             continue;
         log_debug("jail", "descriptor %d was a folder's", fd);
         (void)close(fd);

@@ -46,10 +46,11 @@ void jail_abandon(struct jail *jail)
     spaces_abandon(&jail->spaces);
 }
 
-static int become_other(const struct jail *jail, struct err *err)
+static int become_other(
+    const struct jail *jail, pid_t host_pid, struct err *err)
 {
     const struct jail_config *c = &jail->config;
-    uint32_t own = PRIVS_ID_FIRST + c->host_pid;
+    uint32_t own = PRIVS_ID_FIRST + (uint32_t)host_pid;
 
     if (geteuid() != 0)
         return 0;
@@ -57,7 +58,7 @@ static int become_other(const struct jail *jail, struct err *err)
         c->gid == JAIL_ID_OWN ? own : c->gid, err);
 }
 
-int jail_enter(struct jail *jail, struct err *err)
+int jail_enter(struct jail *jail, pid_t host_pid, struct err *err)
 {
     int rc;
 
@@ -68,9 +69,9 @@ int jail_enter(struct jail *jail, struct err *err)
     if (rc >= 0 && jail->spaces.wanted != 0)
         rc = weigh(jail, spaces_enter(&jail->spaces, err), err);
     if (rc >= 0)
-        rc = privs_drop_bounding_set(err);
+        rc = privs_lock(err);
     if (rc >= 0)
-        rc = become_other(jail, err);
+        rc = become_other(jail, host_pid, err);
     if (rc >= 0)
         rc = privs_drop(err);
     /* Lost with the old identity. */

@@ -42,7 +42,6 @@ struct jail_config {
     enum jail_level level;
     uint32_t uid; /* as root: whom to become; JAIL_ID_OWN */
     uint32_t gid;
-    uint32_t host_pid; /* the process as its host knows it, for JAIL_ID_OWN */
 };
 
 struct jail {
@@ -65,10 +64,12 @@ CC_MUST_CHECK int jail_begin(struct jail *jail,
     size_t keep_count, struct err *err);
 
 /*
- * From here on the process opens nothing by name. With JAIL_STRICT an error
- * names what the host does not allow, and the process must end.
+ * From here on the process opens nothing by name. `host_pid` is the process
+ * as its host knows it, for JAIL_ID_OWN. With JAIL_STRICT an error names what
+ * the host does not allow, and the process must end.
  */
-CC_MUST_CHECK int jail_enter(struct jail *jail, struct err *err);
+CC_MUST_CHECK int jail_enter(
+    struct jail *jail, pid_t host_pid, struct err *err);
 
 /* Last on each thread. Does nothing where there is no jail. */
 CC_MUST_CHECK int jail_confine(

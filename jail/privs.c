@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/securebits.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -17,21 +18,15 @@ int privs_set_ids(uid_t uid, gid_t gid, struct err *err)
     return 0;
 }
 
-int privs_drop_bounding_set(struct err *err)
+int privs_lock(struct err *err)
 {
-    /* Up to the last that the kernel knows. */
-    for (unsigned long cap = 0; cap < 64; cap++) {
-        int has = prctl(PR_CAPBSET_READ, cap, 0, 0, 0);
+    const unsigned long bits =
+        SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE |
+        SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED | SECBIT_KEEP_CAPS_LOCKED;
 
-        if (has < 0)
-            return 0;
-        if (has == 1 && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) < 0) {
-            /* Without CAP_SETPCAP there is nothing that could be lost. */
-            return errno == EPERM
-                       ? 0
-                       : err_sys(err, errno, "cannot drop capability %lu", cap);
-        }
-    }
+    /* Without CAP_SETPCAP there is nothing that could be lost. */
+    if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0) < 0 && errno != EPERM)
+        return err_sys(err, errno, "cannot lock capabilities");
     return 0;
 }
 

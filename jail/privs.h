@@ -20,8 +20,12 @@
  */
 #define PRIVS_ID_FIRST 0x70000000u
 
-/* What an executed file could gain is nothing; before privs_set_ids. */
-CC_MUST_CHECK int privs_drop_bounding_set(struct err *err);
+/*
+ * No file that is executed gains a capability for being root's, for good; one
+ * call, where emptying the bounding set takes one for each capability. Before
+ * privs_set_ids.
+ */
+CC_MUST_CHECK int privs_lock(struct err *err);
 
 /* Becomes `uid` and `gid`, and of no other group. As root only. */
 CC_MUST_CHECK int privs_set_ids(uid_t uid, gid_t gid, struct err *err);

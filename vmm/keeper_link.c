@@ -112,7 +112,10 @@ int keeper_settle(
                  ? 0
                  : put_path(&request, settlement->vsock_path, err);
 
-    return rc < 0 ? rc : tell(link_fd, &request, settlement->record_fd, err);
+    if (rc == 0)
+        rc = keeper_send(
+            link_fd, &request, sizeof(request), settlement->record_fd);
+    return rc < 0 ? err_sys(err, rc, "the keeper does not listen") : 0;
 }
 
 int keeper_connect(int link_fd, uint32_t port)

@@ -18,7 +18,7 @@ enum keeper_op {
     KEEPER_HELLO, /* only a reply, which nobody asked for */
     KEEPER_SERVE,
     KEEPER_JOIN_SWITCH,
-    KEEPER_SETTLE,
+    KEEPER_SETTLE, /* has no reply */
     KEEPER_CONNECT,
     KEEPER_RECORD_BEGIN,
     KEEPER_RECORD_END,

@@ -19,12 +19,23 @@ static bool has_keeper(const struct run_jail *rj)
     return rj->cell.link_fd >= 0;
 }
 
+/* Who we are: waited for when it is needed, and has long been said by then. */
+static int hear_keeper(struct run_jail *rj, struct err *err)
+{
+    if (rj->is_greeted || !has_keeper(rj))
+        return 0;
+    rj->is_greeted = true;
+    return keeper_hello(rj->cell.link_fd, &rj->pid, err);
+}
+
 static int join_switch(
     void *opaque, const char *where, int *ret_fd, struct err *err)
 {
-    const struct run_jail *rj = opaque;
+    struct run_jail *rj = opaque;
+    int rc = hear_keeper(rj, err);
 
-    return keeper_join_switch(rj->cell.link_fd, where, ret_fd, err);
+    return rc < 0 ? rc
+                  : keeper_join_switch(rj->cell.link_fd, where, ret_fd, err);
 }
 
 static int connect_out(void *opaque, uint32_t port)
@@ -115,19 +126,15 @@ static int begin(
     struct run_jail *rj, const struct detach *detach, struct err *err)
 {
     const struct run_options *o = rj->options;
-    struct jail_config config = {
+    const struct jail_config config = {
         .level = o->jail.level, .uid = o->jail.uid, .gid = o->jail.gid};
     int keep[CONFIG_PATHS_FDS_MAX + KEEP_OTHERS];
     size_t count = config_paths_fds(&o->config, keep);
-    int rc = keeper_hello(rj->cell.link_fd, &rj->pid, err);
 
     keep[count++] = rj->cell.link_fd;
     keep[count++] = detach->starter_fd;
     keep[count++] = detach->log_fd;
-    if (rc < 0)
-        return rc;
     rundir_close(&rj->place.dir);
-    config.host_pid = (uint32_t)rj->pid;
     return jail_begin(&rj->jail, &config, &rj->cell, keep, count, err);
 }
 
@@ -177,17 +184,21 @@ int run_jail_enter(struct run_jail *rj, const struct machine *machine,
     }
     if (machine->uring != NULL)
         uring_open(machine->uring);
-    rc = keeper_settle(rj->cell.link_fd, &settlement, err);
+    rc = hear_keeper(rj, err);
+    if (rc == 0)
+        rc = keeper_settle(rj->cell.link_fd, &settlement, err);
     if (rc == 0)
         rc = run_origin_hand_over(origin, record, rj, err);
-    return rc < 0 ? rc : jail_enter(&rj->jail, err);
+    return rc < 0 ? rc : jail_enter(&rj->jail, rj->pid, err);
 }
 
 int run_jail_listen(struct run_jail *rj, int *ret_fd, struct err *err)
 {
     const struct run_options *o = rj->options;
-    int rc = 0;
+    int rc = hear_keeper(rj, err);
 
+    if (rc < 0)
+        return rc;
     if (has_keeper(rj))
         return keeper_serve(rj->cell.link_fd, ret_fd, rj->place.id, err);
     if (rj->place.dir.fd < 0)

@@ -33,6 +33,7 @@ struct run_jail {
     struct place place;
     const struct run_options *options;
     struct outside outside;
+    bool is_greeted;      /* `pid` is what the keeper has said */
     pid_t pid;            /* of this process, as the host has it */
     pthread_mutex_t lock; /* protects the rest */
     pthread_cond_t changed;

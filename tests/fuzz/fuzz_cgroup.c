@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What is read of cgroups: /proc/self/cgroup and /proc/self/mountinfo, with a
- * NUL between them, and behind a second one any file or option.
+ * NUL between them, and behind a second one any file or option, resource limits
+ * too.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -11,6 +12,7 @@
 #include "jail/cgroup_files.h"
 #include "jail/cgroup_places.h"
 #include "jail/cgroup_text.h"
+#include "jail/rlimits.h"
 
 #define PIDS 8
 
@@ -47,6 +49,7 @@ static void fuzz_places(const char *own, const char *mounts)
 static void fuzz_text(const char *text)
 {
     struct cgroup_config config = {0};
+    struct rlimits limits = {0};
     pid_t pids[PIDS];
     uint64_t value = 0;
     ssize_t n = cgroup_text_pids(text, pids, PIDS);
@@ -72,6 +75,13 @@ static void fuzz_text(const char *text)
     if (cgroup_parse_cpu_weight(text, &config, NULL) == 0 &&
         (config.cpu_weight == 0 || config.cpu_weight > 10000))
         abort();
+    if (rlimits_parse(text, &limits, NULL) == 0) {
+        for (size_t i = 0; i < RLIMITS_COUNT; i++) {
+            if (limits.list[i].is_set &&
+                limits.list[i].soft > limits.list[i].hard)
+                abort();
+        }
+    }
     if (cgroup_parse_parent(text, &config, NULL) == 0 &&
         cgroup_list_has(config.parent, '/', ".."))
         abort();

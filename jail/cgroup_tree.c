@@ -95,8 +95,8 @@ static bool is_linked(int parent, const char *name, int fd)
 }
 
 /*
- * The folder itself, new and locked: -ENOENT if another was faster in some
- * way, -EBUSY if it is another's.
+ * The folder itself, new, marked and locked: -ENOENT if another was faster in
+ * some way, -EBUSY if it is another's.
  */
 static int make_leaf(int parent, const char *name, int *ret_fd)
 {
@@ -115,10 +115,13 @@ static int make_leaf(int parent, const char *name, int *ret_fd)
         return -ENOENT;
     if (!is_new) {
         /* Its maker is gone; with nothing in it, it can go too. */
+        if (!has_mark(fd))
+            return -EBUSY;
         if (unlinkat(parent, name, AT_REMOVEDIR) < 0)
             return -errno;
         return -ENOENT;
     }
+    (void)set_mark(fd);
     *ret_fd = fd_steal(&fd);
     return 0;
 }

@@ -6,9 +6,10 @@
  * Several processes may make and remove cgroups below the same parent at the
  * same time. Folders above that we make carry a mark, an extended attribute;
  * whoever leaves last removes what has the mark. Who finds that a folder went
- * away between finding it and using it begins again. The folder itself is
- * locked for as long as its maker lives: one that nobody has locked was left
- * behind by a process that was killed, and is removed and made anew.
+ * away between finding it and using it begins again. The folder itself has the
+ * mark too, and is locked for as long as its maker lives: a marked one that
+ * nobody has locked was left behind by a process that was killed, and is
+ * removed and made anew. What others made is never removed.
  *
  * Owns its descriptors. Thread rule: one thread.
  */

@@ -171,6 +171,12 @@ static void test_name_in_use(void **state)
     assert_true(
         cgroup_tree_make(f->fd, "a", "vm", NULL, NULL, &other, &err) < 0);
     assert_true(exists(f, "a/vm"));
+    /* Made by somebody else, for us or not: nothing of ours to remove. */
+    assert_int_equal(mkdirat(f->fd, "a/theirs", 0755), 0);
+    assert_int_equal(
+        cgroup_tree_make(f->fd, "a", "theirs", NULL, NULL, &other, &err),
+        -EEXIST);
+    assert_true(exists(f, "a/theirs"));
 }
 
 static void test_bad_paths(void **state)

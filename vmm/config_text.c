@@ -11,23 +11,6 @@
 
 #define LOOPBACK UINT32_C(0x7f000001)
 
-/* The digits at the start of `text`; NULL if there is none or too many. */
-static const char *take_number(const char *text, uint64_t *ret_number)
-{
-    const char *p = text;
-    uint64_t value = 0;
-
-    for (; *p >= '0' && *p <= '9'; p++) {
-        if (!num_mul(value, 10, &value) ||
-            !num_add(value, (uint64_t)(*p - '0'), &value))
-            return NULL;
-    }
-    if (p == text)
-        return NULL;
-    *ret_number = value;
-    return p;
-}
-
 static bool unit_scale(char unit, uint64_t *ret_scale)
 {
     switch (unit) {
@@ -53,7 +36,7 @@ int config_parse_size(const char *text, uint64_t *ret_bytes, struct err *err)
 {
     bool is_number = *text >= '0' && *text <= '9';
     uint64_t value = 0;
-    const char *p = take_number(text, &value);
+    const char *p = num_take_digits(text, &value);
     uint64_t scale;
 
     if (is_number && p == NULL)
@@ -75,7 +58,7 @@ int config_parse_number(const char *text, uint64_t min, uint64_t max,
     uint64_t *ret_number, struct err *err)
 {
     uint64_t value = 0;
-    const char *p = take_number(text, &value);
+    const char *p = num_take_digits(text, &value);
 
     if (p == NULL || *p != '\0' || value < min || value > max)
         return err_set(err, EINVAL, "'%.32s' is not a number from %llu to %llu",
@@ -163,7 +146,7 @@ int config_parse_cidr(const char *text, uint32_t *ret_address,
 static const char *take_port(const char *text, uint16_t *ret_port)
 {
     uint64_t port = 0;
-    const char *p = take_number(text, &port);
+    const char *p = num_take_digits(text, &port);
 
     if (p == NULL || port < 1 || port > UINT16_MAX)
         return NULL;

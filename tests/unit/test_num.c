@@ -103,6 +103,21 @@ static void test_div_up(void **state)
     }
 }
 
+static void test_take_digits(void **state)
+{
+    uint64_t value = 5;
+    const char *end = num_take_digits("18446744073709551615/x", &value);
+
+    (void)state;
+    assert_non_null(end);
+    assert_string_equal(end, "/x");
+    assert_true(value == UINT64_MAX);
+    assert_null(num_take_digits("18446744073709551616", &value));
+    assert_null(num_take_digits("", &value));
+    assert_null(num_take_digits("-1", &value));
+    assert_true(value == UINT64_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -112,6 +127,7 @@ int main(void)
         cmocka_unit_test(test_min_and_max),
         cmocka_unit_test(test_align),
         cmocka_unit_test(test_div_up),
+        cmocka_unit_test(test_take_digits),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

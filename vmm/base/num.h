@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Checked and aligned arithmetic. The checked forms return false on overflow
- * and leave the result alone then.
+ * Checked and aligned arithmetic, and decimal digits. The checked forms return
+ * false on overflow and leave the result alone then.
  */
 #ifndef VMM_BASE_NUM_H
 #define VMM_BASE_NUM_H
@@ -76,5 +76,12 @@ static inline uint64_t num_div_up(uint64_t v, uint64_t by)
 {
     return v / by + (v % by != 0);
 }
+
+/*
+ * The decimal number that `text` begins with; returns what is behind its
+ * digits, or NULL if there is none or it does not fit.
+ */
+CC_MUST_CHECK const char *num_take_digits(
+    const char *text, uint64_t *ret_number);
 
 #endif

@@ -2,7 +2,9 @@
 #include "virtio/vsock.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "virtio/iov.h"
 #include "virtio/vsock_rx.h"
@@ -163,6 +165,14 @@ static int ask_acceptors(
     return fd;
 }
 
+/* What a new connection may have kept for the guest. */
+static uint32_t buf_alloc_now(const struct vsock *s)
+{
+    return s->table.granted + s->buf_alloc <= VSOCK_BUF_TOTAL
+               ? s->buf_alloc
+               : VSOCK_BUF_ALLOC_MIN;
+}
+
 static void open_from_guest(struct vsock *s, const struct vsock_header *header)
 {
     uint32_t guest_port = le32_get(header->src_port);
@@ -174,8 +184,11 @@ static void open_from_guest(struct vsock *s, const struct vsock_header *header)
         s->stats.full++;
     else if (s->virtio.host.loop != NULL)
         fd = ask_acceptors(s, guest_port, host_port);
-    if (fd >= 0)
-        conn = vsock_conn_new(guest_port, host_port, fd, s->buf_alloc);
+    /* The lowest free one is given out, so those below it are in use. */
+    if (fd >= s->fd_end)
+        s->stats.full++;
+    else if (fd >= 0)
+        conn = vsock_conn_new(guest_port, host_port, fd, buf_alloc_now(s));
     if (conn != NULL) {
         (void)fd_steal(&fd);
         vsock_conn_accept(conn, header);
@@ -415,6 +428,16 @@ static int init_work(struct vsock *s, struct err *err)
                   : 0;
 }
 
+static int guest_fd_end(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT_MAX)
+        return INT_MAX;
+    return (
+        int)(limit.rlim_cur - num_min(VSOCK_FDS_RESERVED, limit.rlim_cur / 4));
+}
+
 int vsock_init(struct vsock *s, const struct vsock_config *config,
     const struct virtio_host *host, struct err *err)
 {
@@ -426,7 +449,9 @@ int vsock_init(struct vsock *s, const struct vsock_config *config,
         .queue_sizes = queue_sizes};
     int rc;
 
-    *s = (struct vsock){.work_fd = -1, .guest_cid = config->guest_cid};
+    *s = (struct vsock){.work_fd = -1,
+        .guest_cid = config->guest_cid,
+        .fd_end = guest_fd_end()};
     s->table = (struct vsock_table){.loop = host->loop,
         .dev = &s->virtio.base,
         .changed = on_table_change,
@@ -504,7 +529,7 @@ int vsock_connect(struct vsock *s, uint32_t guest_port, int fd,
     if (!vsock_table_has_room(&s->table))
         return -ENOSPC;
     conn = vsock_conn_new(
-        guest_port, pick_host_port(s, guest_port), fd, s->buf_alloc);
+        guest_port, pick_host_port(s, guest_port), fd, buf_alloc_now(s));
     if (conn == NULL)
         return -ENOMEM;
     vsock_conn_request(conn, established);

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "virtio/iov.h"
 #include "virtio/vsock_rx.h"
@@ -173,6 +174,19 @@ static uint32_t buf_alloc_now(const struct vsock *s)
                : VSOCK_BUF_ALLOC_MIN;
 }
 
+/*
+ * The socket keeps some of what its reader does not take, too: 200 KiB as a
+ * rule, of the host's kernel. Those with small buffers get little of it.
+ */
+static void limit_socket(int fd, uint32_t buf_alloc)
+{
+    const int bytes = VSOCK_BUF_ALLOC_MIN;
+
+    /* What is no Unix socket may have no such limit: so be it. */
+    if (buf_alloc == VSOCK_BUF_ALLOC_MIN)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 static void open_from_guest(struct vsock *s, const struct vsock_header *header)
 {
     uint32_t guest_port = le32_get(header->src_port);
@@ -190,7 +204,7 @@ static void open_from_guest(struct vsock *s, const struct vsock_header *header)
     else if (fd >= 0)
         conn = vsock_conn_new(guest_port, host_port, fd, buf_alloc_now(s));
     if (conn != NULL) {
-        (void)fd_steal(&fd);
+        limit_socket(fd_steal(&fd), conn->buf_alloc);
         vsock_conn_accept(conn, header);
         if (vsock_table_add(&s->table, conn) < 0) {
             vsock_conn_free(conn);

@@ -162,6 +162,8 @@ const struct policy_rule policy_rules[] = {
     CALL(shutdown, M | V | P, "vsock, control socket"),
     CALL_IF(getsockopt, M | V | P, "SOL_SOCKET", 1, WORD, SOL_SOCKET,
         "errors and kinds of sockets, who the peer is"),
+    CALL_IF2(setsockopt, M, "SOL_SOCKET, SO_SNDBUF", 1, WORD, SOL_SOCKET, 2,
+        WORD, SO_SNDBUF, "bounds what is kept for a vsock connection"),
     CALL_IF(socketpair, M | V, "AF_UNIX", 0, WORD, AF_UNIX,
         "connections to the agent"),
 

@@ -58,7 +58,8 @@ static uint8_t status_of(int rc)
 
 /*
  * One line when operations of a kind begin to fail, the next only after one
- * has worked: a guest that tries again and again does not fill the log.
+ * has worked, and only so many: a guest that tries again and again, or has one
+ * work and one fail in turn, does not fill the log.
  */
 static void note_result(struct blk_request *req, int rc)
 {
@@ -74,9 +75,13 @@ static void note_result(struct blk_request *req, int rc)
         blk->failing &= ~bit;
         return;
     }
-    if ((blk->failing & bit) == 0 && log_rate_allow(&blk->log_rate))
-        log_err("blk", "%s: %s fail: %s; the guest sees I/O errors",
-            blk->virtio.base.id, names[req->io.kind], strerror(-rc));
+    if ((blk->failing & bit) == 0)
+        log_limited(&blk->log_rate, LOG_ERR, "blk",
+            "%s: %s fail: %s; the guest sees I/O errors", blk->virtio.base.id,
+            names[req->io.kind],
+            rc == -EDQUOT ? "no more space is allowed (max-growth of the drive,"
+                            " or a quota of the host)"
+                          : strerror(-rc));
     blk->failing |= bit;
 }
 

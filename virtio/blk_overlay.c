@@ -111,8 +111,16 @@ static void child_done(struct blk_io *child, int rc)
     struct blk_overlay_task *t =
         container_of(child, struct blk_overlay_task, child);
 
-    /* The map says zeroes: whether the space came back is no matter. */
-    t->rc = child->kind == BLK_DISCARD ? 0 : rc;
+    t->rc = rc;
+    if (child->kind == BLK_DISCARD) {
+        /* The map says zeroes: whether the space came back is no matter, */
+        t->rc = 0;
+        /* but for what is counted. */
+        if (rc == 0)
+            blk_overlay_limit_give_back(t->owner,
+                (child->offset - t->owner->config.data_offset) / BLK_CLUSTER,
+                child->len / BLK_CLUSTER);
+    }
     run(t);
 }
 
@@ -344,7 +352,8 @@ static int zero_middle(struct blk_overlay_task *t)
     if (first >= end)
         return 0;
     unmap = unmap && o->config.upper->can_discard &&
-            blk_map_may_have_data(&o->map, first, end - first);
+            (blk_map_may_have_data(&o->map, first, end - first) ||
+                blk_overlay_limit_holds(o, first, end - first));
     blk_map_set(&o->map, first, end - first, BLK_CLUSTER_ZERO);
     if (!unmap)
         return 0;
@@ -448,6 +457,10 @@ static bool try_start(struct blk_overlay *o, struct blk_io *io)
     }
     if (is_excluded(o, first, last))
         return false;
+    if (!blk_overlay_limit_take(o, io)) {
+        io->done(io, -EDQUOT);
+        return true;
+    }
     if (io->kind != BLK_WRITE)
         return start_task(o, io, advance_zero, true);
     /* Data and map of a write that must be durable are flushed together. */
@@ -604,6 +617,7 @@ void blk_overlay_fini(struct blk_overlay *o)
 {
     assert(o->active == NULL && o->waiting.head == NULL);
     blk_overlay_flush_fini(o);
+    blk_overlay_limit_fini(o);
     blk_map_fini(&o->map);
     free(o->tasks);
     *o = (struct blk_overlay){0};

@@ -18,6 +18,9 @@
  * sector as the last flush had it or as something written since. Without, the
  * upper goes with the process and a flush is nothing.
  *
+ * The upper can be limited (virtio/blk_overlay_limit.h): a write that would
+ * need more of it than that fails with -EDQUOT and changes nothing.
+ *
  * In a machine that was restored "as the base" means as the snapshot has it
  * (virtio/blk_below.h), and only what that does not have is the base's.
  *
@@ -35,6 +38,7 @@
 
 #include "virtio/blk.h"
 #include "virtio/blk_below.h"
+#include "virtio/blk_overlay_limit.h"
 #include "virtio/blk_map.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
@@ -66,6 +70,7 @@ struct blk_overlay {
     struct blk_backend backend; /* what the device is given */
     struct blk_overlay_config config;
     struct blk_map map;
+    struct blk_overlay_limit limit;
     struct blk_below *below; /* borrowed; NULL: nothing above the base */
     uint64_t *sequences;     /* of each map block; NULL unless persistent */
 

@@ -76,6 +76,18 @@ int blk_overlay_read(
     return do_wait(&o->backend, BLK_READ, at, len, ret_data);
 }
 
+/* Of an upper that is limited, so that putting back does not use it up. */
+static void give_back(struct blk_overlay *o, uint64_t first, uint64_t count)
+{
+    struct blk_backend *upper = o->config.upper;
+
+    if (!upper->can_discard || !blk_overlay_limit_holds(o, first, count))
+        return;
+    if (do_wait(upper, BLK_DISCARD, o->config.data_offset + first * BLK_CLUSTER,
+            count * BLK_CLUSTER, NULL) == 0)
+        blk_overlay_limit_give_back(o, first, count);
+}
+
 int blk_overlay_put(struct blk_overlay *o, uint64_t first, uint64_t count,
     enum blk_cluster_state state, const uint8_t *data)
 {
@@ -88,9 +100,14 @@ int blk_overlay_put(struct blk_overlay *o, uint64_t first, uint64_t count,
         rc = do_wait(o->config.upper, BLK_WRITE,
             o->config.data_offset + first * BLK_CLUSTER, count * BLK_CLUSTER,
             (uint8_t *)(uintptr_t)data);
-    if (rc == 0)
-        blk_map_set(&o->map, first, count, state);
-    return rc;
+    if (rc < 0)
+        return rc;
+    blk_map_set(&o->map, first, count, state);
+    if (data != NULL)
+        blk_overlay_limit_force(o, first, count);
+    else
+        give_back(o, first, count);
+    return 0;
 }
 
 int blk_overlay_sync(struct blk_overlay *o)

@@ -38,8 +38,8 @@ CC_MUST_CHECK int blk_overlay_read(
 /*
  * Makes clusters what they were: as the base, zeroes, or (DATA) `data`, which
  * is NULL for the others. They do not become dirty, and the space of those
- * that leave the upper stays with it for the next writes. 0, or -errno with
- * contents that are unspecified.
+ * that leave the upper stays with it for the next writes, unless it is limited
+ * and goes back to the host. 0, or -errno with contents that are unspecified.
  */
 CC_MUST_CHECK int blk_overlay_put(struct blk_overlay *o, uint64_t first,
     uint64_t count, enum blk_cluster_state state, const uint8_t *data);

@@ -262,7 +262,7 @@ static int open_upper(
     return blk_file_open(&p->file->upper, &upper, ret_warning, err);
 }
 
-static int open_parts(
+static int open_overlay(
     struct opening *p, const char **ret_warning, struct err *err)
 {
     const struct blk_overlay_file_config *config = p->config;
@@ -299,6 +299,19 @@ static int open_parts(
         return read_map(p, err);
     rc = write_new(p);
     return rc < 0 ? err_sys(err, rc, "%s: cannot be made", config->path) : 0;
+}
+
+static int open_parts(
+    struct opening *p, const char **ret_warning, struct err *err)
+{
+    uint64_t limit = p->config->limit;
+    int rc = open_overlay(p, ret_warning, err);
+
+    /* What is less than a cluster is no reason for there to be no limit. */
+    if (rc == 0 && limit != 0)
+        rc = blk_overlay_limit_set(
+            &p->file->overlay, num_max(limit / BLK_CLUSTER, 1));
+    return rc == -ENOMEM ? err_sys(err, rc, "%s", p->config->base_path) : rc;
 }
 
 int blk_overlay_file_open(struct blk_overlay_file *f,

@@ -31,6 +31,7 @@ struct blk_overlay_file_config {
     const char *path;
     struct uring *uring; /* borrowed; NULL: plain system calls */
     bool direct;         /* as blk_file_config.direct, for image and overlay */
+    uint64_t limit;      /* bytes that it may hold; 0: as many as the disk */
 };
 
 struct blk_overlay_file {

@@ -2,7 +2,10 @@
 #include "virtio/vsock.h"
 
 #include <assert.h>
+#include <limits.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "virtio/iov.h"
 #include "virtio/vsock_rx.h"
@@ -163,6 +166,27 @@ static int ask_acceptors(
     return fd;
 }
 
+/* What a new connection may have kept for the guest. */
+static uint32_t buf_alloc_now(const struct vsock *s)
+{
+    return s->table.granted + s->buf_alloc <= VSOCK_BUF_TOTAL
+               ? s->buf_alloc
+               : VSOCK_BUF_ALLOC_MIN;
+}
+
+/*
+ * The socket keeps some of what its reader does not take, too: 200 KiB as a
+ * rule, of the host's kernel. Those with small buffers get little of it.
+ */
+static void limit_socket(int fd, uint32_t buf_alloc)
+{
+    const int bytes = VSOCK_BUF_ALLOC_MIN;
+
+    /* What is no Unix socket may have no such limit: so be it. */
+    if (buf_alloc == VSOCK_BUF_ALLOC_MIN)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes));
+}
+
 static void open_from_guest(struct vsock *s, const struct vsock_header *header)
 {
     uint32_t guest_port = le32_get(header->src_port);
@@ -174,10 +198,13 @@ static void open_from_guest(struct vsock *s, const struct vsock_header *header)
         s->stats.full++;
     else if (s->virtio.host.loop != NULL)
         fd = ask_acceptors(s, guest_port, host_port);
-    if (fd >= 0)
-        conn = vsock_conn_new(guest_port, host_port, fd, s->buf_alloc);
+    /* The lowest free one is given out, so those below it are in use. */
+    if (fd >= s->fd_end)
+        s->stats.full++;
+    else if (fd >= 0)
+        conn = vsock_conn_new(guest_port, host_port, fd, buf_alloc_now(s));
     if (conn != NULL) {
-        (void)fd_steal(&fd);
+        limit_socket(fd_steal(&fd), conn->buf_alloc);
         vsock_conn_accept(conn, header);
         if (vsock_table_add(&s->table, conn) < 0) {
             vsock_conn_free(conn);
@@ -415,6 +442,16 @@ static int init_work(struct vsock *s, struct err *err)
                   : 0;
 }
 
+static int guest_fd_end(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT_MAX)
+        return INT_MAX;
+    return (
+        int)(limit.rlim_cur - num_min(VSOCK_FDS_RESERVED, limit.rlim_cur / 4));
+}
+
 int vsock_init(struct vsock *s, const struct vsock_config *config,
     const struct virtio_host *host, struct err *err)
 {
@@ -426,7 +463,9 @@ int vsock_init(struct vsock *s, const struct vsock_config *config,
         .queue_sizes = queue_sizes};
     int rc;
 
-    *s = (struct vsock){.work_fd = -1, .guest_cid = config->guest_cid};
+    *s = (struct vsock){.work_fd = -1,
+        .guest_cid = config->guest_cid,
+        .fd_end = guest_fd_end()};
     s->table = (struct vsock_table){.loop = host->loop,
         .dev = &s->virtio.base,
         .changed = on_table_change,
@@ -504,7 +543,7 @@ int vsock_connect(struct vsock *s, uint32_t guest_port, int fd,
     if (!vsock_table_has_room(&s->table))
         return -ENOSPC;
     conn = vsock_conn_new(
-        guest_port, pick_host_port(s, guest_port), fd, s->buf_alloc);
+        guest_port, pick_host_port(s, guest_port), fd, buf_alloc_now(s));
     if (conn == NULL)
         return -ENOMEM;
     vsock_conn_request(conn, established);

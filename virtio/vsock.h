@@ -34,6 +34,19 @@
 #define VSOCK_BUF_ALLOC_MAX     (1024u * 1024u)
 #define VSOCK_BUF_ALLOC_DEFAULT (64u * 1024u)
 
+/*
+ * What all connections together may keep: a connection that would go beyond
+ * it is told of VSOCK_BUF_ALLOC_MIN, so that a guest with slow readers at the
+ * host costs 8 MiB and not 64.
+ */
+#define VSOCK_BUF_TOTAL (4u * 1024u * 1024u)
+
+/*
+ * Descriptors of the process that connections which the guest opens leave to
+ * others, the control socket's clients among them; a quarter if there are few.
+ */
+#define VSOCK_FDS_RESERVED 64u
+
 /* Host ports of connections made by the host are taken from here up. */
 #define VSOCK_HOST_PORT_FIRST 0x40000000u
 
@@ -77,7 +90,7 @@ struct vsock_stats {
     uint64_t guest_connects; /* connections that the guest opened */
     uint64_t host_connects;  /* that the host asked for */
     uint64_t refused;        /* requests of the guest that were not accepted */
-    uint64_t full;           /* of these: the table was full */
+    uint64_t full;           /* of these: the table or the process was */
     uint64_t resets;         /* RST packets sent to the guest */
     uint64_t malformed;      /* packets that virtio 1.2 forbids */
     uint64_t transport_resets; /* events sent */
@@ -103,6 +116,7 @@ struct vsock {
     struct vsock_state state;
     uint32_t guest_cid; /* of power-on */
     uint32_t buf_alloc;
+    int fd_end; /* the guest's connections have descriptors below this */
     struct {
         vsock_accept_fn *fn;
         void *opaque;
@@ -130,7 +144,8 @@ struct vsock_config {
     uint32_t connections_max; /* 1 to VSOCK_CONNECTIONS_MAX; 0 is the latter */
     /*
      * Bytes from the guest that a connection keeps when its host socket is
-     * slow; 0 is VSOCK_BUF_ALLOC_DEFAULT. Allocated only while needed.
+     * slow; 0 is VSOCK_BUF_ALLOC_DEFAULT. Allocated only while needed, and
+     * less when all of them come to VSOCK_BUF_TOTAL.
      */
     uint32_t buf_alloc;
 };

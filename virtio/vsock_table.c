@@ -8,6 +8,7 @@
 void vsock_table_init(struct vsock_table *table)
 {
     table->count = 0;
+    table->granted = 0;
     table->errors = 0;
     TAILQ_INIT(&table->idle);
     TAILQ_INIT(&table->ready);
@@ -158,6 +159,7 @@ int vsock_table_add(struct vsock_table *table, struct vsock_conn *conn)
         bucket_of(table, conn->guest_port, conn->host_port), conn, bucket);
     conn->hashed = true;
     table->count++;
+    table->granted += conn->buf_alloc;
     move_to(conn, &table->idle);
     return 0;
 }
@@ -168,6 +170,7 @@ void vsock_table_remove(struct vsock_table *table, struct vsock_conn *conn)
     loop_remove(table->loop, &conn->source);
     TAILQ_REMOVE(conn->list, conn, link);
     table->count--;
+    table->granted -= conn->buf_alloc;
     vsock_conn_free(conn);
 }
 
@@ -179,6 +182,7 @@ static void doom_list(struct vsock_table *table, struct vsock_conn_list *list)
         unhash(conn);
         move_to(conn, &table->doomed);
         table->count--;
+        table->granted -= conn->buf_alloc;
     }
 }
 

@@ -31,9 +31,10 @@ struct vsock_table {
     void (*changed)(void *opaque);
     void *opaque;
 
-    uint32_t max;    /* connections, up to VSOCK_CONNECTIONS_MAX */
-    uint32_t count;  /* on the first three lists */
-    uint64_t errors; /* of epoll; each costs its connection */
+    uint32_t max;     /* connections, up to VSOCK_CONNECTIONS_MAX */
+    uint32_t count;   /* on the first three lists */
+    uint64_t granted; /* bytes that the guest may have these keep for it */
+    uint64_t errors;  /* of epoll; each costs its connection */
 
     /* A connection is on one list, and in its bucket unless orphaned. */
     struct vsock_conn_list idle;

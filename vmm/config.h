@@ -51,6 +51,7 @@ struct config_drive {
     enum config_io_engine engine;
     enum config_overlay overlay;
     char *overlay_path;        /* CONFIG_OVERLAY_FILE */
+    uint64_t max_growth;       /* bytes of the overlay; 0: the disk's size */
     uint32_t queues;           /* 1 to CONFIG_QUEUES_MAX */
     bool is_other;             /* restored with another file than it had */
     struct rate_config limits; /* all zero: none */

@@ -213,6 +213,12 @@ static int check_drive_files(
         return err_set(
             err, EINVAL, "drives[%u].spore.overlay: no such kind", index);
     }
+    if (rc == 0 && drive->max_growth != 0 &&
+        drive->overlay == CONFIG_OVERLAY_NONE)
+        rc = err_set(err, EINVAL,
+            "drives[%u].spore.max_growth: the drive has no overlay: its file "
+            "cannot outgrow its size",
+            index);
     if (rc == 0 && drive->overlay != CONFIG_OVERLAY_NONE && drive->is_read_only)
         rc = err_set(err, EINVAL,
             "drives[%u].spore.overlay: the drive is read-only: drop one",

@@ -149,11 +149,18 @@ static int read_queues(struct config_reader *r, const json_t *value)
     return rc;
 }
 
+static int read_max_growth(struct config_reader *r, const json_t *value)
+{
+    return config_reader_number(
+        r, value, NUM_PAGE_SIZE, INT64_MAX, &r->drive.max_growth);
+}
+
 static int read_drive_spore(struct config_reader *r, const json_t *value)
 {
     static const struct config_key keys[] = {
         {"overlay", read_overlay},
         {"num_queues", read_queues},
+        {"max_growth", read_max_growth},
     };
 
     return config_reader_object(r, value, keys, ARRAY_SIZE(keys));

@@ -70,6 +70,7 @@ static json_t *pack_drive_spore(
 {
     const char *overlay = drive->overlay_path;
     json_t *queues = NULL;
+    json_t *growth = NULL;
 
     if (drive->overlay == CONFIG_OVERLAY_NONE && drive->queues == 1)
         return NULL;
@@ -77,11 +78,13 @@ static json_t *pack_drive_spore(
         overlay = "memory";
     if (drive->queues != 1)
         queues = number(w, drive->queues);
+    if (drive->max_growth != 0)
+        growth = number(w, drive->max_growth);
     return must(
-        w, json_pack_ex(&w->error, 0, "{s:o*, s:o*}", "overlay",
+        w, json_pack_ex(&w->error, 0, "{s:o*, s:o*, s:o*}", "overlay",
                drive->overlay == CONFIG_OVERLAY_NONE ? NULL
                                                      : text_or_none(w, overlay),
-               "num_queues", queues));
+               "num_queues", queues, "max_growth", growth));
 }
 
 static json_t *pack_drive(struct writer *w, const struct config_drive *drive)

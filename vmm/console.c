@@ -27,28 +27,36 @@ static size_t on_output(void *opaque, const uint8_t *data, size_t len)
 {
     struct console *console = opaque;
     struct pollfd pfd = {.fd = console->out_fd, .events = POLLOUT};
+    size_t allowed = 0;
     ssize_t n;
 
-    if (console->out_fd < 0 || console->out_failed) {
+    if (console->out_fd >= 0 && !console->out_failed)
+        allowed = output_limit_take(console->limit, len);
+    if (allowed == 0) {
+        if (len > 0 && console->out_fd >= 0 && !console->out_failed)
+            output_limit_say(console->limit);
         keep_tail(console, data, len);
         return len;
     }
     /* A poll that a kick interrupted told nothing: the write might block. */
-    if (poll(&pfd, 1, 0) <= 0) {
-        loop_post(console->loop, &console->watch_out);
-        return 0;
-    }
-    n = write(console->out_fd, data, len);
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        loop_post(console->loop, &console->watch_out);
-        return 0;
-    }
-    if (n < 0) {
+    n = poll(&pfd, 1, 0) > 0 ? write(console->out_fd, data, allowed) : 0;
+    if (n < 0 && errno != EAGAIN && errno != EINTR) {
         console->out_failed = true;
-        n = (ssize_t)len;
+        n = (ssize_t)allowed;
     }
-    keep_tail(console, data, (size_t)n);
-    return (size_t)n;
+    if (n <= 0) {
+        output_limit_give_back(console->limit, allowed);
+        loop_post(console->loop, &console->watch_out);
+        return 0;
+    }
+    output_limit_give_back(console->limit, allowed - (size_t)n);
+    /* What the limit cuts off has been taken. */
+    if ((size_t)n < allowed)
+        len = (size_t)n;
+    else if (allowed < len)
+        output_limit_say(console->limit);
+    keep_tail(console, data, len);
+    return len;
 }
 
 static void do_watch_out(void *opaque)
@@ -71,6 +79,11 @@ static void on_out_ready(void *opaque, uint32_t events)
     (void)events;
     loop_remove(console->loop, &console->out_source);
     console->port.sink_ready(console->port.opaque);
+}
+
+void console_set_limit(struct console *console, struct output_limit *limit)
+{
+    console->limit = limit;
 }
 
 /* The guest has taken input and there is room for more. */

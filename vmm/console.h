@@ -20,6 +20,7 @@
 #include "virtio/vconsole.h"
 #include "vmm/core/loop.h"
 #include "vmm/hw/serial.h"
+#include "vmm/output_limit.h"
 
 #define CONSOLE_TAIL_MAX 8192u
 
@@ -33,8 +34,9 @@ struct console_port {
 
 struct console {
     struct loop *loop;
-    struct console_port port; /* set by console_attach */
-    int out_fd;               /* borrowed; -1: the tail only */
+    struct console_port port;   /* set by console_attach */
+    int out_fd;                 /* borrowed; -1: the tail only */
+    struct output_limit *limit; /* of out_fd; borrowed, NULL: none */
     struct loop_source out_source;
     struct loop_source in_source; /* standard input, or fd -1 */
     struct loop_call watch_out;   /* from a vCPU thread to the loop */
@@ -54,6 +56,9 @@ struct console {
 void console_init(
     struct console *console, struct loop *loop, int out_fd, int in_fd);
 void console_fini(struct console *console);
+
+/* Limits the output from here on; `limit` is borrowed. */
+void console_set_limit(struct console *console, struct output_limit *limit);
 
 /* Has Ctrl-] on the input call `on_escape` and not go to the guest. */
 void console_set_escape(

@@ -457,6 +457,8 @@ int guest_exec_start(struct guest_exec *exec, struct loop *loop, int socket_fd,
         .opaque = config->opaque};
     outstream_init(&exec->out, loop, config->stdout_fd, on_out_drained, exec);
     outstream_init(&exec->err, loop, config->stderr_fd, on_out_drained, exec);
+    outstream_set_limit(&exec->out, config->output_limit);
+    outstream_set_limit(&exec->err, config->output_limit);
     exec->rx = malloc(AGENT_FRAME_MAX);
     exec->tx = malloc(TX_ROOM);
     if (exec->rx == NULL || exec->tx == NULL) {

@@ -44,6 +44,7 @@ struct guest_exec_config {
     int stdin_fd; /* -1: the command gets no input */
     int stdout_fd;
     int stderr_fd;
+    struct output_limit *output_limit; /* of both; borrowed, NULL: none */
     void (*on_started)(void *opaque);
     void (*on_done)(void *opaque, const struct guest_exec_result *result);
     void *opaque;

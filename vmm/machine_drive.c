@@ -32,7 +32,8 @@ static int open_disk(const struct machine_drive *drive, const char *path,
         .kind = options->overlay,
         .path = options->overlay_path,
         .uring = drive->uring,
-        .direct = options->direct};
+        .direct = options->direct,
+        .limit = options->overlay_limit};
     struct machine_drive_disk *disk = calloc(1, sizeof(*disk));
     const char *warning = NULL;
     int rc;
@@ -132,6 +133,7 @@ int machine_drive_new(const struct config_drive *config, struct uring *uring,
         .overlay = config->overlay == CONFIG_OVERLAY_FILE ? BLK_OVERLAY_FILE
                                                           : BLK_OVERLAY_MEMORY,
         .overlay_path = config->overlay_path,
+        .overlay_limit = config->max_growth,
         .queues = (uint16_t)config->queues,
         .rate = config->limits};
 

@@ -26,6 +26,7 @@ struct machine_drive_options {
     bool has_overlay; /* the file is only read; not for a read-only drive */
     enum blk_overlay_kind overlay;
     const char *overlay_path; /* a folder for TEMPORARY, a file for FILE */
+    uint64_t overlay_limit;   /* bytes; 0: none but the disk's size */
     uint16_t queues;          /* 1 to VIRTIO_QUEUES_MAX; 0: 1 */
     struct rate_config rate;  /* all zero: no limit */
     bool direct;              /* past the host's page cache */

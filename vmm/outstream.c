@@ -34,6 +34,11 @@ void outstream_fini(struct outstream *s)
     *s = (struct outstream){.fd = -1};
 }
 
+void outstream_set_limit(struct outstream *s, struct output_limit *limit)
+{
+    s->limit = limit;
+}
+
 bool outstream_is_busy(const struct outstream *s)
 {
     return s->pending_at < s->pending_end;
@@ -83,16 +88,20 @@ static int keep(struct outstream *s, const uint8_t *data, size_t len)
 
 int outstream_write(struct outstream *s, const void *data, size_t len)
 {
+    size_t allowed;
     ssize_t n;
     int rc;
 
     assert(!outstream_is_busy(s));
     if (s->error != 0)
         return -s->error;
-    n = write_some(s->fd, data, len);
+    allowed = output_limit_take(s->limit, len);
+    n = write_some(s->fd, data, allowed);
     rc = n < 0 ? (int)n : 0;
-    if (rc == 0 && (size_t)n < len)
-        rc = keep(s, (const uint8_t *)data + n, len - (size_t)n);
+    if (rc == 0 && (size_t)n < allowed)
+        rc = keep(s, (const uint8_t *)data + n, allowed - (size_t)n);
+    else if (rc == 0 && allowed < len)
+        output_limit_say(s->limit);
     if (rc < 0)
         s->error = -rc;
     return rc;

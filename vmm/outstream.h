@@ -16,9 +16,11 @@
 #include <stdint.h>
 
 #include "vmm/core/loop.h"
+#include "vmm/output_limit.h"
 
 struct outstream {
-    int fd; /* borrowed */
+    int fd;                     /* borrowed */
+    struct output_limit *limit; /* of it; borrowed, NULL: none */
     struct loop *loop;
     struct loop_source source;
     uint8_t *pending; /* bytes [pending_at, pending_end) are still to go */
@@ -34,6 +36,9 @@ struct outstream {
 void outstream_init(struct outstream *s, struct loop *loop, int fd,
     void (*on_drained)(void *opaque), void *opaque);
 void outstream_fini(struct outstream *s);
+
+/* What `limit` does not allow is dropped from here on; it is borrowed. */
+void outstream_set_limit(struct outstream *s, struct output_limit *limit);
 
 /*
  * Writes `len` bytes, keeping what the descriptor does not take now. 0, or

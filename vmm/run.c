@@ -336,6 +336,8 @@ static int prepare(struct run *run, struct err *err)
         .on_agent = on_agent, .on_end = on_machine_end, .opaque = run};
     int rc = run->options.no_boot ? 0 : find_artifacts(run, err);
 
+    run_consoles_limit(&run->consoles, &run->options);
+    run->session.output_limit = &run->consoles.log;
     if (rc == 0)
         rc = instance_init(&run->inst, &host, &run->timings, err);
     if (rc == 0)

@@ -19,6 +19,13 @@ static int open_output(const char *path, int *ret_fd, struct err *err)
     return 0;
 }
 
+void run_consoles_limit(struct run_consoles *c, const struct run_options *o)
+{
+    /* Standard output is the log already, standard error becomes it. */
+    if (o->detach)
+        output_limit_init(&c->log, o->output_limit, STDOUT_FILENO);
+}
+
 int run_consoles_open_virtio(struct run_consoles *c,
     const struct run_options *o, struct instance *inst, struct err *err)
 {
@@ -32,8 +39,11 @@ int run_consoles_open_virtio(struct run_consoles *c,
         if (rc < 0)
             return rc;
         out = c->vconsole_fd;
+        output_limit_init(&c->vfile, o->output_limit, out);
     }
     console_init(&inst->vconsole, &inst->loop, out, -1);
+    console_set_limit(
+        &inst->vconsole, o->vconsole_file != NULL ? &c->vfile : &c->log);
     return 0;
 }
 
@@ -58,12 +68,15 @@ int run_consoles_open(struct run_consoles *c, const struct run_options *o,
         if (rc < 0)
             return rc;
         out = c->fd;
+        output_limit_init(&c->file, o->output_limit, out);
         break;
     case RUN_CONSOLE_TAIL:
     default:
         break;
     }
     console_init(&inst->console, &inst->loop, out, in);
+    console_set_limit(
+        &inst->console, o->console == RUN_CONSOLE_FILE ? &c->file : &c->log);
     if (in >= 0 && isatty(in)) {
         console_set_escape(&inst->console, on_escape, opaque);
         return tty_raw(&c->tty, in, err);

@@ -12,19 +12,29 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/instance.h"
+#include "vmm/output_limit.h"
 #include "vmm/run_options.h"
 #include "vmm/tty.h"
 
 struct run_consoles {
-    struct tty tty;  /* the serial console's keyboard */
-    int fd;          /* -1: no file of our own */
-    int vconsole_fd; /* the same */
+    struct tty tty;            /* the serial console's keyboard */
+    int fd;                    /* -1: no file of our own */
+    int vconsole_fd;           /* the same */
+    struct output_limit log;   /* our standard streams, if they are a log */
+    struct output_limit file;  /* of `fd` */
+    struct output_limit vfile; /* of `vconsole_fd` */
 };
 
 #define RUN_CONSOLES_NONE                                                      \
     {                                                                          \
         .tty = {.fd = -1}, .fd = -1, .vconsole_fd = -1                         \
     }
+
+/*
+ * Limits what the guest may write to the log of what is detached, before any
+ * console is opened; files that are opened here have limits of their own.
+ */
+void run_consoles_limit(struct run_consoles *c, const struct run_options *o);
 
 /*
  * The serial console, before the machine is built. `on_escape` is called when

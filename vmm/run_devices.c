@@ -29,9 +29,8 @@ static struct word split(char *text)
     return (struct word){text, equals == NULL ? NULL : equals + 1};
 }
 
-/* "4096", "64K", "10M", "1G": so much a second. */
-static int parse_rate(
-    const char *text, struct rate_bucket_config *bucket, struct err *err)
+/* "4096", "64K", "10M", "1G"; false for what is none of that, or is 0. */
+static bool parse_scaled(const char *text, uint64_t *ret_n)
 {
     size_t len = strspn(text, "0123456789");
     char digits[24];
@@ -64,11 +63,36 @@ static int parse_rate(
     }
     good = good && (text[len] == '\0' || text[len + 1] == '\0') &&
            num_mul(n, scale, &n) && n <= INT64_MAX;
-    if (!good)
+    if (good)
+        *ret_n = n;
+    return good;
+}
+
+/* So much a second. */
+static int parse_rate(
+    const char *text, struct rate_bucket_config *bucket, struct err *err)
+{
+    uint64_t n;
+
+    if (!parse_scaled(text, &n))
         return err_set(err, EINVAL,
             "'%.32s' is no rate: write so much a second, as in 500, 64K, 10M",
             text);
     *bucket = (struct rate_bucket_config){.size = n, .refill_ms = REFILL_MS};
+    return 0;
+}
+
+int run_devices_parse_bytes(
+    const char *text, uint64_t min, uint64_t *ret_bytes, struct err *err)
+{
+    uint64_t n;
+
+    if (!parse_scaled(text, &n) || n < min)
+        return err_set(err, EINVAL,
+            "'%.32s' is no size: write bytes, at least %llu, as in 64K, 10M, "
+            "1G",
+            text, (unsigned long long)min);
+    *ret_bytes = n;
     return 0;
 }
 
@@ -117,6 +141,11 @@ static int take_drive_word(
         rc = config_parse_number(w->value, 1, CONFIG_QUEUES_MAX, &n, err);
         drive->queues = (uint32_t)n;
         return rc < 0 ? err_wrap(err, rc, "queues") : 0;
+    }
+    if (strcmp(w->name, "max-growth") == 0 && w->value != NULL) {
+        rc = run_devices_parse_bytes(
+            w->value, NUM_PAGE_SIZE, &drive->max_growth, err);
+        return rc < 0 ? err_wrap(err, rc, "max-growth") : 0;
     }
     if (strcmp(w->name, "rate") == 0 && w->value != NULL) {
         rc = parse_rate(w->value, &drive->limits.bytes, err);
@@ -187,7 +216,8 @@ static int add_as_pmem(
         .is_read_only = d->is_read_only};
 
     if (d->overlay != CONFIG_OVERLAY_NONE || d->queues != 1 ||
-        d->limits.bytes.size != 0 || d->limits.ops.size != 0)
+        d->max_growth != 0 || d->limits.bytes.size != 0 ||
+        d->limits.ops.size != 0)
         return err_set(err, EINVAL,
             "%.64s: pmem goes with ro only: it is memory and no drive",
             d->path);

@@ -16,7 +16,8 @@
 #include "vmm/config.h"
 
 /*
- * FILE[,ro][,pmem][,overlay[=FILE]][,queues=N][,rate=BYTES][,iops=N][,id=NAME].
+ * FILE[,ro][,pmem][,overlay[=FILE]][,max-growth=SIZE][,queues=N][,rate=BYTES]
+ * [,iops=N][,id=NAME].
  * Words are taken from the end, so that a file name may have commas in it;
  * pmem is for a root only. fd=N in the place of FILE is a descriptor that the
  * process was started with.
@@ -39,5 +40,12 @@ CC_MUST_CHECK int run_devices_add_net(
 /* MIB[,oom][,stats=SECONDS][,report][,hint] */
 CC_MUST_CHECK int run_devices_set_balloon(
     struct config *config, const char *text, struct err *err);
+
+/*
+ * "4096", "64K", "10M", "1G": that many bytes, at least `min` and at most
+ * INT64_MAX.
+ */
+CC_MUST_CHECK int run_devices_parse_bytes(
+    const char *text, uint64_t min, uint64_t *ret_bytes, struct err *err);
 
 #endif

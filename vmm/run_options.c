@@ -11,6 +11,7 @@
 #include "vmm/base/log.h"
 #include "vmm/config_text.h"
 #include "vmm/hw/cpuid_template.h"
+#include "vmm/output_limit.h"
 #include "vmm/run_devices.h"
 #include "vmm/rundir.h"
 
@@ -32,6 +33,7 @@ enum {
     OPT_ID,
     OPT_DETACH,
     OPT_LOG,
+    OPT_OUTPUT_LIMIT,
     OPT_API_SOCK,
     OPT_NO_API,
     OPT_NO_BOOT,
@@ -80,6 +82,7 @@ static const struct option long_options[] = {
     {"id", required_argument, NULL, OPT_ID},
     {"detach", no_argument, NULL, OPT_DETACH},
     {"log", required_argument, NULL, OPT_LOG},
+    {"output-limit", required_argument, NULL, OPT_OUTPUT_LIMIT},
     {"api-sock", required_argument, NULL, OPT_API_SOCK},
     {"no-api", no_argument, NULL, OPT_NO_API},
     {"no-boot", no_argument, NULL, OPT_NO_BOOT},
@@ -205,6 +208,19 @@ static int parse_timings(
     return 0;
 }
 
+static int parse_output_limit(
+    struct run_options *o, const char *text, struct err *err)
+{
+    int rc = 0;
+
+    o->has_output_limit = true;
+    o->output_limit = 0;
+    if (strcmp(text, "none") != 0)
+        rc = run_devices_parse_bytes(
+            text, OUTPUT_LIMIT_MIN, &o->output_limit, err);
+    return rc < 0 ? err_wrap(err, rc, "--output-limit") : 0;
+}
+
 /* What the machine is to others; 1 if `opt` is not one of these. */
 static int parse_control_option(struct run_options *o, int opt, struct err *err)
 {
@@ -222,6 +238,8 @@ static int parse_control_option(struct run_options *o, int opt, struct err *err)
     case OPT_LOG:
         o->log_file = optarg;
         return 0;
+    case OPT_OUTPUT_LIMIT:
+        return parse_output_limit(o, optarg, err);
     case OPT_API_SOCK:
         o->api_sock = optarg;
         return 0;
@@ -372,6 +390,13 @@ static int check_together(struct run_options *o, struct err *err)
         return err_set(err, EINVAL, "--log is for --detach");
     if (o->detach && o->command.tty == SESSION_TTY_ON)
         return err_set(err, EINVAL, "--tty has no place beside --detach");
+    if (o->has_output_limit && !o->detach && o->console != RUN_CONSOLE_FILE &&
+        o->vconsole_file == NULL)
+        return err_set(err, EINVAL,
+            "--output-limit is for files: --console=FILE, "
+            "--virtio-console=FILE and the log of --detach");
+    if (o->detach && !o->has_output_limit)
+        o->output_limit = OUTPUT_LIMIT_DETACHED;
     if (o->detach) {
         o->command.tty = SESSION_TTY_OFF;
         o->command.no_stdin = true;

@@ -90,6 +90,9 @@ struct run_options {
     bool no_boot; /* the control socket makes the machine */
     bool detach;
     const char *log_file; /* of what is detached; NULL: in the folder */
+    /* Bytes for each file that the guest's output goes to; 0: no limit. */
+    uint64_t output_limit;
+    bool has_output_limit;
     struct jail_options jail;
     bool help;
 };

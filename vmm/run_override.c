@@ -153,6 +153,8 @@ static int take_drive(struct config_drive *drive,
                 0)
             return -ENOMEM;
     }
+    if (said->max_growth != 0)
+        drive->max_growth = said->max_growth;
     drive->is_other = true;
     return config_set_string(&drive->path, said->path, err);
 }

@@ -138,6 +138,7 @@ int session_start(
         .stdin_fd = command->no_stdin ? -1 : STDIN_FILENO,
         .stdout_fd = STDOUT_FILENO,
         .stderr_fd = STDERR_FILENO,
+        .output_limit = s->output_limit,
         .on_started = on_started,
         .on_done = on_done,
         .opaque = s};

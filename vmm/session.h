@@ -48,6 +48,7 @@ struct session {
     struct loop *loop;
     struct session_host host;
     struct guest_exec exec;
+    struct output_limit *output_limit; /* the owner's to set; NULL: none */
     struct tty tty;
     struct loop_source signals; /* owns its fd */
     sigset_t signals_before;

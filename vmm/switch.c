@@ -93,8 +93,8 @@ static int accept_ports(struct app *app)
             continue;
         }
         app->refused++;
-        if (log_rate_allow(&app->log))
-            log_warn("switch", "a port was refused: %s", err.text);
+        log_limited(
+            &app->log, LOG_WARN, "switch", "a port was refused: %s", err.text);
     }
     return count;
 }

@@ -10,7 +10,8 @@
  *   vsock  a stream of running bytes to port TRAFFIC_PORT of the host, begun
  *          again on a new connection when the transport or the host resets it
  *
- * It ends with a status only when something is wrong: see enum fault. Devices
+ * It ends with a status only when something is wrong: see enum fault, and that of
+ * driver.h. Devices
  * are polled; the timer's interrupts are only counted. struct mailbox tells
  * how far it is.
  */
@@ -18,81 +19,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "driver.h"
 #include "traffic.h"
-
-#define WINDOW(n)  (0xc0000000u + (n) * 0x1000u)
-#define WINDOWS    16u
-#define PORT_EXIT  0xf4
-#define QUEUE_SIZE 16u
-
-/* virtio 1.2, 4.2.2 */
-enum {
-    REG_MAGIC = 0x000,
-    REG_DEVICE_ID = 0x008,
-    REG_DRIVER_FEATURES = 0x020,
-    REG_DRIVER_FEATURES_SEL = 0x024,
-    REG_QUEUE_SEL = 0x030,
-    REG_QUEUE_NUM_MAX = 0x034,
-    REG_QUEUE_NUM = 0x038,
-    REG_QUEUE_READY = 0x044,
-    REG_QUEUE_NOTIFY = 0x050,
-    REG_STATUS = 0x070,
-    REG_QUEUE_DESC = 0x080,
-    REG_QUEUE_DRIVER = 0x090,
-    REG_QUEUE_DEVICE = 0x0a0,
-    REG_CONFIG = 0x100,
-};
-
-enum { ID_NET = 1, ID_BLK = 2, ID_VSOCK = 19 };
 
 enum fault {
     FAULT_NO_DEVICE = 1,
-    FAULT_FEATURES = 2,
     FAULT_DISK_BROKEN = 3, /* the device needs a reset */
     FAULT_NET_BROKEN = 4,
     FAULT_VSOCK_BROKEN = 5,
-    FAULT_NOT_IN_FLIGHT = 10, /* a chain came back twice, or was never sent */
     FAULT_DISK_STATUS = 11,
     FAULT_DISK_DATA = 12,
     FAULT_NET_FRAME = 20,
     FAULT_VSOCK_PACKET = 30,
-};
-
-enum { DESC_NEXT = 1, DESC_WRITE = 2 };
-
-struct desc {
-    uint64_t addr;
-    uint32_t len;
-    uint16_t flags;
-    uint16_t next;
-};
-
-struct avail {
-    uint16_t flags;
-    uint16_t idx;
-    uint16_t ring[QUEUE_SIZE];
-    uint16_t used_event;
-};
-
-struct used {
-    uint16_t flags;
-    uint16_t idx;
-    struct {
-        uint32_t id;
-        uint32_t len;
-    } ring[QUEUE_SIZE];
-    uint16_t avail_event;
-};
-
-struct queue {
-    struct desc desc[QUEUE_SIZE] __attribute__((aligned(16)));
-    struct avail avail __attribute__((aligned(4)));
-    struct used used __attribute__((aligned(4)));
-    uint32_t base;
-    uint32_t index;
-    uint32_t size;
-    uint16_t seen; /* of used.idx */
-    bool in_flight[QUEUE_SIZE];
 };
 
 extern volatile uint32_t traffic_ticks;
@@ -100,103 +38,6 @@ void traffic_main(void);
 
 static struct traffic_mailbox *const mailbox =
     (struct traffic_mailbox *)TRAFFIC_MAILBOX;
-
-static void fail(enum fault fault)
-{
-    for (;;)
-        __asm__ volatile("outb %b0, $0xf4; hlt" ::"a"(fault));
-}
-
-static void put(uint32_t base, uint32_t reg, uint32_t value)
-{
-    *(volatile uint32_t *)(uintptr_t)(base + reg) = value;
-}
-
-static uint32_t get(uint32_t base, uint32_t reg)
-{
-    return *(volatile uint32_t *)(uintptr_t)(base + reg);
-}
-
-static void put64(uint32_t base, uint32_t reg, const void *at)
-{
-    put(base, reg, (uint32_t)(uintptr_t)at);
-    put(base, reg + 4, 0);
-}
-
-static uint32_t find(uint32_t id)
-{
-    for (uint32_t i = 0; i < WINDOWS; i++) {
-        if (get(WINDOW(i), REG_MAGIC) == 0x74726976 &&
-            get(WINDOW(i), REG_DEVICE_ID) == id)
-            return WINDOW(i);
-    }
-    return 0;
-}
-
-/* Up to FEATURES_OK, with VIRTIO_F_VERSION_1 and nothing else. */
-static void begin(uint32_t base)
-{
-    put(base, REG_STATUS, 0);
-    put(base, REG_STATUS, 3);
-    put(base, REG_DRIVER_FEATURES_SEL, 0);
-    put(base, REG_DRIVER_FEATURES, 0);
-    put(base, REG_DRIVER_FEATURES_SEL, 1);
-    put(base, REG_DRIVER_FEATURES, 1);
-    put(base, REG_STATUS, 11);
-    if ((get(base, REG_STATUS) & 8) == 0)
-        fail(FAULT_FEATURES);
-}
-
-static void open_queue(struct queue *q, uint32_t base, uint32_t index)
-{
-    put(base, REG_QUEUE_SEL, index);
-    q->base = base;
-    q->index = index;
-    q->size = get(base, REG_QUEUE_NUM_MAX);
-    if (q->size > QUEUE_SIZE)
-        q->size = QUEUE_SIZE;
-    put(base, REG_QUEUE_NUM, q->size);
-    put64(base, REG_QUEUE_DESC, q->desc);
-    put64(base, REG_QUEUE_DRIVER, &q->avail);
-    put64(base, REG_QUEUE_DEVICE, &q->used);
-    put(base, REG_QUEUE_READY, 1);
-}
-
-static void set_desc(struct queue *q, uint32_t n, const volatile void *at,
-    uint32_t len, uint16_t flags, uint16_t next)
-{
-    q->desc[n] = (struct desc){(uintptr_t)at, len, flags, next};
-}
-
-static void submit(struct queue *q, uint16_t head)
-{
-    volatile uint16_t *idx = &q->avail.idx;
-
-    q->in_flight[head] = true;
-    q->avail.ring[*idx % q->size] = head;
-    __asm__ volatile("" ::: "memory");
-    *idx = (uint16_t)(*idx + 1);
-    __asm__ volatile("mfence" ::: "memory");
-    put(q->base, REG_QUEUE_NOTIFY, q->index);
-}
-
-/* The next chain that the device has done with. */
-static bool take(struct queue *q, uint32_t *ret_head, uint32_t *ret_len)
-{
-    const volatile struct used *used = &q->used;
-    uint32_t at = q->seen % q->size;
-
-    if (used->idx == q->seen)
-        return false;
-    __asm__ volatile("" ::: "memory");
-    *ret_head = used->ring[at].id;
-    *ret_len = used->ring[at].len;
-    if (*ret_head >= QUEUE_SIZE || !q->in_flight[*ret_head])
-        fail(FAULT_NOT_IN_FLIGHT);
-    q->in_flight[*ret_head] = false;
-    q->seen++;
-    return true;
-}
 
 static uint32_t seed = 1;
 
@@ -211,12 +52,6 @@ static uint32_t pick(uint32_t below)
 #define SLOTS       4u /* three descriptors each */
 #define SLOT_BLOCKS 16u
 #define BLOCK       4096u
-
-struct blk_head {
-    uint32_t type; /* 0: in, 1: out */
-    uint32_t reserved;
-    uint64_t sector;
-};
 
 struct slot {
     struct blk_head head;
@@ -406,28 +241,6 @@ static void step_net(void)
 }
 
 /* ---- vsock --------------------------------------------------------------- */
-
-enum { OP_REQUEST = 1, OP_RESPONSE = 2, OP_RST = 3, OP_SHUTDOWN = 4, OP_RW = 5,
-    OP_CREDIT_UPDATE = 6, OP_CREDIT_REQUEST = 7 };
-
-#define VSOCK_PAYLOAD 256u
-
-/* virtio 1.2, 5.10.6 */
-struct packet {
-    uint64_t src_cid;
-    uint64_t dst_cid;
-    uint32_t src_port;
-    uint32_t dst_port;
-    uint32_t len;
-    uint16_t type;
-    uint16_t op;
-    uint32_t flags;
-    uint32_t buf_alloc;
-    uint32_t fwd_cnt;
-    uint8_t bytes[VSOCK_PAYLOAD + 20];
-} __attribute__((packed));
-
-#define PACKET_HEADER 44u
 
 enum vsock_state { VSOCK_IDLE, VSOCK_CONNECTING, VSOCK_OPEN };
 

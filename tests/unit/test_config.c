@@ -32,7 +32,8 @@ static const char full[] =
     "{\"drive_id\": \"data_2\", \"path_on_host\": \"d.img\","
     " \"is_root_device\": false, \"cache_type\": \"Unsafe\","
     " \"io_engine\": \"Sync\", \"rate_limiter\": {},"
-    " \"spore\": {\"overlay\": \"/o/data\", \"num_queues\": 3}}],"
+    " \"spore\": {\"overlay\": \"/o/data\", \"num_queues\": 3,"
+    " \"max_growth\": 8192}}],"
     " \"machine-config\": {\"vcpu_count\": 4, \"mem_size_mib\": 257,"
     " \"smt\": false, \"cpu_template\": \"None\","
     " \"track_dirty_pages\": false, \"huge_pages\": \"None\"},"
@@ -149,6 +150,7 @@ static void expect_equal(const struct config *a, const struct config *b)
         assert_int_equal(x->overlay, y->overlay);
         expect_text_equal(x->overlay_path, y->overlay_path);
         assert_int_equal(x->queues, y->queues);
+        assert_int_equal(x->max_growth, y->max_growth);
         expect_equal_limits(&x->limits, &y->limits);
     }
     assert_int_equal(a->pmem_count, b->pmem_count);
@@ -296,6 +298,7 @@ static void test_reads_every_key(void **state)
     assert_int_equal(config.drives[1].overlay, CONFIG_OVERLAY_FILE);
     assert_string_equal(config.drives[1].overlay_path, "/o/data");
     assert_int_equal(config.drives[1].queues, 3);
+    assert_int_equal(config.drives[1].max_growth, 8192);
     expect_nets(&config);
     assert_true(config.has_entropy);
     assert_int_equal(config.entropy.bytes.size, 64);

@@ -191,6 +191,9 @@ static void test_drives(void **state)
         EINVAL, "g: drives[0].spore.overlay: the drive is read-only: drop one");
     expect_refused(DRIVE(", \"spore\": {\"num_queues\": 9}"), ERANGE,
         "g: drives[0].spore.num_queues: 9 is not within 1 to 8");
+    expect_refused(DRIVE(", \"spore\": {\"max_growth\": 4096}"), EINVAL,
+        "g: drives[0].spore.max_growth: the drive has no overlay: its file "
+        "cannot outgrow its size");
 }
 
 #define PMEM(more)                                                             \

@@ -162,6 +162,12 @@ static void test_lines_of_threads_do_not_mix(void **state)
         assert_int_equal(counts[i], LINES);
 }
 
+/* As if its last line had been given back just now. */
+static void hold_still(struct log_rate *rate)
+{
+    rate->since_ns = clock_now_ns();
+}
+
 static void test_rate_allows_a_burst(void **state)
 {
     struct log_rate rate = {0};
@@ -169,43 +175,73 @@ static void test_rate_allows_a_burst(void **state)
 
     (void)state;
     for (int i = 0; i < 100; i++) {
-        /* Keeps the window from ending however slow the machine is. */
-        rate.window_ns = clock_now_ns();
+        /* Nothing is earned however slow the machine is. */
+        hold_still(&rate);
         allowed += log_rate_allow(&rate) ? 1 : 0;
     }
     assert_int_equal(allowed, LOG_RATE_BURST);
     assert_int_equal(rate.dropped, 100 - LOG_RATE_BURST);
 }
 
-static void test_rate_window_ends(void **state)
+static void test_rate_gives_back_one_at_a_time(void **state)
 {
-    struct log_rate rate = {
-        .window_ns = clock_now_ns(), .count = LOG_RATE_BURST};
+    struct log_rate rate = {.used = LOG_RATE_BURST};
+    unsigned int allowed = 0;
 
     (void)state;
-    rate.window_ns -= CLOCK_NS_PER_S;
+    hold_still(&rate);
+    rate.since_ns -= 3 * LOG_RATE_REFILL_NS + LOG_RATE_REFILL_NS / 2;
+    for (int i = 0; i < 20; i++)
+        allowed += log_rate_allow(&rate) ? 1 : 0;
+    assert_int_equal(allowed, 3);
+    /* What was begun of the next one counts. */
+    assert_true(clock_now_ns() - rate.since_ns >= LOG_RATE_REFILL_NS / 2);
+    rate.used = 2;
+    hold_still(&rate);
+    rate.since_ns -= 3 * LOG_RATE_REFILL_NS;
     assert_true(log_rate_allow(&rate));
-    assert_int_equal(rate.count, 1);
-    assert_int_equal(rate.suppressed, 0);
+    assert_int_equal(rate.used, 1);
 }
 
 /* The first line behind a flood knows its size, the next one of nothing. */
 static void test_rate_counts_what_was_dropped(void **state)
 {
-    struct log_rate rate = {.count = LOG_RATE_BURST};
+    struct log_rate rate = {.used = LOG_RATE_BURST};
 
     (void)state;
     for (int i = 0; i < 7; i++) {
-        rate.window_ns = clock_now_ns();
+        hold_still(&rate);
         assert_false(log_rate_allow(&rate));
     }
-    rate.window_ns -= CLOCK_NS_PER_S;
+    rate.since_ns -= 2 * LOG_RATE_REFILL_NS;
     assert_true(log_rate_allow(&rate));
     assert_int_equal(rate.suppressed, 7);
     assert_int_equal(rate.dropped, 0);
-    rate.window_ns = clock_now_ns();
     assert_true(log_rate_allow(&rate));
     assert_int_equal(rate.suppressed, 0);
+}
+
+static void test_limited_lines_say_what_is_missing(void **state)
+{
+    struct log_rate rate = {0};
+    struct capture c;
+    size_t lines = 0;
+
+    (void)state;
+    capture_begin(&c);
+    for (int i = 0; i < 1000; i++) {
+        hold_still(&rate);
+        log_limited(&rate, LOG_WARN, "m", "flood %d", i);
+    }
+    rate.since_ns -= LOG_RATE_REFILL_NS;
+    log_limited(&rate, LOG_WARN, "m", "last");
+    capture_end(&c);
+    for (const char *p = c.text; *p != '\0'; p++)
+        lines += *p == '\n';
+    assert_int_equal(lines, LOG_RATE_BURST + 2);
+    assert_non_null(strstr(c.text,
+        "flood 9\nspore: warning: m: 990 lines like this one left out:\n"
+        "spore: warning: m: last\n"));
 }
 
 int main(void)
@@ -217,8 +253,9 @@ int main(void)
         cmocka_unit_test_setup(test_long_lines_are_cut, reset_level),
         cmocka_unit_test_setup(test_lines_of_threads_do_not_mix, reset_level),
         cmocka_unit_test(test_rate_allows_a_burst),
-        cmocka_unit_test(test_rate_window_ends),
+        cmocka_unit_test(test_rate_gives_back_one_at_a_time),
         cmocka_unit_test(test_rate_counts_what_was_dropped),
+        cmocka_unit_test(test_limited_lines_say_what_is_missing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,7 +67,7 @@ static void test_disks(void **state)
     const struct config_drive *d = config->drives;
 
     accept(add_disk, config, "a,overlay");
-    accept(add_disk, config, "b,overlay=o,queues=4");
+    accept(add_disk, config, "b,overlay=o,queues=4,max-growth=3M");
     accept(add_disk, config, "c,x,rate=10M,iops=500,ro");
     accept(add_disk, config, "d,queues,rate");
     assert_string_equal(d[0].path, "a");
@@ -76,6 +76,7 @@ static void test_disks(void **state)
     assert_int_equal(d[1].overlay, CONFIG_OVERLAY_FILE);
     assert_string_equal(d[1].overlay_path, "o");
     assert_int_equal(d[1].queues, 4);
+    assert_int_equal(d[1].max_growth, 3 << 20);
     assert_string_equal(d[2].path, "c,x");
     assert_true(d[2].is_read_only);
     assert_int_equal(d[2].limits.bytes.size, 10 << 20);
@@ -86,6 +87,9 @@ static void test_disks(void **state)
     assert_string_equal(d[3].path, "d,queues,rate");
     refuse(add_disk, config, "e,queues=0",
         "--disk e,queues=0: queues: '0' is not a number from 1 to 8");
+    refuse(add_disk, config, "e,overlay,max-growth=4095",
+        "--disk e,overlay,max-growth=4095: max-growth: '4095' is no size: "
+        "write bytes, at least 4096, as in 64K, 10M, 1G");
     refuse(add_disk, config, "e,rate=0",
         "--disk e,rate=0: rate: '0' is no rate: write so much a second, as in "
         "500, 64K, 10M");

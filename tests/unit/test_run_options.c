@@ -532,6 +532,12 @@ static void test_control(void **state)
             "--no-api has no place beside --id, --api-sock, --detach and "
             "--no-boot"},
         {"run --log x", "--log is for --detach"},
+        {"run --output-limit 1M",
+            "--output-limit is for files: --console=FILE, "
+            "--virtio-console=FILE and the log of --detach"},
+        {"run --detach --output-limit 4095",
+            "--output-limit: '4095' is no size: write bytes, at least 4096, "
+            "as in 64K, 10M, 1G"},
         {"run --detach -t", "--tty has no place beside --detach"},
     };
     const struct run_options *o =

@@ -49,19 +49,34 @@ void log_line(enum log_level level, const char *module, const char *fmt, ...)
         return;
 }
 
+/* Gives back what the time since has earned. */
+static void refill(struct log_rate *rate, uint64_t now_ns)
+{
+    uint64_t earned;
+
+    if (rate->used == 0 || now_ns < rate->since_ns) {
+        rate->since_ns = now_ns;
+        return;
+    }
+    earned = (now_ns - rate->since_ns) / LOG_RATE_REFILL_NS;
+    if (earned >= rate->used) {
+        rate->used = 0;
+        rate->since_ns = now_ns;
+        return;
+    }
+    rate->used -= (uint32_t)earned;
+    rate->since_ns += earned * LOG_RATE_REFILL_NS;
+}
+
 bool log_rate_allow(struct log_rate *rate)
 {
-    uint64_t now = clock_now_ns();
-
-    if (now - rate->window_ns >= CLOCK_NS_PER_S) {
-        rate->window_ns = now;
-        rate->count = 0;
-    }
-    if (rate->count >= LOG_RATE_BURST) {
-        rate->dropped++;
+    refill(rate, clock_now_ns());
+    if (rate->used >= LOG_RATE_BURST) {
+        if (rate->dropped < UINT32_MAX)
+            rate->dropped++;
         return false;
     }
-    rate->count++;
+    rate->used++;
     rate->suppressed = rate->dropped;
     rate->dropped = 0;
     return true;

@@ -24,8 +24,7 @@ static int try_tiocsti(struct escape *e)
 /* Where TIOCSTI is refused the numbers of the other half reach it. */
 static int try_tiocsti_high(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_ioctl, e->tty, (1UL << 32) | TIOCSTI, "\n");
+    return ESCAPE_CALL(e, SYS_ioctl, e->tty, (1UL << 32) | TIOCSTI, "\n");
 }
 
 /* Subcode 2 is to paste into the console: 6 tells of the shift keys. */
@@ -96,7 +95,7 @@ static int try_tunsetowner(struct escape *e)
     return ESCAPE_CALL(e, SYS_ioctl, e->tap, TUNSETOWNER, 65534L);
 }
 
-static int try_tunsetlink(struct escape *e)
+static int try_tunsetsndbuf(struct escape *e)
 {
     return ESCAPE_CALL(e, SYS_ioctl, e->tap, TUNSETSNDBUF, e->page);
 }
@@ -107,11 +106,11 @@ static int prepare_sndbuf(struct escape *e)
     return need_tap(e);
 }
 
-static int try_siocgifconf(struct escape *e)
+static int try_siocgifname(struct escape *e)
 {
     struct ifreq request = {.ifr_ifindex = 1};
 
-    return ESCAPE_CALL(e, SYS_ioctl, e->socket, 0x8910, &request);
+    return ESCAPE_CALL(e, SYS_ioctl, e->socket, SIOCGIFNAME, &request);
 }
 
 static int open_block(struct escape *e)
@@ -120,9 +119,9 @@ static int open_block(struct escape *e)
     return e->fds[0] < 0 ? -errno : 0;
 }
 
-static int try_blkgetsize(struct escape *e)
+static int try_blkraget(struct escape *e)
 {
-    return ESCAPE_CALL(e, SYS_ioctl, e->fds[0], BLKGETSIZE64, e->page);
+    return ESCAPE_CALL(e, SYS_ioctl, e->fds[0], BLKRAGET, e->page);
 }
 
 static int try_blkflsbuf(struct escape *e)
@@ -304,8 +303,7 @@ static int prepare_uffd(struct escape *e)
 
 static int try_uffd_new(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_ioctl, e->fds[0], _IO(0xAA, 0x00), O_CLOEXEC);
+    return ESCAPE_CALL(e, SYS_ioctl, e->fds[0], _IO(0xAA, 0x00), O_CLOEXEC);
 }
 
 static int try_dup(struct escape *e)
@@ -371,17 +369,17 @@ static const struct escape_attempt attempts[] = {
     {.name = "ioctl TUNSETSNDBUF on the tap",
         .gain = "the host's memory",
         .call = SYS_ioctl,
-        .go = try_tunsetlink,
+        .go = try_tunsetsndbuf,
         .prepare = prepare_sndbuf,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "ioctl SIOCGIFNAME on a socket",
         .gain = "learns of the host's network",
         .call = SYS_ioctl,
-        .go = try_siocgifconf},
-    {.name = "ioctl BLKGETSIZE64 on a block device",
+        .go = try_siocgifname},
+    {.name = "ioctl BLKRAGET on a block device",
         .gain = "ioctls of the host's disks",
         .call = SYS_ioctl,
-        .go = try_blkgetsize,
+        .go = try_blkraget,
         .prepare = open_block,
         .lacks = {{.error = -EACCES, .user = true, .why = "only root may"},
             {.error = -ENOENT, .why = "there is no /dev/loop0"}}},
@@ -405,7 +403,8 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_ioctl,
         .go = try_setflags,
         .lacks = {{.error = -ENOTTY, .why = "this file system has no flags"},
-            {.error = -EOPNOTSUPP, .why = "this file system has no such flag"}}},
+            {.error = -EOPNOTSUPP,
+                .why = "this file system has no such flag"}}},
     {.name = "ioctl FS_IOC_FSGETXATTR on a disk",
         .gain = "ioctls of the host's file systems",
         .call = SYS_ioctl,

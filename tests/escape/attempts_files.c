@@ -29,8 +29,7 @@ static int try_openat2(struct escape *e)
 {
     struct open_how how = {.flags = O_RDONLY};
 
-    return ESCAPE_CALL(
-        e, SYS_openat2, AT_FDCWD, HOST_FILE, &how, sizeof(how));
+    return ESCAPE_CALL(e, SYS_openat2, AT_FDCWD, HOST_FILE, &how, sizeof(how));
 }
 
 static int try_o_path(struct escape *e)
@@ -40,8 +39,7 @@ static int try_o_path(struct escape *e)
 
 static int try_open_proc(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_openat, AT_FDCWD, "/proc/self/environ", O_RDONLY);
+    return ESCAPE_CALL(e, SYS_openat, AT_FDCWD, "/proc/self/environ", O_RDONLY);
 }
 
 static int try_open_sys(struct escape *e)
@@ -65,8 +63,7 @@ static int leave_folder(struct escape *e)
 
 static int try_open_above(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_openat, e->fds[0], "../../etc/passwd", O_RDONLY);
+    return ESCAPE_CALL(e, SYS_openat, e->fds[0], "../../etc/passwd", O_RDONLY);
 }
 
 static int try_list_folder(struct escape *e)
@@ -96,13 +93,7 @@ static int try_open_again(struct escape *e)
     return ESCAPE_CALL(e, SYS_openat, AT_FDCWD, e->path, O_RDWR);
 }
 
-/* One that the monitor has forgotten about: the jail is to close it. */
-static int leave_leak(struct escape *e)
-{
-    e->leak = open(HOST_FILE, O_RDONLY | O_CLOEXEC);
-    return e->leak < 0 ? -errno : 0;
-}
-
+/* One that the monitor was started with: the jail is to close it. */
 static int try_read_leak(struct escape *e)
 {
     return ESCAPE_CALL(e, SYS_read, e->leak, e->page, 64);
@@ -223,6 +214,19 @@ static int try_stat(struct escape *e)
     return ESCAPE_CALL(e, SYS_newfstatat, AT_FDCWD, HOST_FILE, e->page, 0);
 }
 
+/* The flag that tells fstat(3) from stat(3) allows a path, too. */
+static int try_stat_flag(struct escape *e)
+{
+    return ESCAPE_CALL(
+        e, SYS_newfstatat, AT_FDCWD, HOST_FILE, e->page, AT_EMPTY_PATH);
+}
+
+static int try_stat_above(struct escape *e)
+{
+    return ESCAPE_CALL(e, SYS_newfstatat, e->fds[0], "../../etc/passwd",
+        e->page, AT_EMPTY_PATH);
+}
+
 static int try_statx(struct escape *e)
 {
     return ESCAPE_CALL(
@@ -236,8 +240,8 @@ static int try_access(struct escape *e)
 
 static int try_readlink(struct escape *e)
 {
-    return ESCAPE_CALL(e, SYS_readlinkat, AT_FDCWD, "/proc/self/exe", e->page,
-        ESCAPE_PAGE);
+    return ESCAPE_CALL(
+        e, SYS_readlinkat, AT_FDCWD, "/proc/self/exe", e->page, ESCAPE_PAGE);
 }
 
 static int try_statfs(struct escape *e)
@@ -277,8 +281,7 @@ static int try_name_to_handle(struct escape *e)
 
 static int try_open_handle(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_open_by_handle_at, e->fds[0], e->page, O_RDONLY);
+    return ESCAPE_CALL(e, SYS_open_by_handle_at, e->fds[0], e->page, O_RDONLY);
 }
 
 static int try_inotify(struct escape *e)
@@ -294,8 +297,7 @@ static int prepare_inotify(struct escape *e)
 
 static int try_inotify_watch(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_inotify_add_watch, e->fds[0], "/etc", IN_ACCESS);
+    return ESCAPE_CALL(e, SYS_inotify_add_watch, e->fds[0], "/etc", IN_ACCESS);
 }
 
 static int try_fanotify(struct escape *e)
@@ -357,12 +359,11 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_openat,
         .go = try_open_again,
         .prepare = leave_read_only},
-    {.name = "read of a descriptor that was not named",
-        .gain = "uses what the monitor forgot to close",
+    {.name = "read of a descriptor that was inherited and not named",
+        .gain = "files that others left open",
         .call = SYS_read,
         .go = try_read_leak,
-        .prepare = leave_leak,
-        .inside = {-EBADF, -EBADF, -EBADF, -EBADF, -EBADF}},
+        .inside = ESCAPE_EVERY_ROLE(-EBADF)},
     {.name = "creat",
         .gain = "makes files on the host",
         .call = SYS_creat,
@@ -441,6 +442,17 @@ static const struct escape_attempt attempts[] = {
         .gain = "learns what the host has",
         .call = SYS_newfstatat,
         .go = try_stat},
+    {.name = "newfstatat with AT_EMPTY_PATH and a path",
+        .gain = "learns what the host has, past the filter",
+        .call = SYS_newfstatat,
+        .go = try_stat_flag,
+        .inside = {-ENOENT, -ENOENT, -ENOENT, -ENOENT, ESCAPE_KILLED}},
+    {.name = "newfstatat with AT_EMPTY_PATH, from a folder left open",
+        .gain = "learns what the host has, past the empty root",
+        .call = SYS_newfstatat,
+        .go = try_stat_above,
+        .prepare = leave_folder,
+        .inside = {-EBADF, -EBADF, -EBADF, -EBADF, ESCAPE_KILLED}},
     {.name = "statx",
         .gain = "learns what the host has",
         .call = SYS_statx,

@@ -20,8 +20,8 @@
 
 static int try_add_key(struct escape *e)
 {
-    return ESCAPE_CALL(e, SYS_add_key, "user", "escape", "x", 1L,
-        KEY_SPEC_PROCESS_KEYRING);
+    return ESCAPE_CALL(
+        e, SYS_add_key, "user", "escape", "x", 1L, KEY_SPEC_PROCESS_KEYRING);
 }
 
 static int try_request_key(struct escape *e)
@@ -85,8 +85,8 @@ static int try_landlock_restrict(struct escape *e)
 
 static int try_landlock_rule(struct escape *e)
 {
-    return ESCAPE_CALL(e, SYS_landlock_add_rule, -1,
-        LANDLOCK_RULE_PATH_BENEATH, e->page, 0);
+    return ESCAPE_CALL(
+        e, SYS_landlock_add_rule, -1, LANDLOCK_RULE_PATH_BENEATH, e->page, 0);
 }
 
 static int try_reboot(struct escape *e)
@@ -166,8 +166,7 @@ static int try_clock_adjtime(struct escape *e)
 
 static int try_lookup_dcookie(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_lookup_dcookie, 0L, e->page, (long)ESCAPE_PAGE);
+    return ESCAPE_CALL(e, SYS_lookup_dcookie, 0L, e->page, (long)ESCAPE_PAGE);
 }
 
 /* The stand-in's terminal is the driver's other end. */

@@ -49,8 +49,8 @@ static int try_run_ram(struct escape *e)
     } program;
 
     escape_mark(e, SYS_mmap);
-    program.at = mmap(NULL, ESCAPE_PAGE, PROT_READ | PROT_EXEC, MAP_SHARED,
-        e->ram, 0);
+    program.at =
+        mmap(NULL, ESCAPE_PAGE, PROT_READ | PROT_EXEC, MAP_SHARED, e->ram, 0);
     if (program.at == MAP_FAILED)
         return -errno;
     return program.run() == 42 ? 0 : -EIO;
@@ -65,8 +65,8 @@ static int put_code(struct escape *e)
 
 static int try_map_disk(struct escape *e)
 {
-    return mapped(ESCAPE_CALL(e, SYS_mmap, NULL, BYTES,
-        PROT_READ | PROT_EXEC, MAP_PRIVATE, e->disk, 0L));
+    return mapped(ESCAPE_CALL(e, SYS_mmap, NULL, BYTES, PROT_READ | PROT_EXEC,
+        MAP_PRIVATE, e->disk, 0L));
 }
 
 static int run_page(struct escape *e, int rc)
@@ -100,8 +100,8 @@ static int try_protect_code(struct escape *e)
         uintptr_t at;
     } here = {.function = try_protect_code};
 
-    return ESCAPE_CALL(e, SYS_mprotect,
-        here.at & ~(uintptr_t)(ESCAPE_PAGE - 1), BYTES, RWX);
+    return ESCAPE_CALL(
+        e, SYS_mprotect, here.at & ~(uintptr_t)(ESCAPE_PAGE - 1), BYTES, RWX);
 }
 
 static int try_pkey_alloc(struct escape *e)
@@ -112,8 +112,7 @@ static int try_pkey_alloc(struct escape *e)
 /* With personality's READ_IMPLIES_EXEC behind it. */
 static int try_remap(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_remap_file_pages, e->map, BYTES, 0L, 1L, 0);
+    return ESCAPE_CALL(e, SYS_remap_file_pages, e->map, BYTES, 0L, 1L, 0);
 }
 
 static int map_ram(struct escape *e)
@@ -233,8 +232,7 @@ static int try_mlockall(struct escape *e)
 /* Nothing is mapped there: no page of the host is poisoned. */
 static int try_poison(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_madvise, ESCAPE_PAGE, BYTES, MADV_HWPOISON);
+    return ESCAPE_CALL(e, SYS_madvise, ESCAPE_PAGE, BYTES, MADV_HWPOISON);
 }
 
 static int try_mergeable(struct escape *e)
@@ -255,8 +253,8 @@ static int try_mempolicy(struct escape *e)
 /* A fault at the address 0 in the kernel would find what is here. */
 static int try_map_zero(struct escape *e)
 {
-    return mapped(ESCAPE_CALL(
-        e, SYS_mmap, NULL, BYTES, RW, ANON | MAP_FIXED, -1, 0L));
+    return mapped(
+        ESCAPE_CALL(e, SYS_mmap, NULL, BYTES, RW, ANON | MAP_FIXED, -1, 0L));
 }
 
 static int try_map_huge(struct escape *e)
@@ -269,8 +267,6 @@ static int try_grow_file(struct escape *e)
 {
     return ESCAPE_CALL(e, SYS_ftruncate, e->ram, 1L << 40);
 }
-
-#define EVERY_ROLE(what) {what, what, what, what, what}
 
 static const struct escape_attempt attempts[] = {
     {.name = "mmap PROT_EXEC",
@@ -357,7 +353,8 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_openat,
         .go = try_shm_open,
         .prepare = name_shm,
-        .lacks = {{.error = -ENOENT, .user = true,
+        .lacks = {{.error = -ENOENT,
+                      .user = true,
                       .why = "its /dev has few nodes"},
             {.error = -EACCES, .user = true, .why = "only root may"}}},
     {.name = "userfaultfd",
@@ -382,6 +379,7 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_madvise,
         .go = try_poison,
         .outside = -ENOMEM,
+        .inside = ESCAPE_EVERY_ROLE(-EPERM),
         .lacks = {ESCAPE_ROOT_ONLY,
             {.error = -EINVAL, .why = "this kernel has no such advice"}}},
     {.name = "madvise MADV_MERGEABLE",
@@ -401,7 +399,7 @@ static const struct escape_attempt attempts[] = {
         .gain = "an answer to the kernel's null pointers",
         .call = SYS_mmap,
         .go = try_map_zero,
-        .inside = EVERY_ROLE(-EPERM),
+        .inside = ESCAPE_EVERY_ROLE(-EPERM),
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "mmap MAP_HUGETLB",
         .gain = "the host's reserve of huge pages",

@@ -52,16 +52,16 @@ static int prepare_fs(struct escape *e)
     e->fds[0] = (int)syscall(SYS_fsopen, "tmpfs", FSOPEN_CLOEXEC);
     if (e->fds[0] < 0)
         return -errno;
-    return syscall(SYS_fsconfig, e->fds[0], FSCONFIG_CMD_CREATE, NULL, NULL,
-               0) < 0
+    return syscall(
+               SYS_fsconfig, e->fds[0], FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0
                ? -errno
                : 0;
 }
 
 static int try_fsconfig(struct escape *e)
 {
-    return ESCAPE_CALL(e, SYS_fsconfig, e->fds[0], FSCONFIG_SET_STRING, "size",
-        "4096", 0);
+    return ESCAPE_CALL(
+        e, SYS_fsconfig, e->fds[0], FSCONFIG_SET_STRING, "size", "4096", 0);
 }
 
 /* As fsopen leaves it. */
@@ -88,8 +88,8 @@ static int try_open_tree(struct escape *e)
 
 static int try_clone_tree(struct escape *e)
 {
-    return ESCAPE_CALL(e, SYS_open_tree, AT_FDCWD, "/",
-        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    return ESCAPE_CALL(
+        e, SYS_open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 }
 
 /* A copy of the host's root, to be put anywhere. */
@@ -99,8 +99,8 @@ static int prepare_tree(struct escape *e)
 
     if (rc < 0)
         return rc;
-    e->fds[0] = (int)syscall(SYS_open_tree, AT_FDCWD, "/",
-        OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+    e->fds[0] = (int)syscall(
+        SYS_open_tree, AT_FDCWD, "/", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
     return e->fds[0] < 0 ? -errno : 0;
 }
 
@@ -148,15 +148,15 @@ struct mount_query {
 
 static int try_listmount(struct escape *e)
 {
-    struct mount_query query = {.size = sizeof(query), .id = UINT64_MAX /* the root */};
+    struct mount_query query = {
+        .size = sizeof(query), .id = UINT64_MAX /* the root */};
 
     return ESCAPE_CALL(e, NR_LISTMOUNT, &query, e->page, 8L, 0);
 }
 
 static int try_quotactl(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_quotactl, QCMD(Q_SYNC, USRQUOTA), NULL, 0, NULL);
+    return ESCAPE_CALL(e, SYS_quotactl, QCMD(Q_SYNC, USRQUOTA), NULL, 0, NULL);
 }
 
 static int try_swapon(struct escape *e)
@@ -223,8 +223,9 @@ static int try_setns_pidfd(struct escape *e)
     {                                                                          \
         .name = "unshare of the " #kind " namespace",                          \
         .gain = "parts of the kernel that are for root only",                  \
-        .call = SYS_unshare, .go = try_unshare_##kind,                         \
-        .lacks = {ESCAPE_ROOT_ONLY}                                            \
+        .call = SYS_unshare, .go = try_unshare_##kind, .lacks = {              \
+            ESCAPE_ROOT_ONLY                                                   \
+        }                                                                      \
     }
 
 static const struct escape_attempt attempts[] = {

@@ -51,11 +51,6 @@ static int prepare_inet(struct escape *e)
     return prepare_socket(e, AF_INET, SOCK_STREAM);
 }
 
-static int prepare_inet_dgram(struct escape *e)
-{
-    return prepare_socket(e, AF_INET, SOCK_DGRAM);
-}
-
 /* The host's; its length is returned. */
 static socklen_t abstract_address(
     const struct escape *e, struct sockaddr_un *ret_addr)
@@ -89,49 +84,87 @@ static int try_connect_inet(struct escape *e)
     return ESCAPE_CALL(e, SYS_connect, e->fds[0], &addr, sizeof(addr));
 }
 
-static int try_sendto_inet(struct escape *e)
+/* Fills in the host's socket of datagrams; the length of its address. */
+static socklen_t dgram_address(
+    const struct escape *e, bool is_abstract, struct sockaddr_un *ret_addr)
+{
+    const char *name = is_abstract ? e->abstract_dgram : e->path_dgram;
+    size_t len = strlen(name);
+    size_t at = is_abstract ? 1 : 0;
+
+    *ret_addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(ret_addr->sun_path + at, name, len);
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + at + len);
+}
+
+/* sendto with an address takes no connect. */
+static int send_to_host(struct escape *e, int fd, bool is_abstract)
+{
+    struct sockaddr_un addr;
+    socklen_t len = dgram_address(e, is_abstract, &addr);
+
+    return ESCAPE_CALL(e, SYS_sendto, fd, "x", 1L, MSG_DONTWAIT, &addr, len);
+}
+
+static int try_sendto_abstract(struct escape *e)
+{
+    return send_to_host(e, e->fds[0], true);
+}
+
+static int try_sendto_path(struct escape *e)
+{
+    return send_to_host(e, e->fds[0], false);
+}
+
+/* A socket of its own: one of a pair is allowed to some. */
+static int try_pair_sendto(struct escape *e)
+{
+    int fds[2];
+    int rc = ESCAPE_CALL(
+        e, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds);
+
+    return rc < 0 ? rc : send_to_host(e, fds[0], true);
+}
+
+static int try_pair_sendto_path(struct escape *e)
+{
+    int fds[2];
+    int rc = ESCAPE_CALL(
+        e, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds);
+
+    return rc < 0 ? rc : send_to_host(e, fds[0], false);
+}
+
+static int try_pair_sendmsg(struct escape *e)
+{
+    struct sockaddr_un addr;
+    struct iovec iov = {.iov_base = e->page, .iov_len = 1};
+    struct msghdr message = {.msg_name = &addr,
+        .msg_namelen = dgram_address(e, true, &addr),
+        .msg_iov = &iov,
+        .msg_iovlen = 1};
+    int fds[2];
+    int rc = ESCAPE_CALL(
+        e, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds);
+
+    return rc < 0 ? rc
+                  : ESCAPE_CALL(e, SYS_sendmsg, fds[0], &message, MSG_DONTWAIT);
+}
+
+/* TCP connects by sendto, too. */
+static int try_fastopen(struct escape *e)
 {
     struct sockaddr_in addr = host_address(e);
 
-    return ESCAPE_CALL(
-        e, SYS_sendto, e->fds[0], "x", 1L, 0, &addr, sizeof(addr));
-}
-
-/* sendto with an address connects for itself. */
-static int try_sendto_unix(struct escape *e)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-
-    memcpy(addr.sun_path + 1, e->page, 32);
-    return ESCAPE_CALL(e, SYS_sendto, e->fds[0], "x", 1L, 0, &addr,
-        offsetof(struct sockaddr_un, sun_path) + 1 + 32);
-}
-
-/* A second one of this process, which anyone outside could have. */
-static int prepare_dgram_pair(struct escape *e)
-{
-    struct sockaddr_un addr = {.sun_family = AF_UNIX};
-    int rc = prepare_unix_dgram(e);
-
-    if (rc < 0)
-        return rc;
-    e->fds[1] = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (e->fds[1] < 0)
-        return -errno;
-    (void)snprintf((char *)e->page, 33, "escape-dgram-%019d", (int)getpid());
-    memcpy(addr.sun_path + 1, e->page, 32);
-    return bind(e->fds[1], (const struct sockaddr *)&addr,
-               offsetof(struct sockaddr_un, sun_path) + 1 + 32) < 0
-               ? -errno
-               : 0;
+    return ESCAPE_CALL(e, SYS_sendto, e->fds[0], "x", 1L,
+        MSG_FASTOPEN | MSG_DONTWAIT, &addr, sizeof(addr));
 }
 
 static int try_bind_abstract(struct escape *e)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
-    return ESCAPE_CALL(
-        e, SYS_bind, e->fds[0], &addr, sizeof(addr.sun_family));
+    return ESCAPE_CALL(e, SYS_bind, e->fds[0], &addr, sizeof(addr.sun_family));
 }
 
 static int try_bind_inet(struct escape *e)
@@ -218,18 +251,15 @@ static int try_receive_fd(struct escape *e)
 static int try_sendmmsg(struct escape *e)
 {
     struct iovec iov = {.iov_base = e->page, .iov_len = 1};
-    struct mmsghdr message = {
-        .msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}};
+    struct mmsghdr message = {.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}};
 
-    return ESCAPE_CALL(
-        e, SYS_sendmmsg, e->fds[0], &message, 1, MSG_DONTWAIT);
+    return ESCAPE_CALL(e, SYS_sendmmsg, e->fds[0], &message, 1, MSG_DONTWAIT);
 }
 
 static int try_recvmmsg(struct escape *e)
 {
     struct iovec iov = {.iov_base = e->page, .iov_len = 1};
-    struct mmsghdr message = {
-        .msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}};
+    struct mmsghdr message = {.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}};
 
     return ESCAPE_CALL(
         e, SYS_recvmmsg, e->fds[0], &message, 1, MSG_DONTWAIT, NULL);
@@ -271,8 +301,8 @@ static int try_peercred(struct escape *e)
     struct ucred cred;
     socklen_t len = sizeof(cred);
 
-    return ESCAPE_CALL(e, SYS_getsockopt, e->socket, SOL_SOCKET, SO_PEERCRED,
-        &cred, &len);
+    return ESCAPE_CALL(
+        e, SYS_getsockopt, e->socket, SOL_SOCKET, SO_PEERCRED, &cred, &len);
 }
 
 /* SO_PEERPIDFD */
@@ -281,8 +311,7 @@ static int try_peerpidfd(struct escape *e)
     int fd;
     socklen_t len = sizeof(fd);
 
-    return ESCAPE_CALL(
-        e, SYS_getsockopt, e->socket, SOL_SOCKET, 77, &fd, &len);
+    return ESCAPE_CALL(e, SYS_getsockopt, e->socket, SOL_SOCKET, 77, &fd, &len);
 }
 
 #define SOCKETS(kind, what)                                                    \
@@ -312,16 +341,50 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_connect,
         .go = try_connect_inet,
         .prepare = prepare_inet},
-    {.name = "sendto the host's loopback",
+    {.name = "sendto that connects to the host's loopback",
+        .gain = "services of the host, past a filter of connect",
+        .call = SYS_sendto,
+        .go = try_fastopen,
+        .prepare = prepare_inet,
+        .inside = {[JAIL_ROLE_MAIN] = -EACCES,
+            [JAIL_ROLE_VCPU] = -EACCES,
+            [JAIL_ROLE_PAGE_SERVER] = -EACCES}},
+    {.name = "sendto an abstract socket of the host",
+        .gain = "services of the host, past its network namespace",
+        .call = SYS_sendto,
+        .go = try_sendto_abstract,
+        .prepare = prepare_unix_dgram,
+        .inside = {[JAIL_ROLE_MAIN] = -EPERM,
+            [JAIL_ROLE_VCPU] = -EPERM,
+            [JAIL_ROLE_PAGE_SERVER] = -EPERM}},
+    {.name = "sendto a socket of the host by its path",
         .gain = "services of the host",
         .call = SYS_sendto,
-        .go = try_sendto_inet,
-        .prepare = prepare_inet_dgram},
-    {.name = "sendto an abstract socket",
+        .go = try_sendto_path,
+        .prepare = prepare_unix_dgram,
+        .inside = {[JAIL_ROLE_MAIN] = -ENOENT,
+            [JAIL_ROLE_VCPU] = -ENOENT,
+            [JAIL_ROLE_PAGE_SERVER] = -ENOENT}},
+    {.name = "socketpair, and sendto an abstract socket of the host",
         .gain = "services of the host",
         .call = SYS_sendto,
-        .go = try_sendto_unix,
-        .prepare = prepare_dgram_pair},
+        .first = SYS_socketpair,
+        .go = try_pair_sendto,
+        .inside = {[JAIL_ROLE_MAIN] = -ECONNREFUSED,
+            [JAIL_ROLE_VCPU] = -ECONNREFUSED}},
+    {.name = "socketpair, and sendmsg to an abstract socket of the host",
+        .gain = "services of the host",
+        .call = SYS_sendmsg,
+        .first = SYS_socketpair,
+        .go = try_pair_sendmsg,
+        .inside = {[JAIL_ROLE_MAIN] = -ECONNREFUSED,
+            [JAIL_ROLE_VCPU] = -ECONNREFUSED}},
+    {.name = "socketpair, and sendto a socket of the host by its path",
+        .gain = "services of the host",
+        .call = SYS_sendto,
+        .first = SYS_socketpair,
+        .go = try_pair_sendto_path,
+        .inside = {[JAIL_ROLE_MAIN] = -ENOENT, [JAIL_ROLE_VCPU] = -ENOENT}},
     {.name = "bind of a Unix socket",
         .gain = "a place where others find it",
         .call = SYS_bind,
@@ -337,23 +400,34 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_listen,
         .go = try_listen},
     {.name = "socketpair",
-        .gain = "descriptors, and a place to hide them",
+        .gain = "descriptors, as far as its limit goes",
         .call = SYS_socketpair,
-        .go = try_socketpair},
+        .go = try_socketpair,
+        .inside = {[JAIL_ROLE_MAIN] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_VCPU] = ESCAPE_ALLOWED}},
     {.name = "sendmsg of a descriptor to a socket left open",
-        .gain = "gives the guest's memory and disks away",
+        .gain = "nothing by itself: it takes another outside",
         .call = SYS_sendmsg,
         .go = try_send_fd,
-        .prepare = prepare_pair},
+        .prepare = prepare_pair,
+        .inside = {[JAIL_ROLE_MAIN] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_VCPU] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_PAGE_SERVER] = ESCAPE_ALLOWED}},
     {.name = "sendmsg of a descriptor to the keeper",
-        .gain = "descriptors that the keeper did not ask for",
+        .gain = "descriptors that the keeper does not look at",
         .call = SYS_sendmsg,
-        .go = try_send_fd_keeper},
+        .go = try_send_fd_keeper,
+        .inside = {[JAIL_ROLE_MAIN] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_VCPU] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_PAGE_SERVER] = ESCAPE_ALLOWED}},
     {.name = "recvmsg of a descriptor from a socket left open",
-        .gain = "what another outside opens for it",
+        .gain = "what another outside opens for it: saves need that",
         .call = SYS_recvmsg,
         .go = try_receive_fd,
-        .prepare = prepare_fd},
+        .prepare = prepare_fd,
+        .inside = {[JAIL_ROLE_MAIN] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_VCPU] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_PAGE_SERVER] = ESCAPE_ALLOWED}},
     {.name = "sendmmsg",
         .gain = "a second way to send",
         .call = SYS_sendmmsg,
@@ -381,13 +455,19 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_getsockname,
         .go = try_getsockname},
     {.name = "getsockopt SO_PEERCRED",
-        .gain = "learns of processes outside",
+        .gain = "nothing: its keeper's namespace is not its own",
         .call = SYS_getsockopt,
-        .go = try_peercred},
+        .go = try_peercred,
+        .inside = {[JAIL_ROLE_MAIN] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_VCPU] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_PAGE_SERVER] = ESCAPE_ALLOWED}},
     {.name = "getsockopt SO_PEERPIDFD",
-        .gain = "a handle of its keeper",
+        .gain = "a handle that signals nobody outside its PID namespace",
         .call = SYS_getsockopt,
-        .go = try_peerpidfd},
+        .go = try_peerpidfd,
+        .inside = {[JAIL_ROLE_MAIN] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_VCPU] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_PAGE_SERVER] = ESCAPE_ALLOWED}},
 };
 
 const struct escape_list escape_net = {attempts, ARRAY_SIZE(attempts)};

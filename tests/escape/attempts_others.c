@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 
@@ -36,8 +37,8 @@ static int try_read_memory(struct escape *e)
     struct iovec here = {.iov_base = e->page, .iov_len = 64};
     struct iovec there = {.iov_base = e->report, .iov_len = 64};
 
-    return ESCAPE_CALL(e, SYS_process_vm_readv, (long)e->victim, &here, 1L,
-        &there, 1L, 0L);
+    return ESCAPE_CALL(
+        e, SYS_process_vm_readv, (long)e->victim, &here, 1L, &there, 1L, 0L);
 }
 
 static int try_write_memory(struct escape *e)
@@ -46,8 +47,8 @@ static int try_write_memory(struct escape *e)
     struct iovec there = {
         .iov_base = (uint8_t *)e->report + sizeof(*e->report), .iov_len = 64};
 
-    return ESCAPE_CALL(e, SYS_process_vm_writev, (long)e->victim, &here, 1L,
-        &there, 1L, 0L);
+    return ESCAPE_CALL(
+        e, SYS_process_vm_writev, (long)e->victim, &here, 1L, &there, 1L, 0L);
 }
 
 static int try_pidfd_open(struct escape *e)
@@ -55,21 +56,45 @@ static int try_pidfd_open(struct escape *e)
     return ESCAPE_CALL(e, SYS_pidfd_open, e->keeper, 0);
 }
 
-static int prepare_pidfd(struct escape *e)
-{
-    e->fds[0] = (int)syscall(SYS_pidfd_open, e->victim, 0);
-    return e->fds[0] < 0 ? -errno : 0;
-}
-
 static int try_pidfd_getfd(struct escape *e)
 {
-    return ESCAPE_CALL(e, SYS_pidfd_getfd, e->fds[0], STDOUT_FILENO, 0);
+    return ESCAPE_CALL(e, SYS_pidfd_getfd, e->victim_fd, STDOUT_FILENO, 0);
 }
 
 static int try_pidfd_signal(struct escape *e)
 {
     return ESCAPE_CALL(
-        e, SYS_pidfd_send_signal, e->fds[0], SIGKILL, NULL, 0);
+        e, SYS_pidfd_send_signal, e->victim_fd, SIGKILL, NULL, 0);
+}
+
+static int try_pidfd_term(struct escape *e)
+{
+    return ESCAPE_CALL(
+        e, SYS_pidfd_send_signal, e->victim_fd, SIGTERM, NULL, 0);
+}
+
+/* SO_PEERPIDFD of the socket to the keeper, which is to be none for kill. */
+static int try_peer_pidfd(struct escape *e)
+{
+    int fd;
+    socklen_t len = sizeof(fd);
+    int rc =
+        ESCAPE_CALL(e, SYS_getsockopt, e->socket, SOL_SOCKET, 77, &fd, &len);
+
+    if (rc < 0)
+        return rc;
+    /* The keeper of an attempt without a jail is the driver itself. */
+    return ESCAPE_CALL(e, SYS_pidfd_send_signal, fd, SIGURG, NULL, 0);
+}
+
+static int try_tgkill_abort(struct escape *e)
+{
+    return ESCAPE_CALL(e, SYS_tgkill, e->victim, e->victim, SIGABRT);
+}
+
+static int try_tgkill_kick(struct escape *e)
+{
+    return ESCAPE_CALL(e, SYS_tgkill, e->victim, e->victim, SIGRTMIN);
 }
 
 static int try_madvise(struct escape *e)
@@ -77,30 +102,19 @@ static int try_madvise(struct escape *e)
     struct iovec there = {.iov_base = e->page, .iov_len = ESCAPE_PAGE};
 
     return ESCAPE_CALL(
-        e, SYS_process_madvise, e->fds[0], &there, 1L, MADV_COLD, 0);
+        e, SYS_process_madvise, e->victim_fd, &there, 1L, MADV_COLD, 0);
 }
 
 /* It is not dying. */
 static int try_mrelease(struct escape *e)
 {
-    return ESCAPE_CALL(e, SYS_process_mrelease, e->fds[0], 0);
+    return ESCAPE_CALL(e, SYS_process_mrelease, e->victim_fd, 0);
 }
 
 static int try_waitid(struct escape *e)
 {
     return ESCAPE_CALL(
         e, SYS_waitid, P_ALL, 0, e->page, WEXITED | WNOHANG, NULL);
-}
-
-/* Of the driver, which started it. */
-static int prepare_child(struct escape *e)
-{
-    e->child = fork();
-    if (e->child == 0) {
-        (void)pause();
-        _exit(0);
-    }
-    return e->child < 0 ? -errno : 0;
 }
 
 static int try_kill(struct escape *e)
@@ -222,8 +236,7 @@ static int try_robust_list(struct escape *e)
     void *head;
     size_t size;
 
-    return ESCAPE_CALL(
-        e, SYS_get_robust_list, (long)e->victim, &head, &size);
+    return ESCAPE_CALL(e, SYS_get_robust_list, (long)e->victim, &head, &size);
 }
 
 static int try_getpgid(struct escape *e)
@@ -259,30 +272,36 @@ static const struct escape_attempt attempts[] = {
     {.name = "pidfd_getfd with a pidfd left open",
         .gain = "the descriptors of other processes",
         .call = SYS_pidfd_getfd,
-        .go = try_pidfd_getfd,
-        .prepare = prepare_pidfd},
-    {.name = "pidfd_send_signal with a pidfd left open",
-        .gain = "ends other processes",
+        .go = try_pidfd_getfd},
+    {.name = "pidfd_send_signal SIGKILL with a pidfd left open",
+        .gain = "ends processes outside",
         .call = SYS_pidfd_send_signal,
         .go = try_pidfd_signal,
-        .prepare = prepare_pidfd},
+        .inside = {[JAIL_ROLE_MAIN] = -EINVAL}},
+    {.name = "pidfd_send_signal SIGTERM with a pidfd left open",
+        .gain = "signals to processes outside",
+        .call = SYS_pidfd_send_signal,
+        .go = try_pidfd_term},
+    {.name = "pidfd_send_signal to the keeper, found by SO_PEERPIDFD",
+        .gain = "signals to its keeper",
+        .call = SYS_pidfd_send_signal,
+        .first = SYS_getsockopt,
+        .go = try_peer_pidfd},
     {.name = "process_madvise with a pidfd left open",
         .gain = "has other processes wait for their memory",
         .call = SYS_process_madvise,
         .go = try_madvise,
-        .prepare = prepare_pidfd,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "process_mrelease of what is not dying",
         .gain = "the memory of other processes",
         .call = SYS_process_mrelease,
         .go = try_mrelease,
-        .prepare = prepare_pidfd,
         .outside = -EINVAL},
-    {.name = "waitid",
+    {.name = "waitid without a child",
         .gain = "learns of other processes",
         .call = SYS_waitid,
         .go = try_waitid,
-        .prepare = prepare_child},
+        .outside = -ECHILD},
     {.name = "kill of a process outside",
         .gain = "ends other processes",
         .call = SYS_kill,
@@ -304,6 +323,18 @@ static const struct escape_attempt attempts[] = {
         .gain = "ends other processes",
         .call = SYS_tgkill,
         .go = try_tgkill},
+    {.name = "tgkill SIGABRT of a process outside",
+        .gain = "ends other processes, by a signal that is allowed",
+        .call = SYS_tgkill,
+        .go = try_tgkill_abort,
+        .inside = ESCAPE_EVERY_ROLE(-ESRCH)},
+    {.name = "tgkill SIGRTMIN of a process outside",
+        .gain = "ends other processes, by a signal that is allowed",
+        .call = SYS_tgkill,
+        .go = try_tgkill_kick,
+        .inside = {[JAIL_ROLE_MAIN] = -ESRCH,
+            [JAIL_ROLE_VCPU] = -ESRCH,
+            [JAIL_ROLE_FUZZ] = -ESRCH}},
     {.name = "rt_sigqueueinfo",
         .gain = "signals with data",
         .call = SYS_rt_sigqueueinfo,

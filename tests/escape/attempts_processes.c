@@ -170,7 +170,11 @@ static int try_fork_bomb(struct escape *e)
         .name = "clone3 into a new " #kind " namespace",                       \
         .gain = "parts of the kernel that are for root only",                  \
         .call = SYS_clone3, .go = try_clone_##kind,                            \
-        .lacks = {ESCAPE_ROOT_ONLY}                                            \
+        .inside =                                                              \
+            {[JAIL_ROLE_MAIN] = -ENOSYS, [JAIL_ROLE_PAGE_SERVER] = -ENOSYS},   \
+        .lacks = {                                                             \
+            ESCAPE_ROOT_ONLY                                                   \
+        }                                                                      \
     }
 
 static const struct escape_attempt attempts[] = {
@@ -203,11 +207,15 @@ static const struct escape_attempt attempts[] = {
     {.name = "clone3",
         .gain = "processes, by arguments that no filter sees",
         .call = SYS_clone3,
-        .go = try_clone3},
+        .go = try_clone3,
+        .inside =
+            {[JAIL_ROLE_MAIN] = -ENOSYS, [JAIL_ROLE_PAGE_SERVER] = -ENOSYS}},
     {.name = "clone3 as a child of its parent",
         .gain = "a process outside",
         .call = SYS_clone3,
-        .go = try_clone_parent},
+        .go = try_clone_parent,
+        .inside =
+            {[JAIL_ROLE_MAIN] = -ENOSYS, [JAIL_ROLE_PAGE_SERVER] = -ENOSYS}},
     CLONED(user),
     CLONED(mount),
     CLONED(pid),

@@ -105,8 +105,7 @@ static int try_subreaper(struct escape *e)
 
 static int try_prctl_tsc(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_prctl, PR_SET_TSC, PR_TSC_ENABLE, 0L, 0L, 0L);
+    return ESCAPE_CALL(e, SYS_prctl, PR_SET_TSC, PR_TSC_ENABLE, 0L, 0L, 0L);
 }
 
 static int try_dispatch(struct escape *e)
@@ -151,8 +150,7 @@ static int catch_sigsys(struct escape *e)
 
 static int try_after_sigsys(struct escape *e)
 {
-    return ESCAPE_CALL(
-        e, SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY);
+    return ESCAPE_CALL(e, SYS_openat, AT_FDCWD, "/etc/passwd", O_RDONLY);
 }
 
 static int try_arch_prctl(struct escape *e)
@@ -166,8 +164,10 @@ static int try_int80(struct escape *e)
     long rc = 20;
 
     escape_mark(e, SYS_getpid);
-    __asm__ volatile("int $0x80" : "+a"(rc) : : "r8", "r9", "r10", "r11",
-                     "memory");
+    __asm__ volatile("int $0x80"
+                     : "+a"(rc)
+                     :
+                     : "r8", "r9", "r10", "r11", "memory");
     return (int)rc;
 }
 
@@ -197,8 +197,7 @@ static int try_no_call(struct escape *e)
 
 static int try_modify_ldt(struct escape *e)
 {
-    struct user_desc desc = {
-        .entry_number = 0, .limit = 0xfff, .seg_32bit = 1};
+    struct user_desc desc = {.entry_number = 0, .limit = 0xfff, .seg_32bit = 1};
 
     return ESCAPE_CALL(e, SYS_modify_ldt, 1, &desc, sizeof(desc));
 }

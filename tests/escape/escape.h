@@ -5,10 +5,9 @@
  * of its own, which must get through without a jail and must fail in it for
  * the reason that its row gives.
  *
- * Thread rule: an attempt runs on one thread, which is the only one of its
- * process except where a role is a thread beside the main one. `go` runs in
- * the jail: it makes no call but those that the attempt is about, allocates
- * nothing and prints nothing; what it needs beforehand is for `prepare`.
+ * Thread rule: `prepare` runs on the only thread of its process, before the
+ * jail; `go` in the jail, on a thread of the role: it makes no call but those
+ * that the attempt is about, allocates nothing and prints nothing.
  */
 #ifndef TESTS_ESCAPE_ESCAPE_H
 #define TESTS_ESCAPE_ESCAPE_H
@@ -22,7 +21,10 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+#include "jail/role.h"
 #include "vmm/core/uring.h"
+
+struct kvm_run;
 
 /* Bytes of `page`, `ram` and `disk`. */
 #define ESCAPE_PAGE  4096u
@@ -50,15 +52,21 @@ struct escape_report {
 struct escape {
     struct escape_report *report; /* shared with the driver */
     const char *dir;              /* a folder of the host for files */
-    const char *abstract;         /* a listening socket of the host, no @ */
-    uint16_t port;                /* a listening one at its 127.0.0.1 */
+    const char *abstract;         /* a stream socket that listens, no @ */
+    const char *abstract_dgram;   /* one of datagrams, no @ */
+    const char *path_dgram;       /* and one with a path */
+    const char *terminal;         /* whose other end is the driver's */
+    uint16_t port;                /* a TCP one that listens at 127.0.0.1 */
     pid_t keeper;                 /* the driver, which is outside */
     pid_t victim;                 /* another process of the same user */
+    int victim_fd;                /* its pidfd, named to the jail */
+    int leak;                     /* a file of the host, and not named */
 
     int kvm; /* -1 without /dev/kvm, as are the next two */
     int vm;
     int vcpu;
-    int ram; /* memfd of the guest's memory */
+    struct kvm_run *run; /* NULL then */
+    int ram;             /* memfd of the guest's memory */
     uint8_t *ram_map;
     int epoll;
     int event;
@@ -66,33 +74,26 @@ struct escape {
     int socket; /* to the keeper */
     int api;    /* a Unix socket that listens */
     int disk;
-    int tap; /* -1 where it may not be opened */
-    int tty; /* the controlling terminal */
-    struct uring uring;
+    int tap;               /* -1 where it may not be opened */
+    int tty;               /* the controlling terminal */
+    struct uring uring;    /* in the jail: restricted */
     struct io_uring *ring; /* NULL where the host has none */
 
-    uint8_t *page;      /* ESCAPE_PAGE bytes, private, not executable */
+    uint8_t *page;       /* ESCAPE_PAGE bytes, private, not executable */
     char path[PATH_MAX]; /* a name in `dir` that is of no file yet */
     int fds[ESCAPE_FDS]; /* prepared; they stay open in the jail */
-    int leak;           /* prepared; open, and not named to the jail */
-    void *map;          /* prepared */
-    pid_t child;        /* prepared; the driver ends it */
-    long number;        /* prepared */
-};
-
-/* The kinds of threads and processes that have a jail. */
-enum escape_role {
-    ESCAPE_MAIN,
-    ESCAPE_VCPU,
-    ESCAPE_WORKER,
-    ESCAPE_PAGE_SERVER,
-    ESCAPE_FUZZ,
-    ESCAPE_ROLES,
+    void *map;           /* prepared */
+    long number;         /* prepared */
 };
 
 /* What a row says of a role instead of an errno. */
-#define ESCAPE_KILLED  0 /* by SIGSYS, at `call`: the default */
-#define ESCAPE_ALLOWED 1 /* it does: harmless, the row's `gain` says why */
+#define ESCAPE_KILLED  0 /* by SIGSYS, at `call` or `first`: the default */
+#define ESCAPE_ALLOWED 1 /* as without a jail: the row's `gain` is harmless */
+
+#define ESCAPE_EVERY_ROLE(what)                                                \
+    {                                                                          \
+        what, what, what, what, what                                           \
+    }
 
 /* Why an attempt may fail without a jail; it is skipped then. */
 struct escape_lack {
@@ -110,11 +111,12 @@ struct escape_attempt {
     const char *name;
     const char *gain; /* what an attacker would have of it */
     long call;        /* SYS_... that is to kill it */
+    long first;       /* or this one, which comes before it; 0: none does */
 
     /* 0 or more: it got through; or -errno. */
     int (*go)(struct escape *e);
 
-    /* Before the jail, on the same thread; NULL, or 0 or -errno. */
+    /* Before the jail; NULL, or 0 or -errno. */
     int (*prepare)(struct escape *e);
 
     /*
@@ -125,7 +127,7 @@ struct escape_attempt {
     const struct escape_lack lacks[3];
 
     /* In the jail, by role: ESCAPE_KILLED, ESCAPE_ALLOWED or -errno. */
-    int inside[ESCAPE_ROLES];
+    int inside[JAIL_ROLES];
 };
 
 struct escape_list {
@@ -146,8 +148,11 @@ extern const struct escape_list escape_ring;
 extern const struct escape_list escape_kvm;
 extern const struct escape_list escape_controls;
 
-/* Opens what a monitor has. 0 or -errno, with e->report->why. */
-CC_MUST_CHECK int escape_hold(struct escape *e);
+/*
+ * Opens what a monitor has, `is_jailed` as it does before it enters its jail.
+ * 0 or -errno, with e->report->why. Whatever it leaves goes with the process.
+ */
+CC_MUST_CHECK int escape_hold(struct escape *e, bool is_jailed);
 
 /* Marks the call that comes next; its result from syscall(). */
 static inline void escape_mark(struct escape *e, long number)

@@ -395,7 +395,7 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_ioctl,
         .go = try_sg_io,
         .prepare = open_block,
-        .outside = -ENOTTY,
+        .outside = -EINVAL,
         .lacks = {{.error = -EACCES, .user = true, .why = "only root may"},
             {.error = -ENOENT, .why = "there is no /dev/loop0"}}},
     {.name = "ioctl FS_IOC_SETFLAGS on a disk",

@@ -157,7 +157,7 @@ static int try_fastopen(struct escape *e)
     struct sockaddr_in addr = host_address(e);
 
     return ESCAPE_CALL(e, SYS_sendto, e->fds[0], "x", 1L,
-        MSG_FASTOPEN | MSG_DONTWAIT, &addr, sizeof(addr));
+        MSG_FASTOPEN, &addr, sizeof(addr));
 }
 
 static int try_bind_abstract(struct escape *e)
@@ -185,11 +185,10 @@ static int try_socketpair(struct escape *e)
         e, SYS_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, e->page);
 }
 
-struct control {
-    union {
-        struct cmsghdr header;
-        uint8_t bytes[CMSG_SPACE(sizeof(int))];
-    } u;
+/* Room for one descriptor. */
+union control {
+    size_t alignment;
+    uint8_t bytes[CMSG_SPACE(sizeof(int))];
 };
 
 /* The outer world is a socket that was left open. */
@@ -202,17 +201,18 @@ static int prepare_pair(struct escape *e)
 
 static int send_fd(struct escape *e, int socket, int fd)
 {
-    struct control control = {0};
+    union control control = {0};
     struct iovec iov = {.iov_base = e->page, .iov_len = 1};
     struct msghdr message = {.msg_iov = &iov,
         .msg_iovlen = 1,
         .msg_control = &control,
         .msg_controllen = sizeof(control)};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 
-    control.u.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)),
-        .cmsg_level = SOL_SOCKET,
-        .cmsg_type = SCM_RIGHTS};
-    memcpy(CMSG_DATA(&control.u.header), &fd, sizeof(fd));
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    memcpy(CMSG_DATA(header), &fd, sizeof(fd));
     return ESCAPE_CALL(e, SYS_sendmsg, socket, &message, MSG_DONTWAIT);
 }
 
@@ -235,7 +235,7 @@ static int prepare_fd(struct escape *e)
 
 static int try_receive_fd(struct escape *e)
 {
-    struct control control = {0};
+    union control control = {0};
     struct iovec iov = {.iov_base = e->page, .iov_len = 1};
     struct msghdr message = {.msg_iov = &iov,
         .msg_iovlen = 1,
@@ -245,7 +245,10 @@ static int try_receive_fd(struct escape *e)
 
     if (rc < 0)
         return rc;
-    return control.u.header.cmsg_type == SCM_RIGHTS ? 0 : -ENOMSG;
+    return CMSG_FIRSTHDR(&message) != NULL &&
+                   CMSG_FIRSTHDR(&message)->cmsg_type == SCM_RIGHTS
+               ? 0
+               : -ENOMSG;
 }
 
 static int try_sendmmsg(struct escape *e)

@@ -99,7 +99,7 @@ static int try_tgkill_kick(struct escape *e)
 
 static int try_madvise(struct escape *e)
 {
-    struct iovec there = {.iov_base = e->page, .iov_len = ESCAPE_PAGE};
+    struct iovec there = {.iov_base = e->report, .iov_len = ESCAPE_PAGE};
 
     return ESCAPE_CALL(
         e, SYS_process_madvise, e->victim_fd, &there, 1L, MADV_COLD, 0);

@@ -66,7 +66,7 @@ struct tally {
 /* One line's worth. */
 struct outcome {
     enum verdict verdict;
-    char text[512];
+    char text[640];
 };
 
 static const char *usage =
@@ -234,7 +234,7 @@ static void conclude(const struct escape_attempt *attempt, enum jail_role role,
 {
     struct outcome *o = ret_outcome;
     const char *lack = NULL;
-    char got[320];
+    char got[448];
     char want[64];
 
     if (outside != NULL && !came_to(outside, attempt->outside)) {

@@ -45,7 +45,7 @@ struct escape_report {
     enum escape_stage stage;
     int result;     /* 0, or -errno; of the stage reached */
     long last_call; /* the number of the last call that was tried */
-    char why[256];  /* of a failure before ESCAPE_STAGE_TRY */
+    char why[384];  /* of a failure before ESCAPE_STAGE_TRY */
 };
 
 /* What a monitor has open, and what `prepare` adds. */

@@ -144,7 +144,7 @@ static int clean(const struct run_host *host, bool all)
             (!all && strcmp(entry->d_name, DGRAM_NAME) == 0))
             continue;
         (void)snprintf(path, sizeof(path), "%s/%s", host->dir, entry->d_name);
-        while (umount2(path, MNT_DETACH) == 0)
+        while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
             ;
         if (unlink(path) < 0 && rmdir(path) < 0)
             rc = -errno;

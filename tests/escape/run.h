@@ -55,7 +55,7 @@ struct run_result {
     int result;
     int status; /* as waitpid has it */
     long last_call;
-    char why[256];
+    char why[384];
 };
 
 /* What cannot be set up is an error; nothing is left then. */

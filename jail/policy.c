@@ -55,6 +55,8 @@
     }
 #define IOCTL(request, who, why)                                               \
     CALL_IF(ioctl, who, #request, 1, WORD, (request), why)
+#define ADVICE(advice, who, why)                                               \
+    CALL_IF(madvise, who, #advice, 2, WORD, (advice), why)
 #define FCNTL(command, who, why)                                               \
     CALL_IF(fcntl, who, #command, 1, WORD, (command), why)
 
@@ -103,8 +105,14 @@ const struct policy_rule policy_rules[] = {
     CALL(munmap, M | V | W | P | F, "malloc(3), stacks, files"),
     CALL_IF(mremap, M | V | W | P | F, "not MREMAP_FIXED", 3, MREMAP_FIXED, 0,
         "realloc(3)"),
-    CALL(madvise, M | V | W | P | F,
-        "the balloon, pages brought in ahead, stacks of ended threads"),
+    ADVICE(MADV_DONTNEED, M | V | W | P | F,
+        "lists of dirty pages, stacks of ended threads, malloc(3)"),
+    ADVICE(MADV_WILLNEED, M | V | W | P | F, "pages brought in ahead"),
+    ADVICE(MADV_POPULATE_READ, M | V | W | P | F, "pages brought in ahead"),
+    ADVICE(MADV_POPULATE_WRITE, M | V | W | P | F, "pages brought in ahead"),
+    ADVICE(MADV_HUGEPAGE, M | V | W | P | F, "copies of memory for a save"),
+    ADVICE(MADV_DONTDUMP, M | V | W | P | F,
+        "no core dump holds a tenant's memory"),
     CALL_IF(clone, M | P, "the flags of pthread_create(3)", 0, WIDE,
         THREAD_FLAGS, "saves, prefetching, sessions of the page server"),
     CALL_REFUSED(clone3, M | P, ENOSYS,

@@ -165,9 +165,11 @@ const struct policy_rule policy_rules[] = {
     /* Sockets that exist; none is made but in pairs. */
     CALL(accept4, M | V | P, "control socket, vsock, page server"),
     CALL(recvfrom, M | V | P, "vsock, control socket"),
-    CALL(sendto, M | V | P, "vsock, control socket"),
+    CALL_IF(
+        sendto, M | V | P, "no address", 4, WIDE, 0, "vsock, control socket"),
     CALL(recvmsg, M | V | P, "vsock, descriptors that clients pass"),
-    CALL(sendmsg, M | V | P, "vsock, network, the keeper"),
+    CALL_IF(sendmsg, M | V | P, "not MSG_FASTOPEN", 2, MSG_FASTOPEN, 0,
+        "vsock, network, the keeper"),
     CALL(shutdown, M | V | P, "vsock, control socket"),
     CALL_IF(getsockopt, M | V | P, "SOL_SOCKET", 1, WORD, SOL_SOCKET,
         "errors and kinds of sockets, who the peer is"),

@@ -83,16 +83,17 @@ static int make_all(struct spaces *s)
     int flags = 0;
     int rc;
 
-    rc = make_root();
-    if (rc < 0)
-        return err_sys(&s->err, rc, "cannot make an empty root");
-    s->root_fd = rc;
     for (unsigned int i = 0; i < SPACES_KINDS; i++) {
         if ((s->wanted & SPACES_BIT(i)) != 0)
             flags |= kinds[i].flag;
     }
     if (unshare(flags) < 0)
         return err_sys(&s->err, errno, "cannot make namespaces");
+    /* Mounting takes rights in the mount namespace's own user namespace. */
+    rc = make_root();
+    if (rc < 0)
+        return err_sys(&s->err, rc, "cannot make an empty root");
+    s->root_fd = rc;
     for (unsigned int i = 0; i < SPACES_KINDS; i++) {
         if ((s->wanted & SPACES_BIT(i)) == 0)
             continue;

@@ -55,6 +55,8 @@
     }
 #define IOCTL(request, who, why)                                               \
     CALL_IF(ioctl, who, #request, 1, WORD, (request), why)
+#define ADVICE(advice, who, why)                                               \
+    CALL_IF(madvise, who, #advice, 2, WORD, (advice), why)
 #define FCNTL(command, who, why)                                               \
     CALL_IF(fcntl, who, #command, 1, WORD, (command), why)
 
@@ -96,15 +98,21 @@ const struct policy_rule policy_rules[] = {
         "kicks a vCPU out of the guest"),
     CALL_IF(tgkill, M | V | W | P | F, "SIGABRT", 2, WORD, SIGABRT, "abort(3)"),
     CALL(brk, M | V | W | P | F, "malloc(3)"),
-    CALL_IF(mmap, M | V | W | P | F, "not PROT_EXEC", 2, PROT_EXEC, 0,
-        "malloc(3), stacks, files"),
+    CALL_IF2(mmap, M | V | W | P | F, "not PROT_EXEC, not MAP_HUGETLB", 2,
+        PROT_EXEC, 0, 3, MAP_HUGETLB, 0, "malloc(3), stacks, files"),
     CALL_IF(mprotect, M | V | W | P | F, "not PROT_EXEC", 2, PROT_EXEC, 0,
         "malloc(3), stacks"),
     CALL(munmap, M | V | W | P | F, "malloc(3), stacks, files"),
     CALL_IF(mremap, M | V | W | P | F, "not MREMAP_FIXED", 3, MREMAP_FIXED, 0,
         "realloc(3)"),
-    CALL(madvise, M | V | W | P | F,
-        "the balloon, pages brought in ahead, stacks of ended threads"),
+    ADVICE(MADV_DONTNEED, M | V | W | P | F,
+        "lists of dirty pages, stacks of ended threads, malloc(3)"),
+    ADVICE(MADV_WILLNEED, M | V | W | P | F, "pages brought in ahead"),
+    ADVICE(MADV_POPULATE_READ, M | V | W | P | F, "pages brought in ahead"),
+    ADVICE(MADV_POPULATE_WRITE, M | V | W | P | F, "pages brought in ahead"),
+    ADVICE(MADV_HUGEPAGE, M | V | W | P | F, "copies of memory for a save"),
+    ADVICE(MADV_DONTDUMP, M | V | W | P | F,
+        "no core dump holds a tenant's memory"),
     CALL_IF(clone, M | P, "the flags of pthread_create(3)", 0, WIDE,
         THREAD_FLAGS, "saves, prefetching, sessions of the page server"),
     CALL_REFUSED(clone3, M | P, ENOSYS,
@@ -146,7 +154,8 @@ const struct policy_rule policy_rules[] = {
     CALL(fstat, M | V | W | P, "sizes of files"),
     CALL(close, M | V | W | P | F, "connections, files"),
     FCNTL(F_GETFL, M | V | W | P, "before F_SETFL"),
-    FCNTL(F_SETFL, M | V | W | P, "non-blocking descriptors"),
+    CALL_IF2(fcntl, M | V | W | P, "F_SETFL, not O_ASYNC", 1, WORD, F_SETFL, 2,
+        O_ASYNC, 0, "non-blocking descriptors"),
     FCNTL(F_GETFD, M, "whether a descriptor is there"),
     FCNTL(F_DUPFD_CLOEXEC, M | W, "a second one of a client's file"),
     FCNTL(F_OFD_SETLK, M, "the lock of a drive's new file"),
@@ -156,9 +165,11 @@ const struct policy_rule policy_rules[] = {
     /* Sockets that exist; none is made but in pairs. */
     CALL(accept4, M | V | P, "control socket, vsock, page server"),
     CALL(recvfrom, M | V | P, "vsock, control socket"),
-    CALL(sendto, M | V | P, "vsock, control socket"),
+    CALL_IF(
+        sendto, M | V | P, "no address", 4, WIDE, 0, "vsock, control socket"),
     CALL(recvmsg, M | V | P, "vsock, descriptors that clients pass"),
-    CALL(sendmsg, M | V | P, "vsock, network, the keeper"),
+    CALL_IF(sendmsg, M | V | P, "not MSG_FASTOPEN", 2, MSG_FASTOPEN, 0,
+        "vsock, network, the keeper"),
     CALL(shutdown, M | V | P, "vsock, control socket"),
     CALL_IF(getsockopt, M | V | P, "SOL_SOCKET", 1, WORD, SOL_SOCKET,
         "errors and kinds of sockets, who the peer is"),

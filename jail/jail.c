@@ -30,6 +30,7 @@ int jail_begin(struct jail *jail, const struct jail_config *config,
     assert(config->level != JAIL_OFF);
     *jail = (struct jail)JAIL_NONE;
     jail->config = *config;
+    jail->has_user_space = cell->has_user_space;
     rc = fds_close_others(keep, keep_count, err);
     if (rc < 0)
         return rc;
@@ -58,6 +59,21 @@ static int become_other(
         c->gid == JAIL_ID_OWN ? own : c->gid, err);
 }
 
+/* What the caller said over what a monitor has anyway. */
+static int apply_limits(const struct jail *jail, struct err *err)
+{
+    const struct rlimits *given = &jail->config.limits;
+    struct rlimits limits = {0};
+
+    rlimits_set_defaults(
+        &limits, jail->has_user_space || jail->config.uid == JAIL_ID_OWN);
+    for (unsigned int i = 0; i < RLIMITS_COUNT; i++) {
+        if (given->list[i].is_set)
+            limits.list[i] = given->list[i];
+    }
+    return rlimits_apply(&limits, 0, err);
+}
+
 int jail_enter(struct jail *jail, pid_t host_pid, struct err *err)
 {
     int rc;
@@ -68,6 +84,8 @@ int jail_enter(struct jail *jail, pid_t host_pid, struct err *err)
     rc = fds_close_folders(jail->spaces.root_fd, err);
     if (rc >= 0 && jail->spaces.wanted != 0)
         rc = weigh(jail, spaces_enter(&jail->spaces, err), err);
+    if (rc >= 0)
+        rc = apply_limits(jail, err);
     if (rc >= 0)
         rc = privs_lock(err);
     if (rc >= 0)

@@ -25,6 +25,7 @@
 #include <sys/types.h>
 
 #include "jail/cell.h"
+#include "jail/rlimits.h"
 #include "jail/role.h"
 #include "jail/spaces.h"
 #include "vmm/base/cc.h"
@@ -42,11 +43,14 @@ struct jail_config {
     enum jail_level level;
     uint32_t uid; /* as root: whom to become; JAIL_ID_OWN */
     uint32_t gid;
+    struct rlimits
+        limits; /* beside rlimits_set_defaults, which they override */
 };
 
 struct jail {
     struct jail_config config;
     struct spaces spaces;
+    bool has_user_space;
     bool is_entered;
 };
 

@@ -16,6 +16,7 @@
 
 #include "snapshot/prefetch.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/log.h"
 #include "vmm/base/num.h"
 #include "vmm/keeper_wire.h"
 #include "vmm/netswitch_join.h"
@@ -37,6 +38,7 @@ struct keeper {
     bool record_adds;
     uint64_t pages;
     int set_fd; /* what the monitor writes a set into; -1 */
+    uint64_t oom_kills;
 };
 
 /* ---- what is asked for --------------------------------------------------- */
@@ -257,6 +259,13 @@ static int judge(const struct keeper *k, int status)
             command);
         return STATUS_MONITOR;
     }
+    if (k->oom_kills > 0) {
+        (void)dprintf(STDERR_FILENO,
+            "spore: %s: the machine used more memory than its cgroup has and "
+            "was ended: give it more (--memory-max, or the cgroup above)\n",
+            command);
+        return 128 + WTERMSIG(status);
+    }
     (void)dprintf(STDERR_FILENO,
         "spore: %s: the monitor was ended by signal %d (%s)\n", command,
         WTERMSIG(status), strsignal(WTERMSIG(status)));
@@ -298,6 +307,17 @@ static int serve_to_the_end(struct keeper *k)
     }
 }
 
+static void remove_cgroup(struct keeper *k)
+{
+    struct err err;
+
+    if (k->config->cgroup == NULL)
+        return;
+    k->oom_kills = cgroup_oom_kills(k->config->cgroup);
+    if (cgroup_remove(k->config->cgroup, &err) < 0)
+        log_warn("keeper", "%s", err.text);
+}
+
 int keeper_run(struct cell *cell, const struct keeper_config *config)
 {
     struct keeper k = {.cell = cell,
@@ -313,6 +333,7 @@ int keeper_run(struct cell *cell, const struct keeper_config *config)
         keeper_send(cell->link_fd, &hello, sizeof(hello), -1) < 0)
         (void)kill(cell->pid, SIGKILL);
     status = serve_to_the_end(&k);
+    remove_cgroup(&k);
     place_fini(config->place);
     if (k.owns_vsock_path)
         (void)unlink(k.vsock_path);

@@ -26,6 +26,7 @@
 #include <sys/types.h>
 
 #include "jail/cell.h"
+#include "jail/cgroup.h"
 #include "vmm/base/bitmap.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
@@ -39,7 +40,8 @@ struct keeper_config {
     const char *id;       /* to claim; NULL: a random one */
     const char *api_sock; /* as place_listen has it */
     struct detach *detach;
-    const char *command; /* "run", for messages */
+    struct cgroup *cgroup; /* to be removed at the end; NULL: none */
+    const char *command;   /* "run", for messages */
 };
 
 /* Serves the monitor to its end; the exit status. */

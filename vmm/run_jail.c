@@ -3,6 +3,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -114,6 +116,7 @@ static int run_keeper(struct run_jail *rj, struct detach *detach)
         .id = o->id,
         .api_sock = o->api_sock,
         .detach = detach,
+        .cgroup = rj->cgroup,
         .command = "run"};
 
     /* Its end says that the monitor has not told the starter anything. */
@@ -121,21 +124,48 @@ static int run_keeper(struct run_jail *rj, struct detach *detach)
     return keeper_run(&rj->cell, &config);
 }
 
+/* Where taps are looked for and passt runs; the jail's own is made later. */
+static int enter_netns(const char *path, struct err *err)
+{
+    CC_CLEANUP(fd_closep) int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || setns(fd, CLONE_NEWNET) < 0)
+        return err_sys(err, errno, "--netns %s", path);
+    return 0;
+}
+
+static int open_cgroup(struct run_jail *rj, struct err *err)
+{
+    struct cgroup_config config = rj->options->jail.cgroup;
+    char name[32];
+
+    if (!rj->options->jail.has_cgroup)
+        return 0;
+    (void)snprintf(name, sizeof(name), "spore-%d", (int)getpid());
+    config.name = rj->options->id != NULL ? rj->options->id : name;
+    return cgroup_open(&config, &rj->cgroup, err);
+}
+
 /* In the monitor: all that it was born with and does not need goes. */
 static int begin(
     struct run_jail *rj, const struct detach *detach, struct err *err)
 {
     const struct run_options *o = rj->options;
-    const struct jail_config config = {
-        .level = o->jail.level, .uid = o->jail.uid, .gid = o->jail.gid};
     int keep[CONFIG_PATHS_FDS_MAX + KEEP_OTHERS];
     size_t count = config_paths_fds(&o->config, keep);
+    int rc = 0;
 
     keep[count++] = rj->cell.link_fd;
     keep[count++] = detach->starter_fd;
     keep[count++] = detach->log_fd;
+    if (rj->cgroup != NULL && cgroup_needs_join(rj->cgroup))
+        rc = cgroup_join(rj->cgroup, false, err);
+    if (rc == 0 && o->jail.netns != NULL)
+        rc = enter_netns(o->jail.netns, err);
     rundir_close(&rj->place.dir);
-    return jail_begin(&rj->jail, &config, &rj->cell, keep, count, err);
+    return rc < 0 ? rc
+                  : jail_begin(
+                        &rj->jail, &o->jail.jail, &rj->cell, keep, count, err);
 }
 
 int run_jail_split(struct run_jail *rj, struct detach *detach, int *ret_status,
@@ -153,13 +183,19 @@ int run_jail_split(struct run_jail *rj, struct detach *detach, int *ret_status,
         rc = detach_log(detach, &rj->place.dir, o->log_file, err);
     if (rc < 0)
         return rc;
-    if (o->jail.level == JAIL_OFF) {
+    if (o->jail.jail.level == JAIL_OFF) {
         (void)fputs("spore: run: no jail (--jail=off): what takes the monitor "
                     "over has all that this user has\n",
             stderr);
         return 0;
     }
-    rc = cell_fork(&rj->cell, o->jail.level == JAIL_STRICT, -1, err);
+    rc = open_cgroup(rj, err);
+    if (rc < 0)
+        return rc;
+    rc = cell_fork(&rj->cell, o->jail.jail.level == JAIL_STRICT,
+        rj->cgroup != NULL ? cgroup_clone_fd(rj->cgroup) : -1, err);
+    if (rc < 0 && rj->cgroup != NULL)
+        (void)cgroup_remove(rj->cgroup, NULL);
     if (rc == 1)
         *ret_status = run_keeper(rj, detach);
     return rc == 0 ? begin(rj, detach, err) : rc;

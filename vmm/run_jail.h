@@ -31,6 +31,7 @@ struct run_jail {
     struct jail jail;
     struct cell cell; /* link_fd: to the keeper; -1: there is none */
     struct place place;
+    struct cgroup *cgroup; /* the keeper's; NULL: none was asked for */
     const struct run_options *options;
     struct outside outside;
     bool is_greeted;      /* `pid` is what the keeper has said */

@@ -47,9 +47,7 @@ enum {
     OPT_ALLOW_CHANGED,
     OPT_ALLOW_DUPLICATE,
     OPT_CPU_TEMPLATE,
-    OPT_JAIL,
-    OPT_UID,
-    OPT_GID,
+    OPT_JAIL, /* and JAIL_OPTIONS in all: the last */
 };
 
 /* ":" tells a missing value from an unknown option. */
@@ -76,9 +74,7 @@ static const struct option long_options[] = {
     {"env", required_argument, NULL, 'e'},
     {"user", required_argument, NULL, 'u'},
     {"workdir", required_argument, NULL, 'w'},
-    {"jail", required_argument, NULL, OPT_JAIL},
-    {"uid", required_argument, NULL, OPT_UID},
-    {"gid", required_argument, NULL, OPT_GID},
+    JAIL_OPTIONS_ROWS(OPT_JAIL),
     {"id", required_argument, NULL, OPT_ID},
     {"detach", no_argument, NULL, OPT_DETACH},
     {"log", required_argument, NULL, OPT_LOG},
@@ -485,21 +481,6 @@ static uint32_t given_bit(int opt)
     return 0;
 }
 
-/* 1: not an option of this kind. */
-static int parse_jail_option(struct run_options *o, int opt, struct err *err)
-{
-    switch (opt) {
-    case OPT_JAIL:
-        return jail_options_set(&o->jail, JAIL_OPTION_LEVEL, optarg, err);
-    case OPT_UID:
-        return jail_options_set(&o->jail, JAIL_OPTION_UID, optarg, err);
-    case OPT_GID:
-        return jail_options_set(&o->jail, JAIL_OPTION_GID, optarg, err);
-    default:
-        return 1;
-    }
-}
-
 static int parse_option(
     struct run_options *o, int opt, int *verbosity, struct err *err)
 {
@@ -510,10 +491,11 @@ static int parse_option(
         rc = parse_control_option(o, opt, err);
     if (rc > 0)
         rc = parse_origin_option(o, opt, err);
-    if (rc > 0)
-        rc = parse_jail_option(o, opt, err);
     if (rc <= 0)
         return rc;
+    if (opt >= OPT_JAIL && opt < OPT_JAIL + JAIL_OPTIONS)
+        return jail_options_set(
+            &o->jail, (enum jail_option)(opt - OPT_JAIL), optarg, err);
     switch (opt) {
     case 'f':
         return 0; /* read before all others */

@@ -146,8 +146,7 @@ CC_NORETURN static void run_jailed(struct trial *t, const struct cell *cell)
 {
     const struct jail_config config = {.level = JAIL_STRICT,
         .uid = JAIL_ID_OWN,
-        .gid = JAIL_ID_OWN,
-        .host_pid = (uint32_t)t->escape.keeper};
+        .gid = JAIL_ID_OWN};
     const int keep[] = {cell->link_fd, t->escape.victim_fd};
     struct err err;
     int rc;
@@ -158,7 +157,7 @@ CC_NORETURN static void run_jailed(struct trial *t, const struct cell *cell)
         give_up(t, rc, err.text);
     t->escape.report->stage = ESCAPE_STAGE_PREPARE;
     prepare(t);
-    rc = jail_enter(&t->jail, &err);
+    rc = jail_enter(&t->jail, t->escape.keeper, &err);
     if (rc < 0)
         give_up(t, rc, err.text);
     try_in_role(t);

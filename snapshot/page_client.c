@@ -83,13 +83,19 @@ static size_t read_reason(int fd, char *buf, size_t size)
 static void *watch(void *arg)
 {
     const struct page_client *client = arg;
+    const struct page_client_host *host = &client->host;
     struct pollfd fds[] = {{.fd = client->stop_fd, .events = POLLIN},
         {.fd = client->socket_fd, .events = POLLIN}};
     char bytes[PAGER_REASON_SIZE];
     char reason[PAGER_REASON_SIZE];
     char text[PAGER_REASON_SIZE + 80];
+    struct err err;
     int n;
 
+    if (host->begin != NULL && host->begin(host->opaque, &err) < 0) {
+        host->on_lost(host->opaque, err.text);
+        return NULL;
+    }
     do {
         n = poll(fds, 2, -1);
     } while (n < 0 && errno == EINTR);
@@ -102,16 +108,19 @@ static void *watch(void *arg)
     else
         (void)snprintf(text, sizeof(text),
             "the machine's memory is lost: its page server has ended");
-    client->host.on_lost(client->host.opaque, text);
+    host->on_lost(host->opaque, text);
     return NULL;
 }
 
-static int start_watching(struct page_client *client, struct err *err)
+int page_client_watch(struct page_client *client, struct err *err)
 {
     const struct thread_config config = {
         .run = watch, .opaque = client, .stack_bytes = STACK_BYTES};
-    int rc = thread_start(&client->watcher, &config);
+    int rc;
 
+    if (client->socket_fd < 0 || client->is_watching)
+        return 0;
+    rc = thread_start(&client->watcher, &config);
     if (rc < 0)
         return err_sys(err, rc, "page server");
     client->is_watching = true;
@@ -152,15 +161,22 @@ int page_client_attach(
         rc = register_memory(client, mem, err);
     if (rc == 0)
         rc = pager_hello_send(client->socket_fd, &hello, client->uffd, err);
-    return rc == 0 ? start_watching(client, err) : rc;
+    return rc == 0 ? page_client_watch(client, err) : rc;
+}
+
+void page_client_unwatch(struct page_client *client)
+{
+    if (!client->is_watching)
+        return;
+    fd_eventfd_signal(client->stop_fd);
+    (void)pthread_join(client->watcher, NULL);
+    (void)fd_eventfd_drain(client->stop_fd);
+    client->is_watching = false;
 }
 
 void page_client_close(struct page_client *client)
 {
-    if (client->is_watching) {
-        fd_eventfd_signal(client->stop_fd);
-        (void)pthread_join(client->watcher, NULL);
-    }
+    page_client_unwatch(client);
     fd_closep(&client->socket_fd);
     fd_closep(&client->uffd);
     fd_closep(&client->stop_fd);

@@ -42,6 +42,8 @@ struct page_client_host {
      * what waits for pages goes on waiting.
      */
     void (*on_lost)(void *opaque, const char *text);
+    /* First on the client's own thread; -errno: as if it were lost. Or NULL. */
+    int (*begin)(void *opaque, struct err *err);
     void *opaque;
 };
 
@@ -74,6 +76,15 @@ void page_client_take(
  */
 CC_MUST_CHECK int page_client_attach(
     struct page_client *client, struct gmem *mem, struct err *err);
+
+/*
+ * Stops to watch the server, and starts again: for a process that must have
+ * no other thread meanwhile. Nothing may touch the memory in between, which
+ * would wait for a server that is lost. Fine on one that is none.
+ */
+void page_client_unwatch(struct page_client *client);
+CC_MUST_CHECK int page_client_watch(
+    struct page_client *client, struct err *err);
 
 /* Fine on one that is none. */
 void page_client_close(struct page_client *client);

@@ -264,10 +264,17 @@ static void on_memory_lost(void *opaque, const char *text)
     _exit(STATUS_MONITOR);
 }
 
+static int on_watcher(void *opaque, struct err *err)
+{
+    struct run *run = opaque;
+
+    return run_jail_confine_watcher(&run->jail, err);
+}
+
 static int open_origin(struct run *run, struct err *err)
 {
     const struct page_client_host lost = {
-        .on_lost = on_memory_lost, .opaque = run};
+        .on_lost = on_memory_lost, .begin = on_watcher, .opaque = run};
 
     return run_origin_open(&run->origin, &run->options, &lost, err);
 }

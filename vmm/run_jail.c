@@ -87,6 +87,12 @@ static int record(void *opaque, const struct bitmap *touched, struct err *err)
     return keeper_record(rj->cell.link_fd, touched, err);
 }
 
+int run_jail_confine_watcher(struct run_jail *rj, struct err *err)
+{
+    /* It restores the terminal when all is lost. */
+    return jail_confine(&rj->jail, JAIL_ROLE_MAIN, err);
+}
+
 void run_jail_init(struct run_jail *rj, const struct run_options *options)
 {
     *rj = (struct run_jail){.jail = JAIL_NONE,
@@ -225,7 +231,12 @@ int run_jail_enter(struct run_jail *rj, const struct machine *machine,
         rc = keeper_settle(rj->cell.link_fd, &settlement, err);
     if (rc == 0)
         rc = run_origin_hand_over(origin, record, rj, err);
-    return rc < 0 ? rc : jail_enter(&rj->jail, rj->pid, err);
+    if (rc < 0)
+        return rc;
+    /* The jail is entered by one thread for all that come. */
+    page_client_unwatch(&origin->memory.client);
+    rc = jail_enter(&rj->jail, rj->pid, err);
+    return rc < 0 ? rc : page_client_watch(&origin->memory.client, err);
 }
 
 int run_jail_listen(struct run_jail *rj, int *ret_fd, struct err *err)

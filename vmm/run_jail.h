@@ -62,6 +62,10 @@ const struct outside *run_jail_outside(const struct run_jail *rj);
 CC_MUST_CHECK int run_jail_enter(struct run_jail *rj,
     const struct machine *machine, struct run_origin *origin, struct err *err);
 
+/* On the thread that watches a page server (page_client.h). */
+CC_MUST_CHECK int run_jail_confine_watcher(
+    struct run_jail *rj, struct err *err);
+
 /* Claims a place if there is none, and listens there: *ret_fd, the caller's. */
 CC_MUST_CHECK int run_jail_listen(
     struct run_jail *rj, int *ret_fd, struct err *err);

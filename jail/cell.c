@@ -71,25 +71,28 @@ int cell_tie(struct err *err)
     return 0;
 }
 
-int cell_fork(struct cell *cell, bool strict, int cgroup_fd, struct err *err)
+int cell_fork(
+    struct cell *cell, const struct cell_options *options, struct err *err)
 {
     uid_t uid = geteuid();
     gid_t gid = getegid();
+    uint64_t flags = uid != 0 ? CLONE_NEWUSER : 0;
     int fds[2];
     int rc;
 
     *cell = (struct cell)CELL_NONE;
+    if (!options->shares_pids)
+        flags |= CLONE_NEWPID;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
         return err_sys(err, errno, "cannot make a link to the jail");
-    cell->has_pid_space = true;
+    cell->has_pid_space = !options->shares_pids;
     cell->has_user_space = uid != 0;
-    cell->pid =
-        clone_into(CLONE_NEWPID | (uid != 0 ? CLONE_NEWUSER : 0), cgroup_fd);
-    if (cell->pid < 0 && !strict) {
+    cell->pid = clone_into(flags, options->cgroup_fd);
+    if (cell->pid < 0 && !options->strict && flags != 0) {
         log_info("jail", "no namespaces: %s", strerror(errno));
         cell->has_pid_space = false;
         cell->has_user_space = false;
-        cell->pid = clone_into(0, cgroup_fd);
+        cell->pid = clone_into(0, options->cgroup_fd);
     }
     if (cell->pid < 0) {
         rc = err_sys(err, errno,

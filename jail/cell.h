@@ -33,6 +33,12 @@ struct cell {
         .link_fd = -1                                                          \
     }
 
+struct cell_options {
+    bool strict;
+    bool shares_pids; /* no PID namespace: it sees whom it talks to */
+    int cgroup_fd;    /* -1: the parent's cgroup */
+};
+
 /*
  * 0 in the child, 1 in the parent, or -errno. Where the kernel allows no
  * namespaces the child is a child like any other, and has_pid_space false;
@@ -40,7 +46,7 @@ struct cell {
  * a cgroup (v2), the child is in that from its first instruction on.
  */
 CC_MUST_CHECK int cell_fork(
-    struct cell *cell, bool strict, int cgroup_fd, struct err *err);
+    struct cell *cell, const struct cell_options *options, struct err *err);
 
 /* In the child, when it has become another user: it ends with its parent. */
 CC_MUST_CHECK int cell_tie(struct err *err);

@@ -130,7 +130,7 @@ const struct policy_rule policy_rules[] = {
     CALL(epoll_ctl, M | V, "devices that are watched or not"),
     CALL(poll, M | V | W | P, "whether a console takes more, a peer is there"),
     CALL(timerfd_settime, M | V, "timers of the loop"),
-    CALL(eventfd2, M | V, "a queue's doorbell when it is rung often"),
+    CALL(eventfd2, M | V | P, "doorbells of devices, the end of sessions"),
 
     /* Descriptors that are there, and those that clients pass. */
     CALL(read, M | V | W | P | F, "events, files, sockets, consoles"),
@@ -141,7 +141,7 @@ const struct policy_rule policy_rules[] = {
     CALL(pwrite64, M | V | W, "drives, snapshots"),
     CALL(preadv, M | V, "drives without io_uring"),
     CALL(pwritev, M | V, "drives without io_uring"),
-    CALL(preadv2, M | V, "drives without io_uring"),
+    CALL(preadv2, M | V | P, "drives without io_uring; what is cached"),
     CALL(pwritev2, M | V, "drives without io_uring"),
     CALL(fdatasync, M | V | W, "flushes of drives"),
     CALL(fsync, M | W, "snapshots"),

@@ -48,6 +48,8 @@ static int serve(struct keeper *k, int *ret_fd, struct err *err)
     struct place *place = k->config->place;
     int rc = 0;
 
+    if (place == NULL)
+        return err_set(err, EPERM, "there is no place for a control socket");
     if (k->is_serving)
         return err_set(err, EALREADY, "there is a control socket");
     if (place->dir.fd < 0)
@@ -142,6 +144,12 @@ static int end_record(struct keeper *k, struct err *err)
     return rc;
 }
 
+static void leave(struct keeper *k)
+{
+    if (k->config->place != NULL)
+        place_fini(k->config->place);
+}
+
 static int check_phase(
     const struct keeper *k, enum keeper_op op, struct err *err)
 {
@@ -181,10 +189,12 @@ static int carry_out(struct keeper *k, const struct keeper_request *request,
     case KEEPER_RECORD_END:
         return end_record(k, err);
     case KEEPER_RELEASED:
+        if (k->config->detach == NULL)
+            return err_set(err, EPERM, "nobody waits to be told");
         fd_closep(&k->config->detach->starter_fd);
         return detach_use_log(k->config->detach, &log_err);
     case KEEPER_LEAVE:
-        place_fini(k->config->place);
+        leave(k);
         return 0;
     case KEEPER_HELLO:
     case KEEPER_OPS:
@@ -215,7 +225,8 @@ static int answer(struct keeper *k)
     if (request.op == KEEPER_SETTLE)
         return 1;
     reply.rc = rc;
-    memcpy(reply.id, k->config->place->id, sizeof(reply.id));
+    if (k->config->place != NULL)
+        memcpy(reply.id, k->config->place->id, sizeof(reply.id));
     return keeper_send(k->cell->link_fd, &reply, sizeof(reply), fd) == 0;
 }
 
@@ -334,7 +345,7 @@ int keeper_run(struct cell *cell, const struct keeper_config *config)
         (void)kill(cell->pid, SIGKILL);
     status = serve_to_the_end(&k);
     remove_cgroup(&k);
-    place_fini(config->place);
+    leave(&k);
     if (k.owns_vsock_path)
         (void)unlink(k.vsock_path);
     fd_closep(&k.signal_fd);

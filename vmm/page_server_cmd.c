@@ -3,12 +3,15 @@
 
 #include <errno.h>
 #include <getopt.h>
+#include <jansson.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -21,6 +24,8 @@
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
 #include "vmm/config_text.h"
+#include "vmm/jail_options.h"
+#include "vmm/keeper.h"
 #include "vmm/restore_memory.h"
 
 #define STATUS_USAGE  2
@@ -49,6 +54,7 @@ static const char usage[] =
     "                       send the recorded working set before it is asked "
     "for,\n"
     "                       and record one if there is none (default on)\n"
+    "      --jail LEVEL     default, strict or off, as for spore run\n"
     "      --json           a line of JSON for each machine that has ended\n"
     "      --help           print this text\n"
     "\n"
@@ -63,6 +69,7 @@ struct options {
     uint32_t sessions_max;
     uint32_t around;
     bool prefetch;
+    struct jail_options jail;
     bool is_json;
     bool help;
 };
@@ -76,6 +83,9 @@ struct app {
     bool has_ahead;
     int listen_fd;
     int signal_fd;
+    struct jail jail;
+    struct cell cell; /* link_fd: to who is outside the jail; or -1 */
+    pthread_mutex_t record_lock;
 };
 
 /* ---- sessions that are over ---------------------------------------------- */
@@ -102,10 +112,15 @@ static void on_end(void *opaque, const struct page_session_stats *stats,
 /* Once there is a set it stays, until a machine is told to add to it. */
 static void on_settled(void *opaque, const struct bitmap *touched)
 {
-    const struct app *app = opaque;
+    struct app *app = opaque;
     struct err err;
-    int rc = prefetch_record(app->snap.dir_fd, touched, false, &err);
+    int rc;
 
+    (void)pthread_mutex_lock(&app->record_lock);
+    rc = app->cell.link_fd < 0
+             ? prefetch_record(app->snap.dir_fd, touched, false, &err)
+             : keeper_record(app->cell.link_fd, touched, &err);
+    (void)pthread_mutex_unlock(&app->record_lock);
     if (rc < 0 && rc != -EEXIST)
         log_info("page-server", "no working set recorded: %s", err.text);
 }
@@ -132,6 +147,20 @@ static int catch_signals(int *ret_fd, struct err *err)
     return 0;
 }
 
+/* As many descriptors as its machines may need: it has said so itself. */
+static void keep_file_limit(struct app *app)
+{
+    struct rlimits *limits = &app->jail.config.limits;
+    struct rlimit now;
+
+    if (limits->list[RLIMIT_NOFILE].is_set ||
+        getrlimit(RLIMIT_NOFILE, &now) < 0)
+        return;
+    limits->list[RLIMIT_NOFILE].is_set = true;
+    limits->list[RLIMIT_NOFILE].soft = now.rlim_cur;
+    limits->list[RLIMIT_NOFILE].hard = now.rlim_max;
+}
+
 static int open_snapshot(struct app *app, struct err *err)
 {
     struct snapshot_id id;
@@ -147,9 +176,34 @@ static int open_snapshot(struct app *app, struct err *err)
             (uint64_t)app->options.sessions_max * PAGE_SERVER_SESSION_FDS +
                 app->snap.index.file_count + OTHER_FDS,
             app->options.sessions_max, "machines", "--max", err);
+    if (rc == 0)
+        keep_file_limit(app);
     if (rc == 0 && app->options.prefetch)
         app->has_ahead = snap_read_working_set(&app->snap, &app->ahead) == 0;
     return rc;
+}
+
+/* What is opened and made is all that there will be. */
+static int enter_jail(struct app *app, struct err *err)
+{
+    const struct keeper_settlement settlement = {
+        .vsock_path = app->options.socket,
+        .owns_vsock_path = true,
+        .record_fd = app->snap.dir_fd,
+        .pages = app->snap.index.pages};
+    pid_t pid;
+    int rc;
+
+    if (app->cell.link_fd < 0)
+        return 0;
+    /* The JSON library seeds its hash tables from /dev/urandom, once. */
+    json_object_seed(0);
+    rc = keeper_hello(app->cell.link_fd, &pid, err);
+    if (rc == 0)
+        rc = keeper_settle(app->cell.link_fd, &settlement, err);
+    if (rc == 0)
+        rc = jail_enter(&app->jail, pid, err);
+    return rc < 0 ? rc : jail_confine(&app->jail, JAIL_ROLE_PAGE_SERVER, err);
 }
 
 static int serve_snapshot(struct app *app, struct err *err)
@@ -173,9 +227,37 @@ static int serve_snapshot(struct app *app, struct err *err)
         rc = fd_listen_unix(&addr, app->options.socket, &app->listen_fd, err);
     if (rc < 0)
         return rc;
-    rc = page_server_run(&config, app->listen_fd, app->signal_fd, err);
-    (void)unlink(app->options.socket);
+    rc = enter_jail(app, err);
+    if (rc == 0)
+        rc = page_server_run(&config, app->listen_fd, app->signal_fd, err);
+    if (app->cell.link_fd < 0)
+        (void)unlink(app->options.socket);
     return rc;
+}
+
+/*
+ * Two processes where there is a jail: 1 in the one outside, when the other,
+ * which serves, has ended. It sees the processes that it serves.
+ */
+static int split(struct app *app, int *ret_status, struct err *err)
+{
+    const struct jail_config *jail = &app->options.jail.jail;
+    const struct cell_options cell = {.strict = jail->level == JAIL_STRICT,
+        .shares_pids = true,
+        .cgroup_fd = -1};
+    const struct keeper_config keeper = {.command = "page-server"};
+    int rc;
+
+    if (jail->level == JAIL_OFF) {
+        (void)fputs("spore: page-server: no jail (--jail=off)\n", stderr);
+        return 0;
+    }
+    rc = cell_fork(&app->cell, &cell, err);
+    if (rc == 1)
+        *ret_status = keeper_run(&app->cell, &keeper);
+    return rc != 0 ? rc
+                   : jail_begin(&app->jail, jail, &app->cell,
+                         &app->cell.link_fd, 1, err);
 }
 
 static int serve(const struct options *options)
@@ -183,10 +265,18 @@ static int serve(const struct options *options)
     struct app app = {.options = *options,
         .snap = {.dir_fd = -1},
         .listen_fd = -1,
-        .signal_fd = -1};
+        .signal_fd = -1,
+        .jail = JAIL_NONE,
+        .cell = CELL_NONE,
+        .record_lock = PTHREAD_MUTEX_INITIALIZER};
     struct err err;
-    int rc = store_open(&app.store, options->store, false, &err);
+    int status = STATUS_FAILED;
+    int rc = split(&app, &status, &err);
 
+    if (rc > 0)
+        return status;
+    if (rc == 0)
+        rc = store_open(&app.store, options->store, false, &err);
     if (rc == 0) {
         rc = open_snapshot(&app, &err);
         if (rc == 0)
@@ -198,6 +288,7 @@ static int serve(const struct options *options)
     }
     fd_closep(&app.listen_fd);
     fd_closep(&app.signal_fd);
+    fd_closep(&app.cell.link_fd);
     if (rc < 0)
         (void)fprintf(stderr, "spore: page-server: %s\n", err.text);
     return rc < 0 ? STATUS_FAILED : 0;
@@ -244,6 +335,8 @@ static int parse_option(
                 err, EINVAL, "--prefetch %s: it must be on or off", optarg);
         o->prefetch = strcmp(optarg, "on") == 0;
         return 0;
+    case 'J':
+        return jail_options_set(&o->jail, JAIL_OPTION_JAIL, optarg, err);
     case 'j':
         o->is_json = true;
         return 0;
@@ -265,6 +358,7 @@ static int parse(struct options *o, int argc, char **argv, struct err *err)
         {"max", required_argument, NULL, 'm'},
         {"around", required_argument, NULL, 'a'},
         {"prefetch", required_argument, NULL, 'p'},
+        {"jail", required_argument, NULL, 'J'},
         {"json", no_argument, NULL, 'j'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -298,7 +392,8 @@ int cmd_page_server(int argc, char **argv)
         .prefetch = true};
     struct err err;
 
-    if (parse(&options, argc, argv, &err) < 0) {
+    if (jail_options_init(&options.jail, &err) < 0 ||
+        parse(&options, argc, argv, &err) < 0) {
         (void)fprintf(stderr, "spore: page-server: %s\n", err.text);
         return STATUS_USAGE;
     }

@@ -178,6 +178,7 @@ int run_jail_split(struct run_jail *rj, struct detach *detach, int *ret_status,
     struct err *err)
 {
     const struct run_options *o = rj->options;
+    struct cell_options cell = {.cgroup_fd = -1};
     bool is_named =
         o->id != NULL || o->api_sock != NULL || o->detach || o->no_boot;
     int rc = 0;
@@ -198,8 +199,10 @@ int run_jail_split(struct run_jail *rj, struct detach *detach, int *ret_status,
     rc = open_cgroup(rj, err);
     if (rc < 0)
         return rc;
-    rc = cell_fork(&rj->cell, o->jail.jail.level == JAIL_STRICT,
-        rj->cgroup != NULL ? cgroup_clone_fd(rj->cgroup) : -1, err);
+    cell.strict = o->jail.jail.level == JAIL_STRICT;
+    if (rj->cgroup != NULL)
+        cell.cgroup_fd = cgroup_clone_fd(rj->cgroup);
+    rc = cell_fork(&rj->cell, &cell, err);
     if (rc < 0 && rj->cgroup != NULL)
         (void)cgroup_remove(rj->cgroup, NULL);
     if (rc == 1)

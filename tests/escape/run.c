@@ -144,9 +144,8 @@ CC_NORETURN static void run_free(struct trial *t)
 
 CC_NORETURN static void run_jailed(struct trial *t, const struct cell *cell)
 {
-    const struct jail_config config = {.level = JAIL_STRICT,
-        .uid = JAIL_ID_OWN,
-        .gid = JAIL_ID_OWN};
+    const struct jail_config config = {
+        .level = JAIL_STRICT, .uid = JAIL_ID_OWN, .gid = JAIL_ID_OWN};
     const int keep[] = {cell->link_fd, t->escape.victim_fd};
     struct err err;
     int rc;
@@ -172,7 +171,7 @@ static pid_t start_trial(struct trial *t, int *ret_link, struct err *err)
     int rc;
 
     if (t->kind != RUN_FREE) {
-        rc = cell_fork(&cell, true, -1, err);
+        rc = cell_fork(&cell, &options, err);
         if (rc < 0)
             return rc;
         t->escape.socket = cell.link_fd;

@@ -21,7 +21,8 @@ struct thread_config {
 
 /*
  * Starts a thread, which has every signal but one blocked from its first
- * instruction on: 0 or -errno. *ret_thread is written before it runs, and is
+ * instruction on (and SIGSYS, by which a debug build tells what its jail does
+ * not allow): 0 or -errno. *ret_thread is written before it runs, and is
  * of no use on failure.
  */
 CC_MUST_CHECK int thread_start(

@@ -113,9 +113,7 @@ is_cut() {
 @test "registers that are nobody's" {
     local before
 
-    detached io_storm vm --mem 16 --log log
-    # shellcheck disable=SC2030
-    pid=$(field .pid)
+    flood nobody
     before=$(own_memory)
     await more_exits 20000
     goes_on

@@ -171,9 +171,8 @@ count_fds() {
     # shellcheck disable=SC2317
     listens() { [ -S v.sock_4321 ]; }
     await listens
-    # As a service manager might have it; then there is no room for all.
-    ulimit -n 256
-    flood vsock --vsock v.sock
+    # So that there is no room for all.
+    flood vsock --vsock v.sock --rlimit nofile=256
     before=$(own_memory)
     has_many() { [ "$(count_fds)" -gt 180 ]; }
     await has_many

@@ -442,14 +442,14 @@ static int init_work(struct vsock *s, struct err *err)
                   : 0;
 }
 
-static int guest_fd_end(void)
+void vsock_count_fds(struct vsock *s)
 {
     struct rlimit limit;
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT_MAX)
-        return INT_MAX;
-    return (
-        int)(limit.rlim_cur - num_min(VSOCK_FDS_RESERVED, limit.rlim_cur / 4));
+    s->fd_end = INT_MAX;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur <= INT_MAX)
+        s->fd_end = (int)(limit.rlim_cur -
+                          num_min(VSOCK_FDS_RESERVED, limit.rlim_cur / 4));
 }
 
 int vsock_init(struct vsock *s, const struct vsock_config *config,
@@ -463,9 +463,8 @@ int vsock_init(struct vsock *s, const struct vsock_config *config,
         .queue_sizes = queue_sizes};
     int rc;
 
-    *s = (struct vsock){.work_fd = -1,
-        .guest_cid = config->guest_cid,
-        .fd_end = guest_fd_end()};
+    *s = (struct vsock){.work_fd = -1, .guest_cid = config->guest_cid};
+    vsock_count_fds(s);
     s->table = (struct vsock_table){.loop = host->loop,
         .dev = &s->virtio.base,
         .changed = on_table_change,

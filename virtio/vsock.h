@@ -160,6 +160,12 @@ CC_MUST_CHECK int vsock_init(struct vsock *s, const struct vsock_config *config,
 /* On the loop's thread, or when it runs no more. Closes all connections. */
 void vsock_fini(struct vsock *s);
 
+/*
+ * Takes note of how many descriptors the process may have, as vsock_init does;
+ * again after that has changed. Before a vCPU runs.
+ */
+void vsock_count_fds(struct vsock *s);
+
 /* Sets an acceptor; `fn` NULL removes it. With the lock held or before use. */
 void vsock_set_accept(struct vsock *s, enum vsock_acceptor which,
     vsock_accept_fn *fn, void *opaque);

@@ -239,6 +239,9 @@ int run_jail_enter(struct run_jail *rj, const struct machine *machine,
     /* The jail is entered by one thread for all that come. */
     page_client_unwatch(&origin->memory.client);
     rc = jail_enter(&rj->jail, rj->pid, err);
+    /* It has limits of its own now. */
+    if (rc == 0 && machine->vsock != NULL)
+        vsock_count_fds(machine->vsock);
     return rc < 0 ? rc : page_client_watch(&origin->memory.client, err);
 }
 

@@ -113,9 +113,7 @@ is_cut() {
 @test "registers that are nobody's" {
     local before
 
-    detached io_storm vm --mem 16 --log log
-    # shellcheck disable=SC2030
-    pid=$(field .pid)
+    flood nobody
     before=$(own_memory)
     await more_exits 20000
     goes_on
@@ -173,9 +171,8 @@ count_fds() {
     # shellcheck disable=SC2317
     listens() { [ -S v.sock_4321 ]; }
     await listens
-    # As a service manager might have it; then there is no room for all.
-    ulimit -n 256
-    flood vsock --vsock v.sock
+    # So that there is no room for all.
+    flood vsock --vsock v.sock --rlimit nofile=256
     before=$(own_memory)
     has_many() { [ "$(count_fds)" -gt 180 ]; }
     await has_many

@@ -11,6 +11,7 @@
  *            the host gives credit for
  *   balloon  the same pages of 16 MiB into the balloon
  *   memory   writes to all of its memory
+ *   nobody   reads and writes of ports and addresses that have no device
  *
  * and one that is to be disturbed by the others:
  *
@@ -176,6 +177,19 @@ static void flood_memory(const struct start_info *info)
             for (; at < map[i].start + map[i].size; at += BLOCK)
                 *(volatile uint64_t *)at = round;
         }
+    }
+}
+
+static void flood_nobody(void)
+{
+    volatile uint32_t *at = (volatile uint32_t *)0xd0000000;
+
+    for (uint32_t i = 0;; i++) {
+        uint32_t value = i;
+
+        __asm__ volatile("outl %0, %w1" ::"a"(value), "d"(0x700));
+        __asm__ volatile("inl %w1, %0" : "=a"(value) : "d"(0x704));
+        at[0] = value + at[1];
     }
 }
 
@@ -359,6 +373,8 @@ void flood_main(const struct start_info *info)
         flood_balloon();
     else if (starts_with(word, "memory"))
         flood_memory(info);
+    else if (starts_with(word, "nobody"))
+        flood_nobody();
     else if (starts_with(word, "echo"))
         echo();
     fail(FAULT_NO_WORD);

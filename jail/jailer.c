@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -187,10 +188,16 @@ static int furnish(struct jailer *j, struct err *err)
     CC_CLEANUP(fd_closep)
     int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     bool has_random = false;
+    struct statvfs vfs;
     int rc;
 
     if (root < 0)
         return err_sys(err, errno, "Failed to open directory /");
+    if (fstatvfs(root, &vfs) == 0 && (vfs.f_flag & ST_NODEV) != 0)
+        (void)fprintf(stderr,
+            "spore-jailer: warning: %.256s is mounted nodev, so that the "
+            "program cannot open its devices\n",
+            j->folder);
     rc = jailer_make_folders(root, o->uid, o->gid, err);
     if (rc == 0)
         rc = jailer_make_devices(

@@ -365,3 +365,13 @@ has_v1() {
         [[ $output == *"Failed to exec into spore-vmm: "*"link it statically"* ]]
     fi
 }
+
+@test "a file system on which there are no devices is warned of" {
+    need_root
+    mount -t tmpfs -o nodev none "$base" || cannot_run "nothing can be mounted"
+    run jailer
+    umount "$base"
+    [ "$status" -eq 0 ]
+    [[ $output == *"warning: $base/jailed/$id/root is mounted nodev"* ]]
+    says "open /dev/kvm EACCES"
+}

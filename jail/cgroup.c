@@ -122,7 +122,8 @@ static int plan(struct cgroup *cgroup, const struct cgroup_places *places,
         rc = plan_pair(cgroup, places, &config->pairs[i], &node, err);
     if (rc < 0)
         return rc;
-    if (v2 != NULL && v2->mount != NULL) {
+    if (v2 != NULL && v2->mount != NULL &&
+        !(config->only_needed && cgroup->count > 0)) {
         size_t before = cgroup->count;
 
         /* Our processes can be started in it and killed by it. */
@@ -413,6 +414,43 @@ int cgroup_remove(struct cgroup *cgroup, struct err *err)
             rc = one;
     }
     cgroup_close(cgroup);
+    return rc;
+}
+
+static int enter(
+    const struct cgroup_places *places, const char *path, struct err *err)
+{
+    const struct cgroup_hierarchy *v2 = cgroup_places_find_v2(places);
+    CC_CLEANUP(fd_closep) int root = -1;
+    CC_CLEANUP(fd_closep) int dir = -1;
+    const char *below = NULL;
+    int rc;
+
+    if (v2 == NULL)
+        return err_set(err, ENOENT, "there is no hierarchy of cgroup v2 here");
+    rc = cgroup_places_locate(v2, path, &below, err);
+    if (rc < 0)
+        return rc;
+    root = open_mount(v2, err);
+    if (root < 0)
+        return root;
+    dir = openat(root, below[0] == '\0' ? "." : below,
+        O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return err_sys(err, errno, "cgroup '%.128s'", path);
+    rc = cgroup_file_write(dir, "cgroup.procs", "0");
+    /* The folder is there, so this is no want of a cgroup. */
+    return rc < 0 ? explain_move(rc == -ENOENT ? -EIO : rc, err) : 0;
+}
+
+int cgroup_enter_v2(const char *path, struct err *err)
+{
+    struct cgroup_places places = {0};
+    int rc = cgroup_places_read(&places, err);
+
+    if (rc == 0)
+        rc = enter(&places, path, err);
+    cgroup_places_fini(&places);
     return rc;
 }
 

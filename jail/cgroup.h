@@ -59,6 +59,7 @@ struct cgroup_pair {
 struct cgroup_config {
     const char *parent;    /* from the hierarchy's root; NULL: where we are */
     const char *name;      /* of the VM's own: see cgroup_name_is_valid */
+    bool only_needed;      /* no folder in version 2 if nothing is set there */
     uint64_t memory_max;   /* bytes; 0: none, as for all below */
     uint64_t pids_max;     /* processes and threads */
     uint64_t cpu_quota_us; /* of CPU time in each period, over all CPUs */
@@ -135,6 +136,12 @@ void cgroup_get_stats(
  * called by a process inside.
  */
 int cgroup_remove(struct cgroup *cgroup, struct err *err);
+
+/*
+ * Moves the calling process into a cgroup of version 2 that is there already,
+ * called from the hierarchy's root: -ENOENT if there is none, or no version 2.
+ */
+CC_MUST_CHECK int cgroup_enter_v2(const char *path, struct err *err);
 
 /* Releases it only. NULL is none. */
 void cgroup_close(struct cgroup *cgroup);

@@ -109,7 +109,7 @@ int rlimits_parse(const char *text, struct rlimits *limits, struct err *err)
         return err_set(err, EINVAL,
             "'%.64s' sets no limit: write NAME=VALUE, as in nofile=2048", text);
     if (resource < 0)
-        return err_set(err, EINVAL,
+        return err_set(err, ENOENT,
             "'%.*s' is no resource limit: there are cpu fsize data stack core "
             "rss nproc nofile memlock as locks sigpending msgqueue nice rtprio "
             "rttime",

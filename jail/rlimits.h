@@ -51,7 +51,7 @@ void rlimits_set_defaults(struct rlimits *limits, bool own_user);
 /*
  * "NAME=VALUE" or "NAME=SOFT:HARD", NAME as in limits.conf or Firecracker's
  * (no-file); VALUE a number, of bytes also with K, M or G behind it, or
- * "unlimited". Set over what is in `limits`.
+ * "unlimited". Set over what is in `limits`. -ENOENT for a name that is none.
  */
 CC_MUST_CHECK int rlimits_parse(
     const char *text, struct rlimits *limits, struct err *err);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -22,9 +23,11 @@
 #include <unistd.h>
 
 #include "jail/cgroup.h"
+#include "jail/cgroup_files.h"
 #include "jail/cgroup_places.h"
 #include "jail/cgroup_text.h"
 #include "tests/unit/support/skip.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 
 #define PARENT    "/spore-test"
@@ -305,6 +308,118 @@ static void test_clone_into(void **state)
     assert_true(WIFSIGNALED(status));
 }
 
+/* One that version 2 has here, and a limit for it; or NULL. */
+static const char *pick_v2(int root, const char **ret_pair)
+{
+    static const struct {
+        const char *name;
+        const char *pair;
+    } known[] = {
+        {"pids", "pids.max=9"},
+        {"hugetlb", "hugetlb.2MB.max=2097152"},
+    };
+    char have[512];
+
+    if (cgroup_file_read(root, "cgroup.controllers", have, sizeof(have)) < 0)
+        return NULL;
+    have[strcspn(have, "\n")] = '\0';
+    for (size_t i = 0; i < ARRAY_SIZE(known); i++) {
+        *ret_pair = known[i].pair;
+        if (cgroup_list_has(have, ' ', known[i].name))
+            return known[i].name;
+    }
+    return NULL;
+}
+
+/* Controllers are handed down, but not past processes. */
+static void check_v2(int root, const char *pair)
+{
+    struct cgroup_config config = {.parent = PARENT "/a", .name = "vm"};
+    struct cgroup_config other = {.parent = PARENT, .name = "busy"};
+    struct cgroup *cgroup;
+    struct inmate inmate;
+    struct err err;
+
+    assert_int_equal(cgroup_parse_pair(pair, &config, &err), 0);
+    cgroup = open_one(&config);
+    assert_true(cgroup_uses_version(cgroup, 2));
+    assert_false(cgroup_uses_version(cgroup, 1));
+    assert_false(cgroup_needs_join(cgroup));
+    assert_int_equal(
+        faccessat(cgroup_clone_fd(cgroup), config.pairs[0].file, F_OK, 0), 0);
+    inmate = start_inmate(cgroup, do_nothing, false);
+    assert_int_equal(let_go(&inmate), 0);
+    remove_one(cgroup);
+    cgroup = open_one(&other);
+    inmate = start_inmate(cgroup, do_nothing, false);
+    config.parent = PARENT "/busy";
+    assert_int_equal(cgroup_open(&config, &cgroup, &err), -EBUSY);
+    assert_non_null(strstr(err.text, "processes in it"));
+    assert_int_equal(let_go(&inmate), 0);
+    /* `cgroup` is still the one that is busy. */
+    remove_one(cgroup);
+    assert_int_equal(faccessat(root, "spore-test", F_OK, 0), -1);
+}
+
+static void test_controllers_v2(void **state)
+{
+    struct cgroup_places places;
+    const struct cgroup_hierarchy *v2;
+    const char *pair = NULL;
+    const char *name = NULL;
+    char before[512] = "";
+    struct err err;
+    CC_CLEANUP(fd_closep) int root = -1;
+
+    (void)state;
+    assert_int_equal(cgroup_places_read(&places, &err), 0);
+    v2 = cgroup_places_find_v2(&places);
+    if (v2 != NULL && v2->mount != NULL)
+        root = open(v2->mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    cgroup_places_fini(&places);
+    if (root >= 0)
+        name = pick_v2(root, &pair);
+    if (name == NULL)
+        skip(); /* version 2 has no controller that is known here */
+    assert_true(cgroup_file_read(root, "cgroup.subtree_control", before,
+                    sizeof(before)) >= 0);
+    before[strcspn(before, "\n")] = '\0';
+    check_v2(root, pair);
+    if (!cgroup_list_has(before, ' ', name)) {
+        char text[64];
+
+        (void)snprintf(text, sizeof(text), "-%s", name);
+        assert_int_equal(
+            cgroup_file_write(root, "cgroup.subtree_control", text), 0);
+    }
+}
+
+static void test_enter_v2(void **state)
+{
+    struct cgroup_config config = {.parent = PARENT, .name = "enter"};
+    struct cgroup *cgroup = open_one(&config);
+    struct err err;
+    int status = 0;
+    pid_t pid;
+
+    (void)state;
+    if (cgroup_clone_fd(cgroup) < 0) {
+        remove_one(cgroup);
+        skip(); /* cgroup v2 is not mounted */
+    }
+    assert_int_equal(cgroup_enter_v2(PARENT "/nothing", &err), -ENOENT);
+    pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(cgroup_enter_v2(PARENT "/enter", NULL) == 0 &&
+                      is_below_parent(getpid(), "enter")
+                  ? 0
+                  : 1);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    remove_one(cgroup);
+}
+
 static void test_nothing_stays(void **state)
 {
     struct cgroup_places places;
@@ -330,6 +445,8 @@ int main(void)
         cmocka_unit_test(test_left_behind),
         cmocka_unit_test(test_cpu_and_pairs),
         cmocka_unit_test(test_clone_into),
+        cmocka_unit_test(test_enter_v2),
+        cmocka_unit_test(test_controllers_v2),
         cmocka_unit_test(test_nothing_stays),
     };
     struct cgroup_config config = {.parent = PARENT,

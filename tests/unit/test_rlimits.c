@@ -57,16 +57,19 @@ static void test_parse(void **state)
 
 static void test_refused(void **state)
 {
-    static const char *const bad[] = {"", "nofile", "nofile=", "=5", "files=5",
-        "nofile=5K", "nofile=20:10", "nofile=5:", "nofile=:5", "nofile=-1",
-        "nofile=5 ", "nofile=unlimited:5", "core=1T", "core=1KK",
-        "as=18446744073709551616", "as=17179869184G", "NOFILE=5",
-        "nofile=5:6:7"};
+    static const char *const bad[] = {"", "nofile", "nofile=", "nofile=5K",
+        "nofile=20:10", "nofile=5:", "nofile=:5", "nofile=-1", "nofile=5 ",
+        "nofile=unlimited:5", "core=1T", "core=1KK", "as=18446744073709551616",
+        "as=17179869184G", "nofile=5:6:7"};
+    static const char *const unknown[] = {
+        "=5", "files=5", "NOFILE=5", "no-files=5"};
     struct rlimits limits = {0};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
         assert_int_equal(rlimits_parse(bad[i], &limits, NULL), -EINVAL);
+    for (size_t i = 0; i < ARRAY_SIZE(unknown); i++)
+        assert_int_equal(rlimits_parse(unknown[i], &limits, NULL), -ENOENT);
     for (size_t i = 0; i < RLIMITS_COUNT; i++)
         assert_false(limits.list[i].is_set);
 }

@@ -144,9 +144,8 @@ CC_NORETURN static void run_free(struct trial *t)
 
 CC_NORETURN static void run_jailed(struct trial *t, const struct cell *cell)
 {
-    const struct jail_config config = {.level = JAIL_STRICT,
-        .uid = JAIL_ID_OWN,
-        .gid = JAIL_ID_OWN};
+    const struct jail_config config = {
+        .level = JAIL_STRICT, .uid = JAIL_ID_OWN, .gid = JAIL_ID_OWN};
     const int keep[] = {cell->link_fd, t->escape.victim_fd};
     struct err err;
     int rc;
@@ -157,6 +156,7 @@ CC_NORETURN static void run_jailed(struct trial *t, const struct cell *cell)
         give_up(t, rc, err.text);
     t->escape.report->stage = ESCAPE_STAGE_PREPARE;
     prepare(t);
+    /* A user for this driver's attempts is as good as one for each. */
     rc = jail_enter(&t->jail, t->escape.keeper, &err);
     if (rc < 0)
         give_up(t, rc, err.text);

@@ -62,35 +62,7 @@ share_artifacts() {
     export SPORE_KERNEL=$PWD/vmlinux SPORE_ROOTFS=$PWD/rootfs.ext4
 }
 
-# A mount namespace with a root that anyone may enter, whatever ours is; this
-# folder is /w there. passt and ordinary users need that.
-# shellcheck disable=SC2016 # expanded there
-own_root='
-    set -e
-    new=$(mktemp -d)
-    mount -t tmpfs -o mode=755 none "$new"
-    for entry in /*; do
-        if [ -L "$entry" ]; then
-            cp -a "$entry" "$new/"
-        elif [ -d "$entry" ]; then
-            mkdir "$new$entry"
-            mount --rbind "$entry" "$new$entry"
-        fi
-    done
-    umount -l "$new/dev"
-    for node in null zero full random urandom tty; do
-        : > "$new/dev/$node"
-        mount --bind "/dev/$node" "$new/dev/$node"
-    done
-    mknod -m 666 "$new/dev/kvm" c 10 232
-    mkdir "$new/w" "$new/old"
-    mount --bind . "$new/w"
-    cd "$new"
-    pivot_root . old
-    umount -l old
-    rmdir old
-    cd /w
-'
+own_root=$BATS_TEST_DIRNAME/../tools/own_root.sh
 
 # As an ordinary user who may use /dev/kvm, or as whoever we are.
 as_user() {
@@ -98,11 +70,8 @@ as_user() {
         "$@"
         return
     fi
-    # shellcheck disable=SC2016 # expanded there
-    unshare --mount sh -c "$own_root"'
-        export SPORE_KERNEL=/w/vmlinux SPORE_ROOTFS=/w/rootfs.ext4
-        exec setpriv --reuid 65534 --regid 65534 --clear-groups \
-            --inh-caps=-all -- "$@"' - "$@"
+    env SPORE_KERNEL=/w/vmlinux SPORE_ROOTFS=/w/rootfs.ext4 \
+        "$own_root" --user "$@"
 }
 
 # Where / is closed to others passt, which gives up being root, cannot work.
@@ -111,8 +80,7 @@ open_root() {
     [ "$(stat -c %a /)" -lt 755 ] || return 0
     {
         echo "#!/bin/sh"
-        printf "exec unshare --mount sh -c '%s exec \"\$0\" \"\$@\"' '%s' \"\$@\"\n" \
-            "$own_root" "$SPORE"
+        printf "exec '%s' '%s' \"\$@\"\n" "$own_root" "$SPORE"
     } > spore-in-root
     chmod +x spore-in-root
     SPORE=$PWD/spore-in-root

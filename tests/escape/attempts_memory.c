@@ -353,6 +353,7 @@ static const struct escape_attempt attempts[] = {
         .gain = "memory that is shared with others",
         .call = SYS_openat,
         .go = try_shm_open,
+        .behind = -ENOENT,
         .prepare = name_shm,
         .lacks = {{.error = -ENOENT,
                       .user = true,
@@ -362,6 +363,7 @@ static const struct escape_attempt attempts[] = {
         .gain = "stops the kernel in the middle of a copy",
         .call = SYS_userfaultfd,
         .go = try_uffd,
+        .behind = -EPERM,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "userfaultfd for user mode",
         .gain = "a part of the kernel that it has no need of",
@@ -380,7 +382,6 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_madvise,
         .go = try_poison,
         .outside = -ENOMEM,
-        .inside = ESCAPE_EVERY_ROLE(-EPERM),
         .lacks = {ESCAPE_ROOT_ONLY,
             {.error = -EINVAL, .why = "this kernel has no such advice"}}},
     {.name = "madvise MADV_MERGEABLE",
@@ -407,9 +408,12 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_mmap,
         .go = try_map_huge},
     {.name = "ftruncate of the guest's memory to a TiB",
-        .gain = "memory past its share",
+        .gain = "a size: memory is counted when it is written",
         .call = SYS_ftruncate,
-        .go = try_grow_file},
+        .go = try_grow_file,
+        .inside = {[JAIL_ROLE_MAIN] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_VCPU] = ESCAPE_ALLOWED,
+            [JAIL_ROLE_WORKER] = ESCAPE_ALLOWED}},
 };
 
 const struct escape_list escape_memory = {attempts, ARRAY_SIZE(attempts)};

@@ -208,22 +208,17 @@ static int try_setns(struct escape *e)
     return ESCAPE_CALL(e, SYS_setns, e->fds[0], CLONE_NEWNET);
 }
 
-static int prepare_pidfd(struct escape *e)
-{
-    e->fds[0] = (int)syscall(SYS_pidfd_open, e->victim, 0);
-    return e->fds[0] < 0 ? -errno : 0;
-}
-
 static int try_setns_pidfd(struct escape *e)
 {
-    return ESCAPE_CALL(e, SYS_setns, e->fds[0], CLONE_NEWNS);
+    return ESCAPE_CALL(e, SYS_setns, e->victim_fd, CLONE_NEWNS);
 }
 
 #define UNSHARED(kind)                                                         \
     {                                                                          \
         .name = "unshare of the " #kind " namespace",                          \
         .gain = "parts of the kernel that are for root only",                  \
-        .call = SYS_unshare, .go = try_unshare_##kind, .lacks = {              \
+        .call = SYS_unshare, .go = try_unshare_##kind, .behind = -EPERM,       \
+        .lacks = {                                                             \
             ESCAPE_ROOT_ONLY                                                   \
         }                                                                      \
     }
@@ -233,12 +228,14 @@ static const struct escape_attempt attempts[] = {
         .gain = "parsers of file systems, and places to write",
         .call = SYS_mount,
         .go = try_mount,
+        .behind = -ENOENT,
         .prepare = make_folder,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "mount --bind of the root",
         .gain = "the host's files",
         .call = SYS_mount,
         .go = try_bind,
+        .behind = -ENOENT,
         .prepare = make_folder,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "umount2",
@@ -251,6 +248,7 @@ static const struct escape_attempt attempts[] = {
         .gain = "parsers of file systems",
         .call = SYS_fsopen,
         .go = try_fsopen,
+        .behind = -EPERM,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "fsconfig",
         .gain = "parsers of file systems",
@@ -268,6 +266,7 @@ static const struct escape_attempt attempts[] = {
         .gain = "changes how the host's are mounted",
         .call = SYS_fspick,
         .go = try_fspick,
+        .behind = -EPERM,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "open_tree",
         .gain = "a folder to start other calls from",
@@ -277,6 +276,7 @@ static const struct escape_attempt attempts[] = {
         .gain = "the host's files, whatever the root",
         .call = SYS_open_tree,
         .go = try_clone_tree,
+        .behind = -EPERM,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "move_mount",
         .gain = "the host's files, whatever the root",
@@ -294,12 +294,14 @@ static const struct escape_attempt attempts[] = {
         .gain = "another root",
         .call = SYS_pivot_root,
         .go = try_pivot_root,
+        .behind = -EPERM,
         .prepare = prepare_pivot,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "chroot",
         .gain = "another root, and with a folder left open the old one",
         .call = SYS_chroot,
         .go = try_chroot,
+        .behind = -EPERM,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "listmount",
         .gain = "learns of the host's disks",
@@ -313,25 +315,31 @@ static const struct escape_attempt attempts[] = {
         .gain = "the memory of others, on a disk of its own",
         .call = SYS_swapon,
         .go = try_swapon,
+        .behind = -EPERM,
         .outside = -ENOENT,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "swapoff of what is not there",
         .gain = "brings the host to its knees",
         .call = SYS_swapoff,
         .go = try_swapoff,
+        .behind = -EPERM,
         .outside = -ENOENT,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "acct to what is not there",
         .gain = "learns what the host runs",
         .call = SYS_acct,
         .go = try_acct,
+        .behind = -EPERM,
         .outside = -ENOENT,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "syncfs",
         .gain = "has the host's disks wait for it",
         .call = SYS_syncfs,
         .go = try_sync},
-    UNSHARED(user),
+    {.name = "unshare of the user namespace",
+        .gain = "parts of the kernel that are for root only",
+        .call = SYS_unshare,
+        .go = try_unshare_user},
     UNSHARED(mount),
     UNSHARED(pid),
     UNSHARED(net),
@@ -347,13 +355,14 @@ static const struct escape_attempt attempts[] = {
         .gain = "the host's network",
         .call = SYS_setns,
         .go = try_setns,
+        .behind = -EPERM,
         .prepare = prepare_namespace,
         .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "setns to those of a process outside",
         .gain = "the host's files",
         .call = SYS_setns,
         .go = try_setns_pidfd,
-        .prepare = prepare_pidfd,
+        .behind = -EPERM,
         .lacks = {ESCAPE_ROOT_ONLY}},
 };
 

@@ -97,8 +97,8 @@ static socklen_t dgram_address(
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + at + len);
 }
 
-/* sendto with an address takes no connect. */
-static int send_to_host(struct escape *e, int fd, bool is_abstract)
+/* Sending to an address takes no connect. */
+static int sendto_host(struct escape *e, int fd, bool is_abstract)
 {
     struct sockaddr_un addr;
     socklen_t len = dgram_address(e, is_abstract, &addr);
@@ -106,58 +106,79 @@ static int send_to_host(struct escape *e, int fd, bool is_abstract)
     return ESCAPE_CALL(e, SYS_sendto, fd, "x", 1L, MSG_DONTWAIT, &addr, len);
 }
 
-static int try_sendto_abstract(struct escape *e)
-{
-    return send_to_host(e, e->fds[0], true);
-}
-
-static int try_sendto_path(struct escape *e)
-{
-    return send_to_host(e, e->fds[0], false);
-}
-
-/* A socket of its own: one of a pair is allowed to some. */
-static int try_pair_sendto(struct escape *e)
-{
-    int fds[2];
-    int rc = ESCAPE_CALL(
-        e, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds);
-
-    return rc < 0 ? rc : send_to_host(e, fds[0], true);
-}
-
-static int try_pair_sendto_path(struct escape *e)
-{
-    int fds[2];
-    int rc = ESCAPE_CALL(
-        e, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds);
-
-    return rc < 0 ? rc : send_to_host(e, fds[0], false);
-}
-
-static int try_pair_sendmsg(struct escape *e)
+/* No filter sees this address. */
+static int sendmsg_host(struct escape *e, int fd, bool is_abstract)
 {
     struct sockaddr_un addr;
     struct iovec iov = {.iov_base = e->page, .iov_len = 1};
     struct msghdr message = {.msg_name = &addr,
-        .msg_namelen = dgram_address(e, true, &addr),
+        .msg_namelen = dgram_address(e, is_abstract, &addr),
         .msg_iov = &iov,
         .msg_iovlen = 1};
-    int fds[2];
-    int rc = ESCAPE_CALL(
-        e, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds);
 
-    return rc < 0 ? rc
-                  : ESCAPE_CALL(e, SYS_sendmsg, fds[0], &message, MSG_DONTWAIT);
+    return ESCAPE_CALL(e, SYS_sendmsg, fd, &message, MSG_DONTWAIT);
 }
 
-/* TCP connects by sendto, too. */
+static int try_sendto_abstract(struct escape *e)
+{
+    return sendto_host(e, e->fds[0], true);
+}
+
+static int try_sendto_path(struct escape *e)
+{
+    return sendto_host(e, e->fds[0], false);
+}
+
+static int try_sendmsg_abstract(struct escape *e)
+{
+    return sendmsg_host(e, e->fds[0], true);
+}
+
+static int try_sendmsg_path(struct escape *e)
+{
+    return sendmsg_host(e, e->fds[0], false);
+}
+
+/* A socket of its own: one of a pair is allowed to some. */
+static int make_dgrams(struct escape *e)
+{
+    return ESCAPE_CALL(
+        e, SYS_socketpair, AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, e->fds);
+}
+
+static int try_pair_abstract(struct escape *e)
+{
+    int rc = make_dgrams(e);
+
+    return rc < 0 ? rc : sendmsg_host(e, e->fds[0], true);
+}
+
+static int try_pair_path(struct escape *e)
+{
+    int rc = make_dgrams(e);
+
+    return rc < 0 ? rc : sendmsg_host(e, e->fds[0], false);
+}
+
+/* TCP connects by sending, too. */
 static int try_fastopen(struct escape *e)
 {
     struct sockaddr_in addr = host_address(e);
 
-    return ESCAPE_CALL(e, SYS_sendto, e->fds[0], "x", 1L,
-        MSG_FASTOPEN, &addr, sizeof(addr));
+    return ESCAPE_CALL(
+        e, SYS_sendto, e->fds[0], "x", 1L, MSG_FASTOPEN, &addr, sizeof(addr));
+}
+
+static int try_fastopen_msg(struct escape *e)
+{
+    struct sockaddr_in addr = host_address(e);
+    struct iovec iov = {.iov_base = e->page, .iov_len = 1};
+    struct msghdr message = {.msg_name = &addr,
+        .msg_namelen = sizeof(addr),
+        .msg_iov = &iov,
+        .msg_iovlen = 1};
+
+    return ESCAPE_CALL(e, SYS_sendmsg, e->fds[0], &message, MSG_FASTOPEN);
 }
 
 static int try_bind_abstract(struct escape *e)
@@ -338,55 +359,64 @@ static const struct escape_attempt attempts[] = {
         .gain = "services of the host",
         .call = SYS_connect,
         .go = try_connect_abstract,
+        .behind = -EPERM,
         .prepare = prepare_unix},
     {.name = "connect to the host's loopback",
         .gain = "services of the host",
         .call = SYS_connect,
         .go = try_connect_inet,
+        .behind = -EACCES,
         .prepare = prepare_inet},
     {.name = "sendto that connects to the host's loopback",
-        .gain = "services of the host, past a filter of connect",
+        .gain = "services of the host, past Landlock",
         .call = SYS_sendto,
         .go = try_fastopen,
-        .prepare = prepare_inet,
-        .inside = {[JAIL_ROLE_MAIN] = -EACCES,
-            [JAIL_ROLE_VCPU] = -EACCES,
-            [JAIL_ROLE_PAGE_SERVER] = -EACCES}},
+        .prepare = prepare_inet},
+    {.name = "sendmsg that connects to the host's loopback",
+        .gain = "services of the host, past Landlock",
+        .call = SYS_sendmsg,
+        .go = try_fastopen_msg,
+        .prepare = prepare_inet},
     {.name = "sendto an abstract socket of the host",
         .gain = "services of the host, past its network namespace",
         .call = SYS_sendto,
         .go = try_sendto_abstract,
-        .prepare = prepare_unix_dgram,
-        .inside = {[JAIL_ROLE_MAIN] = -EPERM,
-            [JAIL_ROLE_VCPU] = -EPERM,
-            [JAIL_ROLE_PAGE_SERVER] = -EPERM}},
+        .behind = -EPERM,
+        .prepare = prepare_unix_dgram},
     {.name = "sendto a socket of the host by its path",
         .gain = "services of the host",
         .call = SYS_sendto,
         .go = try_sendto_path,
+        .behind = -ENOENT,
+        .prepare = prepare_unix_dgram},
+    {.name = "sendmsg to an abstract socket of the host",
+        .gain = "services of the host, past its network namespace",
+        .call = SYS_sendmsg,
+        .go = try_sendmsg_abstract,
+        .prepare = prepare_unix_dgram,
+        .inside = {[JAIL_ROLE_MAIN] = -EPERM,
+            [JAIL_ROLE_VCPU] = -EPERM,
+            [JAIL_ROLE_PAGE_SERVER] = -EPERM}},
+    {.name = "sendmsg to a socket of the host by its path",
+        .gain = "services of the host",
+        .call = SYS_sendmsg,
+        .go = try_sendmsg_path,
         .prepare = prepare_unix_dgram,
         .inside = {[JAIL_ROLE_MAIN] = -ENOENT,
             [JAIL_ROLE_VCPU] = -ENOENT,
             [JAIL_ROLE_PAGE_SERVER] = -ENOENT}},
-    {.name = "socketpair, and sendto an abstract socket of the host",
-        .gain = "services of the host",
-        .call = SYS_sendto,
-        .first = SYS_socketpair,
-        .go = try_pair_sendto,
-        .inside = {[JAIL_ROLE_MAIN] = -ECONNREFUSED,
-            [JAIL_ROLE_VCPU] = -ECONNREFUSED}},
     {.name = "socketpair, and sendmsg to an abstract socket of the host",
         .gain = "services of the host",
         .call = SYS_sendmsg,
         .first = SYS_socketpair,
-        .go = try_pair_sendmsg,
+        .go = try_pair_abstract,
         .inside = {[JAIL_ROLE_MAIN] = -ECONNREFUSED,
             [JAIL_ROLE_VCPU] = -ECONNREFUSED}},
-    {.name = "socketpair, and sendto a socket of the host by its path",
+    {.name = "socketpair, and sendmsg to a socket of the host by its path",
         .gain = "services of the host",
-        .call = SYS_sendto,
+        .call = SYS_sendmsg,
         .first = SYS_socketpair,
-        .go = try_pair_sendto_path,
+        .go = try_pair_path,
         .inside = {[JAIL_ROLE_MAIN] = -ENOENT, [JAIL_ROLE_VCPU] = -ENOENT}},
     {.name = "bind of a Unix socket",
         .gain = "a place where others find it",
@@ -397,6 +427,7 @@ static const struct escape_attempt attempts[] = {
         .gain = "ports of the host",
         .call = SYS_bind,
         .go = try_bind_inet,
+        .behind = -EACCES,
         .prepare = prepare_inet},
     {.name = "listen",
         .gain = "a queue of another length",
@@ -446,9 +477,10 @@ static const struct escape_attempt attempts[] = {
         .call = SYS_setsockopt,
         .go = try_attach_filter},
     {.name = "setsockopt SO_SNDBUF",
-        .gain = "memory of the kernel",
+        .gain = "memory of the kernel, as far as net.core.wmem_max goes",
         .call = SYS_setsockopt,
-        .go = try_sndbuf},
+        .go = try_sndbuf,
+        .inside = {[JAIL_ROLE_MAIN] = ESCAPE_ALLOWED}},
     {.name = "getpeername",
         .gain = "learns of processes outside",
         .call = SYS_getpeername,

@@ -9,6 +9,7 @@
 
 #include "tests/escape/escape.h"
 #include "vmm/base/cc.h"
+#include "vmm/base/thread.h"
 
 #define PROGRAM "/bin/true"
 
@@ -97,12 +98,15 @@ static int try_clone3(struct escape *e)
     return end_child(ESCAPE_CALL(e, SYS_clone3, &args, sizeof(args)));
 }
 
-/* The child has its parent's stack, which waits: it touches none of it. */
-static int try_vfork(struct escape *e)
+/*
+ * A child that has this stack, too: it touches none of it, and ends at once.
+ * The calls look at no argument but the first two.
+ */
+static int make_brief(struct escape *e, long number, unsigned long flags)
 {
     long rc;
 
-    escape_mark(e, SYS_vfork);
+    escape_mark(e, number);
     __asm__ volatile("syscall\n"
                      "test %%rax, %%rax\n"
                      "jnz 1f\n"
@@ -110,10 +114,36 @@ static int try_vfork(struct escape *e)
                      "xor %%edi, %%edi\n"
                      "syscall\n"
                      "1:"
-                     : "=a"(rc)
-                     : "0"((long)SYS_vfork), [end] "i"(SYS_exit)
-                     : "rcx", "rdi", "r11", "memory");
-    return rc < 0 ? (int)rc : end_child((int)rc);
+                     : "=a"(rc), "+D"(flags)
+                     : "0"(number), "S"(0L), [end] "i"(SYS_exit)
+                     : "rcx", "r11", "memory");
+    return (int)rc;
+}
+
+static int try_vfork(struct escape *e)
+{
+    return end_child(make_brief(e, SYS_vfork, 0));
+}
+
+static int try_clone_vm(struct escape *e)
+{
+    return end_child(
+        make_brief(e, SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD));
+}
+
+#define THREAD                                                                 \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD |        \
+        CLONE_SYSVSEM)
+
+/* Threads are allowed to some, by the flags of the C library. */
+static int try_thread_other(struct escape *e)
+{
+    return make_brief(e, SYS_clone, THREAD | CLONE_UNTRACED);
+}
+
+static int try_thread_net(struct escape *e)
+{
+    return make_brief(e, SYS_clone, THREAD | CLONE_NEWNET);
 }
 
 /* A sibling: the driver's child and not this process's. */
@@ -177,6 +207,47 @@ static int try_fork_bomb(struct escape *e)
         }                                                                      \
     }
 
+#define THREADS 512
+
+static void *wait_for_ever(void *opaque)
+{
+    const struct escape *e = opaque;
+    char byte;
+
+    (void)!read(e->fds[0], &byte, sizeof(byte));
+    return NULL;
+}
+
+/* By the C library, whose flags are allowed to some. */
+static int try_thread_bomb(struct escape *e)
+{
+    const struct thread_config config = {
+        .run = wait_for_ever, .opaque = e, .stack_bytes = 1u << 16};
+    pthread_t thread;
+    int rc = 0;
+
+    escape_mark(e, SYS_clone3);
+    for (int made = 0; made < THREADS && rc == 0; made++)
+        rc = thread_start(&thread, &config);
+    return rc;
+}
+
+static int prepare_pipe(struct escape *e)
+{
+    return pipe2(e->fds, O_CLOEXEC) < 0 ? -errno : 0;
+}
+
+#define DESCRIPTORS 4096
+
+static int try_descriptor_bomb(struct escape *e)
+{
+    int rc = 0;
+
+    for (int made = 0; made < DESCRIPTORS && rc >= 0; made++)
+        rc = ESCAPE_CALL(e, SYS_fcntl, e->event, F_DUPFD_CLOEXEC, 0L);
+    return rc;
+}
+
 static const struct escape_attempt attempts[] = {
     {.name = "execve",
         .gain = "programs of the host",
@@ -204,6 +275,20 @@ static const struct escape_attempt attempts[] = {
         .gain = "processes that nobody counts",
         .call = SYS_clone,
         .go = try_clone},
+    {.name = "clone with the parent's memory",
+        .gain = "processes that nobody counts",
+        .call = SYS_clone,
+        .go = try_clone_vm},
+    {.name = "clone of a thread by other flags",
+        .gain = "threads that nobody traces",
+        .call = SYS_clone,
+        .go = try_thread_other},
+    {.name = "clone of a thread into a network namespace",
+        .gain = "parts of the kernel that are for root only",
+        .call = SYS_clone,
+        .go = try_thread_net,
+        .behind = -EPERM,
+        .lacks = {ESCAPE_ROOT_ONLY}},
     {.name = "clone3",
         .gain = "processes, by arguments that no filter sees",
         .call = SYS_clone3,
@@ -227,6 +312,19 @@ static const struct escape_attempt attempts[] = {
         .gain = "all of the host's processes",
         .call = SYS_fork,
         .go = try_fork_bomb},
+    {.name = "thread bomb",
+        .gain = "all of the host's processes",
+        .call = SYS_clone3,
+        .go = try_thread_bomb,
+        .prepare = prepare_pipe,
+        .inside =
+            {[JAIL_ROLE_MAIN] = -EAGAIN, [JAIL_ROLE_PAGE_SERVER] = -EAGAIN}},
+    {.name = "descriptor bomb",
+        .gain = "all of the host's open files",
+        .call = SYS_fcntl,
+        .go = try_descriptor_bomb,
+        .inside = {[JAIL_ROLE_MAIN] = -EMFILE, [JAIL_ROLE_WORKER] = -EMFILE},
+        .lacks = {{.error = -EMFILE, .why = "the limit here is less"}}},
 };
 
 const struct escape_list escape_processes = {attempts, ARRAY_SIZE(attempts)};

@@ -150,10 +150,14 @@ static int prepare_file(struct escape *e)
     return e->fds[0] < 0 ? -errno : 0;
 }
 
-/* The kernel shows that it looks for it when there is none. */
+/* A ring that is restricted takes none: then it is one that there is not. */
 static int prepare_creds(struct escape *e)
 {
-    e->number = 7;
+    if (e->ring == NULL)
+        return -ENOSYS;
+    e->number = io_uring_register_personality(e->ring);
+    if (e->number < 0)
+        e->number = 1;
     return 0;
 }
 
@@ -206,8 +210,12 @@ static const struct escape_attempt attempts[] = {
     {IN_RING(poll, "poll", "operations that it has no need of")},
     {IN_RING(read, "read of a file that is not registered",
         "descriptors past the filter")},
-    {IN_RING(creds, "read by another's credentials", "the rights of another"),
-        .prepare = prepare_creds, .outside = -EINVAL},
+    {.name = "in a ring: read by credentials of before",
+        .gain = "the rights that it had",
+        .call = SYS_io_uring_enter,
+        .go = try_ring_creds,
+        .prepare = prepare_creds,
+        .inside = {[JAIL_ROLE_MAIN] = -EINVAL, [JAIL_ROLE_VCPU] = -EINVAL}},
     {IN_RING(async, "read on a thread of the kernel", "threads of the kernel")},
 };
 

@@ -304,6 +304,23 @@ static bool is_meant(
            strstr(attempt->name, options->only) != NULL;
 }
 
+/* What is killed is to be held by something else, too. */
+static int try_behind(struct run_host *host, const struct options *options,
+    const struct escape_attempt *attempt, struct tally *tally, struct err *err)
+{
+    struct outcome outcome = {0};
+    struct run_result result;
+    int rc = run_attempt(
+        host, attempt, RUN_UNFILTERED, JAIL_ROLE_MAIN, &result, err);
+
+    if (rc < 0)
+        return rc;
+    outcome.verdict = came_to(&result, attempt->behind) ? HELD : WRONG;
+    describe(&result, outcome.text, sizeof(outcome.text));
+    print_outcome(options, tally, "main without its filter", attempt, &outcome);
+    return 0;
+}
+
 static int try_one(struct run_host *host, const struct options *options,
     const struct escape_attempt *attempt, struct tally *tally, struct err *err)
 {
@@ -341,6 +358,10 @@ static int try_one(struct run_host *host, const struct options *options,
         if (!options->jailed)
             break;
     }
+    if (rc == 0 && options->free && options->jailed && !options->unfiltered &&
+        (options->roles & (1u << JAIL_ROLE_MAIN)) != 0 &&
+        attempt->behind != 0 && came_to(&outside, attempt->outside))
+        rc = try_behind(host, options, attempt, tally, err);
     (void)fflush(stdout);
     return rc;
 }

@@ -128,6 +128,12 @@ struct escape_attempt {
 
     /* In the jail, by role: ESCAPE_KILLED, ESCAPE_ALLOWED or -errno. */
     int inside[JAIL_ROLES];
+
+    /*
+     * What the rest of the jail comes to in the main role, without the filter
+     * that kills it: -errno, or 0 where nothing else holds it.
+     */
+    int behind;
 };
 
 struct escape_list {

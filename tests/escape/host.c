@@ -15,6 +15,11 @@
 
 #include "vmm/base/fd.h"
 
+#define LEAK_FD 200
+
+/* The addresses of Unix sockets are short. */
+#define TMP_MAX_BYTES 40u
+
 /* It stays from attempt to attempt. */
 #define DGRAM_NAME "dgram"
 
@@ -56,17 +61,30 @@ static int open_tcp(struct run_host *host, struct err *err)
     return 0;
 }
 
+/* One that this user can write to: TMPDIR may be of another. */
 static int make_folder(struct run_host *host, struct err *err)
 {
     const char *tmp = getenv("TMPDIR");
 
-    (void)snprintf(host->dir, sizeof(host->dir), "%s/escape-XXXXXX",
-        tmp == NULL || strlen(tmp) > 40 ? "/tmp" : tmp);
-    if (mkdtemp(host->dir) == NULL) {
-        host->dir[0] = '\0';
-        return err_sys(err, errno, "a folder in /tmp");
+    if (tmp != NULL && strlen(tmp) <= TMP_MAX_BYTES) {
+        (void)snprintf(host->dir, sizeof(host->dir), "%s/escape-XXXXXX", tmp);
+        if (mkdtemp(host->dir) != NULL)
+            return 0;
     }
-    return 0;
+    (void)snprintf(host->dir, sizeof(host->dir), "/tmp/escape-XXXXXX");
+    if (mkdtemp(host->dir) != NULL)
+        return 0;
+    host->dir[0] = '\0';
+    return err_sys(err, errno, "a folder in /tmp");
+}
+
+/* Of a number that nothing which is opened later gets. */
+static int open_leak(struct run_host *host, struct err *err)
+{
+    CC_CLEANUP(fd_closep) int fd = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+
+    host->leak = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, LEAK_FD);
+    return host->leak < 0 ? err_sys(err, errno, "/etc/passwd") : 0;
 }
 
 static int open_all(struct run_host *host, struct err *err)
@@ -93,10 +111,8 @@ static int open_all(struct run_host *host, struct err *err)
     if (rc < 0)
         return rc;
     host->path_fd = rc;
-    host->leak = open("/etc/passwd", O_RDONLY | O_CLOEXEC);
-    if (host->leak < 0)
-        return err_sys(err, errno, "/etc/passwd");
-    return open_tcp(host, err);
+    rc = open_leak(host, err);
+    return rc < 0 ? rc : open_tcp(host, err);
 }
 
 int run_host_init(struct run_host *host, struct err *err)

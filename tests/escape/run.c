@@ -156,6 +156,7 @@ CC_NORETURN static void run_jailed(struct trial *t, const struct cell *cell)
         give_up(t, rc, err.text);
     t->escape.report->stage = ESCAPE_STAGE_PREPARE;
     prepare(t);
+    /* A user for this driver's attempts is as good as one for each. */
     rc = jail_enter(&t->jail, t->escape.keeper, &err);
     if (rc < 0)
         give_up(t, rc, err.text);

@@ -12,6 +12,7 @@
 #include "vmm/cp.h"
 #include "vmm/doctor.h"
 #include "vmm/exec.h"
+#include "vmm/jail_cmd.h"
 #include "vmm/lifecycle.h"
 #include "vmm/page_server_cmd.h"
 #include "vmm/ps.h"
@@ -45,6 +46,7 @@ static const struct command {
     {"reset", cmd_reset, "put it back there"},
     {"snapshot", cmd_snapshot, "list, check, compare and remove snapshots"},
     {"page-server", cmd_page_server, "give restored machines their memory"},
+    {"jail", cmd_jail, "say what a monitor in its jail may do, and why"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
     {"switch", cmd_switch, "a network between VMs, without any privilege"},
     {"version", cmd_version, "print the version"},

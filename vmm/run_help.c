@@ -50,7 +50,7 @@ static const char machine[] =
     "UID:GID\n"
     "  -w, --workdir DIR       and in this directory\n";
 
-static const char running[] =
+static const char origin[] =
     "      --from SNAPSHOT     restore a machine and do not boot (spore save): "
     "what\n"
     "                          it is made of is in the snapshot; --rootfs, "
@@ -87,7 +87,9 @@ static const char running[] =
     "      --allow-duplicate   also if the guest has no generation device and "
     "was\n"
     "                          restored before: it has the same random "
-    "numbers\n"
+    "numbers\n";
+
+static const char running[] =
     "      --id NAME           by which ps, exec, stop and others know the\n"
     "                          machine; a random one by default\n"
     "      --detach            print the id and return when the agent is "
@@ -105,6 +107,25 @@ static const char running[] =
     "machine "
     "or\n"
     "                          to load a snapshot\n"
+    "      --jail=HOW          default: as much as the host allows; strict: "
+    "all or\n"
+    "                          an error; off: none ($SPORE_JAIL; spore jail "
+    "show)\n"
+    "      --uid N, --gid N    as root: whom the monitor becomes; one of its "
+    "own\n"
+    "      --netns PATH        network namespace for --net\n"
+    "      --cgroup PARENT     a cgroup of its own below this one; with limits "
+    "only,\n"
+    "                          below ours\n"
+    "      --memory-max SIZE   of memory: more than --mem, by 1/64 and 32M\n"
+    "      --pids-max N        of threads\n"
+    "      --cpu-max HOW       CPU time: 50%, 250%, or QUOTA/PERIOD in "
+    "microseconds\n"
+    "      --cpu-weight N      beside other cgroups, 1 to 10000 (100)\n"
+    "      --io-max DEVICE     MAJOR:MINOR,rbps=N,wbps=N,riops=N,wiops=N, a "
+    "second\n"
+    "      --rlimit NAME=VALUE a limit of the process, also SOFT:HARD "
+    "(nofile=512)\n"
     "      --timeout SECONDS   end with status 124 after this time\n"
     "      --timings[=json]    print the boot timeline on standard error\n"
     "  -v, --verbose           more messages; twice for all\n"
@@ -113,4 +134,4 @@ static const char running[] =
     "Exit status: COMMAND's; 128 + N if signal N ended it; 124 time-out;\n"
     "125 the machine failed; 126 COMMAND cannot be run; 127 not found.\n";
 
-const char *const run_help[] = {machine, running, NULL};
+const char *const run_help[] = {machine, origin, running, NULL};

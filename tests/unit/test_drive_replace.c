@@ -167,7 +167,7 @@ static void expect_refused(
     struct err err = {.text = ""};
     uint32_t generation = f->drive->blk.state.virtio.config_generation;
 
-    assert_int_equal(machine_drive_replace(f->drive, path, &err), code);
+    assert_int_equal(machine_drive_replace(f->drive, path, -1, &err), code);
     if (strstr(err.text, text) == NULL)
         fail_msg("'%s' is not in '%s'", text, err.text);
     assert_int_equal(f->drive->blk.state.virtio.config_generation, generation);
@@ -183,7 +183,7 @@ static void test_another_file(void **state)
     assert_int_equal(first_byte(f), 1);
     assert_int_equal(capacity(f), 8);
     assert_false(is_free(f->first));
-    assert_int_equal(machine_drive_replace(f->drive, f->second, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->second, -1, NULL), 0);
     assert_int_not_equal(
         f->drive->blk.state.virtio.config_generation, generation);
     assert_int_equal(capacity(f), 16);
@@ -198,7 +198,7 @@ static void test_same_file_with_another_size(void **state)
 
     start(f);
     write_file(f->first, 3, 32);
-    assert_int_equal(machine_drive_replace(f->drive, f->first, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->first, -1, NULL), 0);
     assert_int_equal(capacity(f), 32);
     assert_int_equal(first_byte(f), 3);
     assert_false(is_free(f->first));
@@ -231,10 +231,10 @@ static void test_overlays(void **state)
     write_byte(f, 9);
     assert_int_equal(first_byte(f), 9);
     /* What was written over the old image has no meaning over another. */
-    assert_int_equal(machine_drive_replace(f->drive, f->second, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->second, -1, NULL), 0);
     assert_int_equal(first_byte(f), 2);
     write_byte(f, 9);
-    assert_int_equal(machine_drive_replace(f->drive, f->first, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->first, -1, NULL), 0);
     assert_int_equal(first_byte(f), 1);
 }
 
@@ -267,7 +267,7 @@ static void test_limits(void **state)
     assert_int_equal(machine_drive_set_rate(f->drive, &change, NULL), -EINVAL);
     assert_false(is_answered(f));
     /* The limit is the drive's, not the file's. */
-    assert_int_equal(machine_drive_replace(f->drive, f->second, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->second, -1, NULL), 0);
     assert_false(is_answered(f));
     change.limits.ops = (struct rate_bucket_config){0};
     assert_int_equal(machine_drive_set_rate(f->drive, &change, NULL), 0);

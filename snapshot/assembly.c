@@ -210,7 +210,7 @@ static int read_image(struct reading *r, const struct capture *capture,
 {
     struct assembly *a = r->a;
     bool is_diff = capture->images[image].is_diff;
-    struct page_index index;
+    struct page_index index = {0};
     int rc = page_index_builder_init(
         &r->builder, a->images[image].pages, &a->images[image], err);
 

@@ -192,6 +192,35 @@ static void test_another_file(void **state)
     assert_false(is_free(f->second));
 }
 
+/* The path is only what it is called then. */
+static void test_a_descriptor(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    int fd = open(f->second, O_RDONLY | O_CLOEXEC);
+
+    start(f);
+    assert_true(fd >= 0);
+    assert_int_equal(
+        machine_drive_replace(f->drive, "/no/such/file", fd, &err), -EACCES);
+    (void)close(fd);
+    fd = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_true(machine_drive_replace(f->drive, "/no/such/file", fd, &err) < 0);
+    (void)close(fd);
+    assert_int_equal(first_byte(f), 1);
+    fd = open(f->second, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(
+        machine_drive_replace(f->drive, "/no/such/file", fd, &err), 0);
+    (void)close(fd);
+    assert_int_equal(capacity(f), 16);
+    assert_int_equal(first_byte(f), 2);
+    assert_string_equal(f->drive->disk->path, "/no/such/file");
+    assert_true(is_free(f->first));
+    assert_false(is_free(f->second));
+}
+
 static void test_same_file_with_another_size(void **state)
 {
     struct fixture *f = *state;
@@ -280,6 +309,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(test_another_file),
+        T(test_a_descriptor),
         T(test_same_file_with_another_size),
         T(test_what_cannot_be_used),
         T(test_overlays),

@@ -32,7 +32,7 @@
 #include "bench/stats.h"
 #include "vmm/base/clock.h"
 #include "vmm/hw/layout.h"
-#include "vmm/machine_save.h"
+#include "vmm/machine_snapshot.h"
 
 #define FILL_FIRST 4096u /* page */
 #define FILL_RUNS  1024u
@@ -81,15 +81,15 @@ static void fill(struct guest *g)
 
 static void save(struct rig *rig, const char *path, uint64_t bytes)
 {
-    const struct machine_save_options options = {.sync = false};
+    const struct machine_snapshot_options options = {.sync = false};
     struct guest *g = guest_new(path, bytes, MACHINE_TRACK_LATER);
     struct err err = {.text = "the vCPU does not settle"};
 
     guest_run_round(g);
     guest_must(vcpu_settle(&g->machine.vcpus[0]), &err);
     fill(g);
-    guest_must(
-        machine_save_paused(&g->machine, &rig->store, &options, &rig->id, &err),
+    guest_must(machine_snapshot_paused(
+                   &g->machine, &rig->store, &options, &rig->id, &err),
         &err);
     guest_free(g);
 }

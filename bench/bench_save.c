@@ -21,7 +21,7 @@
 #include "bench/guest.h"
 #include "bench/stats.h"
 #include "vmm/base/clock.h"
-#include "vmm/machine_save.h"
+#include "vmm/machine_snapshot.h"
 
 #define FULL_MEM  (128 * NUM_MIB)
 #define DIFF_MEM  (NUM_GIB)
@@ -84,12 +84,12 @@ static struct guest *start(const char *path, uint64_t bytes, uint32_t ring)
 }
 
 static void save(struct rig *rig, struct guest *g,
-    const struct machine_save_options *options, struct snapshot_id *ret_id)
+    const struct machine_snapshot_options *options, struct snapshot_id *ret_id)
 {
     struct err err;
 
-    guest_must(
-        machine_save_paused(&g->machine, &rig->store, options, ret_id, &err),
+    guest_must(machine_snapshot_paused(
+                   &g->machine, &rig->store, options, ret_id, &err),
         &err);
 }
 
@@ -108,7 +108,7 @@ static void print_begin(const char *what, const char *folder)
 static void measure_full(
     const char *path, const char *folder, bool sync, int runs)
 {
-    const struct machine_save_options options = {.sync = sync};
+    const struct machine_snapshot_options options = {.sync = sync};
     struct guest *g = start(path, FULL_MEM, 0);
     struct stats ms = {0};
     struct stats cpu_ms = {0};
@@ -141,26 +141,24 @@ static void measure_full(
 static void diff(struct rig *rig, struct guest *g, struct snapshot_id *id,
     struct stats *stop_us, struct stats *save_ms)
 {
-    struct machine_save_options options = {.track = true};
+    const struct machine_snapshot_options options = {
+        .diff = true, .track = true};
     struct snapshot_id next;
-    struct machine_save s;
-    struct snap parent;
+    struct machine_snapshot s;
     struct err err;
     uint64_t from = clock_now_ns();
 
-    guest_must(snap_open(&rig->store, id, &parent, &err), &err);
-    options.parent = &parent;
     guest_must(
-        machine_save_begin(&s, &g->machine, &rig->store, &options, &err), &err);
-    guest_must(machine_save_copy(&s, true, &err), &err);
+        machine_snapshot_begin(&s, &g->machine, &rig->store, &options, &err),
+        &err);
+    guest_must(machine_save_copy(&s.save, true, &err), &err);
     guest_run_round(g);
     settle(g);
-    guest_must(machine_save_stop(&s, false, &err), &err);
-    guest_must(machine_save_finish(&s, &next, &err), &err);
+    guest_must(machine_save_stop(&s.save, false, &err), &err);
+    guest_must(machine_snapshot_finish(&s, &next, &err), &err);
     stats_add(save_ms, (double)(clock_now_ns() - from) / 1e6);
-    stats_add(stop_us, (double)s.stopped_ns / 1e3);
-    machine_save_fini(&s);
-    snap_close(&parent);
+    stats_add(stop_us, (double)s.save.stopped_ns / 1e3);
+    machine_snapshot_fini(&s);
     remove_id(rig, id);
     *id = next;
 }
@@ -168,7 +166,7 @@ static void diff(struct rig *rig, struct guest *g, struct snapshot_id *id,
 static void measure_diff(
     const char *path, const char *folder, uint32_t pages, int runs)
 {
-    const struct machine_save_options options = {.track = true};
+    const struct machine_snapshot_options options = {.track = true};
     struct guest *g = start(path, DIFF_MEM, 3);
     struct stats stop_us = {0};
     struct stats save_ms = {0};

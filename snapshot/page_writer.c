@@ -52,7 +52,7 @@ static int write_run(struct page_writer *image, uint64_t page,
     size_t len = (size_t)(count * NUM_PAGE_SIZE);
     off_t offset = (off_t)(page * NUM_PAGE_SIZE);
 
-    while (len > 0) {
+    while (len > 0 && !image->is_filled) {
         ssize_t n = pwrite(image->fd, data, len, offset);
 
         if (n < 0 && errno == EINTR)

@@ -39,6 +39,7 @@ struct page_writer {
     struct page_index_builder *index; /* borrowed; the image is its file 0 */
     struct page_hashes *hashes;       /* borrowed */
     struct dedupe *dedupe;            /* borrowed; NULL: write everything */
+    bool is_filled;                   /* set: the file has the pages already */
     struct page_writer_progress progress;
     uint64_t pages_done;
     uint64_t pages_zero;

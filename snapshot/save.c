@@ -14,6 +14,7 @@
 #include "snapshot/dirfile.h"
 #include "snapshot/verify.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/log.h"
 #include "vmm/base/num.h"
 
 #define FILE_MODE 0600
@@ -114,9 +115,65 @@ int save_create_image(struct save *save, const struct page_image *image,
     copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     if (copy < 0)
         return err_sys(err, errno, "%s", name);
+    save->images[save->image_count] = *image;
     save->image_fds[save->image_count++] = copy;
     *ret_fd = fd_steal(&fd);
     return 0;
+}
+
+/*
+ * A lease on a file that is open for reading is granted only while nobody has
+ * it open, or mapped, for writing. Nobody else can open it anew: the folder is
+ * this user's, and whoever was given a descriptor has no path to it.
+ */
+static int check_no_writer(
+    const struct save *save, const char *name, struct err *err)
+{
+    CC_CLEANUP(fd_closep)
+    int fd = openat(save->dir_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0)
+        return err_sys(err, errno, "%s", name);
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) == 0) {
+        (void)fcntl(fd, F_SETLEASE, F_UNLCK);
+        return 0;
+    }
+    if (errno == EAGAIN)
+        return err_set(err, EBUSY,
+            "%s: the machine keeps it open, and could still change what it "
+            "saved",
+            name);
+    log_warn("snapshot",
+        "%s: the file system does not tell who else can write to it: %s", name,
+        strerror(errno));
+    return 0;
+}
+
+int save_reclaim_image(
+    struct save *save, const struct page_image *image, int *fd, struct err *err)
+{
+    char name[SNAPSHOT_FILE_MAX + 1];
+    struct stat st;
+    size_t i = 0;
+    int rc;
+
+    while (!page_image_same(&save->images[i], image)) {
+        i++;
+        assert(i < save->image_count);
+    }
+    page_image_name(image, name);
+    fd_closep(fd);
+    fd_closep(&save->image_fds[i]);
+    rc = check_no_writer(save, name, err);
+    if (rc < 0)
+        return rc;
+    *fd = openat(save->dir_fd, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC);
+    if (*fd < 0 || fstat(*fd, &st) < 0)
+        return err_sys(err, errno, "%s", name);
+    if ((uint64_t)st.st_size != image->pages * NUM_PAGE_SIZE)
+        return err_set(err, EBADMSG, "%s: the machine changed its size", name);
+    save->image_fds[i] = fcntl(*fd, F_DUPFD_CLOEXEC, 3);
+    return save->image_fds[i] < 0 ? err_sys(err, errno, "%s", name) : 0;
 }
 
 /* A new file with these bytes, on the disk already if that was asked for. */

@@ -42,6 +42,7 @@ struct save {
     bool is_trusted; /* nothing unverified was linked in */
     struct state_record records[SAVE_FILES_MAX];
     size_t record_count;
+    struct page_image images[SAVE_FILES_MAX];
     int image_fds[SAVE_FILES_MAX]; /* duplicates, for the fsync */
     size_t image_count;
     struct page_image *disk_images; /* that save_write_disk was told of */
@@ -66,6 +67,16 @@ void save_abort(struct save *save);
  */
 CC_MUST_CHECK int save_create_image(struct save *save,
     const struct page_image *image, int *ret_fd, struct err *err);
+
+/*
+ * After another process has filled an image through a copy of *fd: takes it
+ * back. -EBUSY if that process could still write to it, -EBADMSG if the file
+ * has another size. *fd is another descriptor then, and the only way to
+ * change the file. Where a file system has no leases (NFS) that cannot be
+ * told, and is logged.
+ */
+CC_MUST_CHECK int save_reclaim_image(struct save *save,
+    const struct page_image *image, int *fd, struct err *err);
 
 /* A small file with its record. */
 CC_MUST_CHECK int save_write(struct save *save, const char *name,

@@ -11,7 +11,7 @@
 
 void control_init(struct control *control)
 {
-    *control = (struct control){.smaps_fd = -1, .save_fd = -1};
+    *control = (struct control){.smaps_fd = -1};
 }
 
 void control_prepare(struct control *control)
@@ -27,7 +27,7 @@ void control_prepare(struct control *control)
 void control_fini(struct control *control)
 {
     fd_closep(&control->smaps_fd);
-    fd_closep(&control->save_fd);
+    control->save_conn = NULL;
     http_server_fini(&control->server);
 }
 

@@ -192,6 +192,11 @@ static const struct router_route routes[] = {
     ROUTE(PUT, "/spore/kill", ALWAYS, no_fields, control_spore_kill),
     ROUTE_EMPTY(PUT, "/spore/snapshot", AFTER, control_save_fields,
         control_spore_snapshot),
+    ROUTE(GET, "/spore/capture", AFTER, NULL, control_capture_plan),
+    ROUTE_EMPTY(
+        PUT, "/spore/capture", AFTER, control_capture_fields, control_capture),
+    ROUTE(PUT, "/spore/capture/commit", AFTER, control_commit_fields,
+        control_capture_commit),
     ROUTE_EMPTY(PUT, "/spore/push", AFTER, no_fields, control_spore_push),
     ROUTE_EMPTY(
         PUT, "/spore/reset", AFTER, control_reset_fields, control_spore_reset),

@@ -12,6 +12,7 @@
 #include "vmm/api/router.h"
 
 struct control;
+struct saver_result;
 
 /* What Firecracker's clients are told it is. */
 #define CONTROL_API_VERSION "1.17.0"
@@ -31,8 +32,22 @@ extern const struct schema_field control_reset_fields[];
 int control_spore_snapshot(void *opaque, struct router_call *call);
 int control_spore_push(void *opaque, struct router_call *call);
 int control_spore_reset(void *opaque, struct router_call *call);
+
+/*
+ * Answers who waits for a save, if it is there still: with `json` (NULL: with
+ * nothing), which is released, or with what went wrong.
+ */
+void control_save_ended(
+    struct control *control, const struct saver_result *result, json_t *json);
 extern const struct schema_field control_create_fields[];
 int control_snapshot_create(void *opaque, struct router_call *call);
+
+/* Captures for clients that make the snapshot, in control_capture.c. */
+extern const struct schema_field control_capture_fields[];
+extern const struct schema_field control_commit_fields[];
+int control_capture_plan(void *opaque, struct router_call *call);
+int control_capture(void *opaque, struct router_call *call);
+int control_capture_commit(void *opaque, struct router_call *call);
 
 /* How a machine comes to be, in control_load.c. */
 extern const struct schema_field control_load_fields[];

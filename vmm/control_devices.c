@@ -85,13 +85,21 @@ int control_drive_patch(void *opaque, struct router_call *call)
     struct machine_drive *drive = find_drive(&c->inst->machine, call->id);
     struct rate_change limits = get_limits(call->body, "rate_limiter");
     const char *path = schema_string(call->body, "path_on_host");
+    uint32_t fds = call->request->fd_count;
     int rc = 0;
 
+    if (fds > 1)
+        return err_set(&call->err, EINVAL,
+            "Drive config error: one descriptor is the file, not %u", fds);
+    if (fds == 1 && path == NULL)
+        return err_set(&call->err, EINVAL,
+            "Drive config error: path_on_host: what is the file called?");
     if (drive == NULL)
         return err_set(
             &call->err, ENODEV, "Drive config error: Invalid block device ID!");
     if (path != NULL)
-        rc = machine_drive_replace(drive, path, &call->err);
+        rc = machine_drive_replace(
+            drive, path, fds == 1 ? call->request->fds[0] : -1, &call->err);
     if (rc == 0 && (limits.has_bytes || limits.has_ops))
         rc = machine_drive_set_rate(drive, &limits, &call->err);
     return rc < 0 ? err_wrap(&call->err, rc, "Drive config error") : 0;

@@ -3,13 +3,9 @@
  * Snapshots and resets over the control socket: below /spore.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include "vmm/base/fd.h"
 #include "vmm/control.h"
 #include "vmm/control_api.h"
 
@@ -31,66 +27,68 @@ const struct schema_field control_reset_fields[] = {
     {.name = NULL},
 };
 
-static json_t *describe_save(
-    const struct control *c, const struct saver_result *result)
+void control_save_ended(
+    struct control *c, const struct saver_result *result, json_t *json)
 {
-    char id[SNAPSHOT_ID_TEXT_SIZE];
+    struct http_conn *conn = c->save_conn;
+    char *body = NULL;
 
-    if (result->rc < 0)
-        return json_pack("{s:s+}", "fault_message",
+    c->save_conn = NULL;
+    c->has_capture = false;
+    if (result->rc < 0) {
+        json_decref(json);
+        json = json_pack("{s:s+}", "fault_message",
             c->save_is_plain ? CREATE_ERROR : "", result->err.text);
-    snapshot_id_to_text(&result->id, id);
-    return json_pack("{s:s, s:I, s:I, s:I}", "id", id, "stopped_us",
-        (json_int_t)(result->stopped_ns / 1000), "took_us",
-        (json_int_t)(result->took_ns / 1000), "pages_written",
-        (json_int_t)result->pages_written);
+    }
+    if (conn != NULL) {
+        http_conn_watch(conn, NULL, NULL);
+        body = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
+        if (result->rc < 0)
+            http_conn_reply(conn, 400, body);
+        else
+            http_conn_reply(conn, body == NULL ? 204 : 200, body);
+    }
+    free(body);
+    json_decref(json);
 }
 
-/* The reply that the client has been waiting for; it may be gone. */
 static void on_saved(void *opaque, const struct saver_result *result)
 {
     struct control *c = opaque;
-    json_t *json = describe_save(c, result);
-    char *body = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
-    char *text = NULL;
-    int len = -1;
+    char id[SNAPSHOT_ID_TEXT_SIZE];
+    json_t *json = NULL;
 
-    if (c->save_is_plain && result->rc >= 0)
-        len = asprintf(&text, "HTTP/1.1 204 \r\nServer: Firecracker API\r\n"
-                              "Connection: close\r\n\r\n");
-    else if (body != NULL)
-        len = asprintf(&text,
-            "HTTP/1.1 %d \r\nServer: Firecracker API\r\nConnection: close\r\n"
-            "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-            result->rc < 0 ? 400 : 200, strlen(body), body);
-    if (len > 0)
-        (void)send(c->save_fd, text, (size_t)len, MSG_DONTWAIT | MSG_NOSIGNAL);
-    fd_closep(&c->save_fd);
-    if (len >= 0)
-        free(text);
-    free(body);
-    json_decref(json);
+    if (result->rc >= 0 && !c->save_is_plain) {
+        snapshot_id_to_text(&result->id, id);
+        json = json_pack("{s:s, s:I, s:I, s:I}", "id", id, "stopped_us",
+            (json_int_t)(result->stopped_ns / 1000), "took_us",
+            (json_int_t)(result->took_ns / 1000), "pages_written",
+            (json_int_t)result->pages_written);
+    }
+    control_save_ended(c, result, json);
+}
+
+/* The snapshot is made for the store, whether somebody waits for it or not. */
+static void on_gone(void *opaque)
+{
+    struct control *c = opaque;
+
+    c->save_conn = NULL;
 }
 
 /* Begins a save, whose result on_saved tells on the connection. */
 static int begin_save(struct control *c, struct router_call *call,
     const struct saver_request *request, bool is_plain)
 {
-    int fd;
-    int rc = http_conn_take(call->conn, &fd);
+    int rc =
+        saver_start(&c->inst->saver, c->inst, request, on_saved, c, &call->err);
 
     if (rc < 0)
-        return err_set(
-            &call->err, -rc, "A snapshot is the last request of a connection.");
-    rc =
-        saver_start(&c->inst->saver, c->inst, request, on_saved, c, &call->err);
-    if (rc < 0) {
-        (void)close(fd);
         return rc;
-    }
-    c->save_fd = fd;
+    c->save_conn = call->conn;
     c->save_is_plain = is_plain;
-    http_conn_end(call->conn);
+    http_conn_watch(call->conn, on_gone, c);
+    http_conn_defer(call->conn);
     return ROUTER_TAKEN;
 }
 

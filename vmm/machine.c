@@ -424,6 +424,7 @@ int machine_init(struct machine *m, const struct config *config,
         machine_fini(m);
         return rc;
     }
+    machine_describe_init(&m->description, config);
     timings_mark(m->host.timings, TIMINGS_KERNEL);
     m->is_restored = host->origin != NULL && !host->is_shell;
     m->host.origin = NULL;
@@ -474,6 +475,7 @@ void machine_fini(struct machine *m)
     free(m->msrs);
     dirty_fini(&m->dirty);
     bitmap_fini(&m->changed);
+    machine_describe_fini(&m->description);
     cpuid_fini(&m->cpuid);
     machine_devices_fini(m);
     irqchip_fini(&m->irqchip);

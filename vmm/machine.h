@@ -45,6 +45,7 @@
 #include "vmm/hw/serial.h"
 #include "vmm/hw/vcpu.h"
 #include "vmm/hw/vmgenid.h"
+#include "vmm/machine_describe.h"
 #include "vmm/machine_drive.h"
 #include "vmm/machine_net.h"
 #include "vmm/machine_pmem.h"
@@ -141,6 +142,7 @@ struct machine {
     struct bitmap changed;
     struct snapshot_id base;
     struct vcpu_msrs *msrs; /* of this host; made when first needed */
+    struct machine_description description; /* vmm/machine_describe.h */
 
     struct cpuid cpuid;
     struct vcpu *vcpus;

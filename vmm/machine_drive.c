@@ -2,6 +2,8 @@
 #include "vmm/machine_drive.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,8 +20,43 @@ static struct blk_backend *backend_of(struct machine_drive_disk *disk)
                              : &disk->file.backend;
 }
 
+/* What a snapshot calls the file: later there may be no way to ask. */
+static int name_disk(
+    struct machine_drive_disk *disk, const char *path, int fd, struct err *err)
+{
+    char found[PATH_MAX];
+    bool is_found = fd < 0 && fd_link(disk->has_overlay ? disk->overlay.base.fd
+                                                        : disk->file.fd,
+                                  found, sizeof(found)) == 0;
+
+    disk->path = strdup(is_found ? found : path);
+    return disk->path == NULL ? err_sys(err, ENOMEM, "%s", path) : 0;
+}
+
+static void close_disk(struct machine_drive_disk *disk)
+{
+    if (disk->has_overlay)
+        blk_overlay_file_close(&disk->overlay);
+    else
+        blk_file_close(&disk->file);
+    free(disk->path);
+    free(disk);
+}
+
+/* A copy of `fd`, or of the descriptor that the path is one of; or -1. */
+static int copy_fd(
+    const char *path, int fd, bool must_write, int *ret_fd, struct err *err)
+{
+    char own[sizeof(FD_PATH) + 11];
+
+    if (fd < 0)
+        return fd_from_path(path, must_write, ret_fd, err);
+    (void)snprintf(own, sizeof(own), FD_PATH "%d", fd);
+    return fd_from_path(own, must_write, ret_fd, err);
+}
+
 static int open_disk(const struct machine_drive *drive, const char *path,
-    struct machine_drive_disk **ret_disk, struct err *err)
+    int fd, struct machine_drive_disk **ret_disk, struct err *err)
 {
     const struct machine_drive_options *options = &drive->options;
     struct blk_file_config file = {.path = path,
@@ -40,7 +77,7 @@ static int open_disk(const struct machine_drive *drive, const char *path,
 
     if (disk == NULL)
         return err_sys(err, ENOMEM, "%s", path);
-    rc = fd_from_path(path,
+    rc = copy_fd(path, fd,
         !drive->config->is_read_only && !options->has_overlay, &file.fd, err);
     if (rc < 0) {
         free(disk);
@@ -56,19 +93,15 @@ static int open_disk(const struct machine_drive *drive, const char *path,
         free(disk);
         return rc;
     }
+    rc = name_disk(disk, path, fd, err);
+    if (rc < 0) {
+        close_disk(disk);
+        return rc;
+    }
     if (warning != NULL)
         log_warn("drive", "%s: %s", path, warning);
     *ret_disk = disk;
     return 0;
-}
-
-static void close_disk(struct machine_drive_disk *disk)
-{
-    if (disk->has_overlay)
-        blk_overlay_file_close(&disk->overlay);
-    else
-        blk_file_close(&disk->file);
-    free(disk);
 }
 
 /* An overlay that stays keeps its map, whether the guest has flushed or not. */
@@ -108,7 +141,7 @@ int machine_drive_open(const struct config_drive *config,
     drive->config = config;
     drive->options = *options;
     drive->uring = config->engine == CONFIG_IO_SYNC ? NULL : uring;
-    rc = open_disk(drive, config->path, &drive->disk, err);
+    rc = open_disk(drive, config->path, -1, &drive->disk, err);
     if (rc < 0) {
         free(drive);
         return rc;
@@ -141,7 +174,7 @@ int machine_drive_new(const struct config_drive *config, struct uring *uring,
 }
 
 int machine_drive_replace(
-    struct machine_drive *drive, const char *path, struct err *err)
+    struct machine_drive *drive, const char *path, int fd, struct err *err)
 {
     struct device *dev = &drive->blk.virtio.base;
     struct machine_drive_disk *old = drive->disk;
@@ -162,7 +195,7 @@ int machine_drive_replace(
     /* It may be the same file, which must not find itself in use. */
     if (!old->has_overlay)
         fd_unlock(old->file.fd);
-    rc = open_disk(drive, path, &disk, err);
+    rc = open_disk(drive, path, fd, &disk, err);
     if (rc == 0) {
         device_lock(dev);
         if (drive->is_pinned)

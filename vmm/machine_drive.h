@@ -34,6 +34,7 @@ struct machine_drive_options {
 
 /* A disk: one of the two. */
 struct machine_drive_disk {
+    char *path; /* of the file, as the kernel knew it when it was opened */
     bool has_overlay;
     struct blk_file file;
     struct blk_overlay_file overlay;
@@ -67,13 +68,15 @@ CC_MUST_CHECK int machine_drive_new(const struct config_drive *config,
 
 /*
  * Puts the file `path` behind the drive while the guest runs; it may be the
- * one that it has, which has another size by now. An overlay in memory or
+ * one that it has, which has another size by now. `fd` is that file where
+ * `path` is only what it is called (borrowed; -EACCES if a drive that is
+ * written to cannot write to it), or -1. An overlay in memory or
  * without a name begins anew; -EINVAL for one that has a file, since it is
  * bound to its image, -EBUSY while it is being saved, and once the machine has
  * levels that it is put back to. What fails leaves the drive as it was.
  */
 CC_MUST_CHECK int machine_drive_replace(
-    struct machine_drive *drive, const char *path, struct err *err);
+    struct machine_drive *drive, const char *path, int fd, struct err *err);
 
 /* blk_set_rate. */
 CC_MUST_CHECK int machine_drive_set_rate(struct machine_drive *drive,

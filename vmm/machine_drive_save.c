@@ -3,7 +3,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,50 +40,25 @@ static const struct blk_overlay_file *disk_of(
 
 /* ---- begin --------------------------------------------------------------- */
 
-/* The map of the parent, if it is of this disk; else an empty one. */
-static int begin_map(struct machine_drive_save *s, uint64_t clusters,
-    const struct page_image *own, struct err *err)
-{
-    const struct snap_disk *before =
-        s->parent == NULL ? NULL : snap_find_disk(s->parent, s->number);
-    int rc = page_index_builder_init(&s->map, clusters, own, err);
-
-    if (rc < 0)
-        return rc;
-    s->is_diff = before != NULL && before->map.pages == clusters &&
-                 snapshot_id_equal(&s->drive->saved, &s->parent->id);
-    if (s->is_diff) {
-        rc = page_index_builder_add_index(&s->map, &before->map, err);
-        return rc < 0
-                   ? rc
-                   : snap_read_disk_hashes(s->parent, before, &s->hashes, err);
-    }
-    rc = page_hashes_init(&s->hashes, clusters);
-    return rc < 0 ? err_sys(err, rc, "page hashes") : 0;
-}
-
 static int begin_overlay(
-    struct machine_drive_save *s, struct dedupe *dedupe, struct err *err)
+    struct machine_drive_save *s, int image_fd, struct err *err)
 {
-    uint64_t clusters = disk_of(s)->overlay.map.clusters;
-    struct page_image own = {.type = PAGE_IMAGE_DISK, .pages = clusters};
+    const struct machine_drive_save_options *o = &s->options;
+    uint64_t clusters = machine_drive_save_pages(s->drive);
     int rc;
 
-    s->has_map = true;
+    s->has_image = true;
     if (clusters > PAGE_INDEX_PAGES_MAX)
         return err_set(err, EFBIG,
             "it has %llu GiB: a snapshot holds overlays of disks of up to "
             "1 TiB",
             (unsigned long long)(clusters / (NUM_GIB / BLK_CLUSTER)));
-    rc = snapshot_id_random(&own.id, err);
-    if (rc == 0)
-        rc = begin_map(s, clusters, &own, err);
-    if (rc == 0)
-        rc = save_create_image(s->save, &own, &s->image_fd, err);
+    rc = capture_image_init(&s->image, image_fd, clusters, err);
     if (rc < 0)
         return rc;
-    page_writer_init(
-        &s->image, s->image_fd, s->save, &s->map, &s->hashes, dedupe);
+    /* Another disk than the parent's is saved whole. */
+    s->image.is_diff = !snapshot_id_is_zero(&o->parent) &&
+                       snapshot_id_equal(&s->drive->saved, &o->parent);
     s->staging = malloc(STAGING_CLUSTERS * BLK_CLUSTER);
     if (s->staging == NULL || bitmap_init(&s->todo, clusters) < 0 ||
         bitmap_init(&s->taken, clusters) < 0)
@@ -92,24 +66,32 @@ static int begin_overlay(
     return 0;
 }
 
+uint64_t machine_drive_save_pages(struct machine_drive *drive)
+{
+    struct device *dev = &drive->blk.virtio.base;
+    uint64_t clusters = 0;
+
+    device_lock(dev);
+    if (drive->disk->has_overlay)
+        clusters = drive->disk->overlay.overlay.map.clusters;
+    device_unlock(dev);
+    return clusters;
+}
+
 int machine_drive_save_begin(struct machine_drive_save *s,
-    struct machine_drive *drive, uint32_t number, struct save *save,
-    const struct snap *parent, struct dedupe *dedupe, struct err *err)
+    struct machine_drive *drive, int image_fd,
+    const struct machine_drive_save_options *options, struct err *err)
 {
     int rc = 0;
 
-    *s = (struct machine_drive_save){.drive = drive,
-        .number = number,
-        .save = save,
-        .parent = parent,
-        .image_fd = -1};
+    *s = (struct machine_drive_save){.drive = drive, .options = *options};
     device_lock(device_of(s));
     drive->is_pinned = true;
     device_unlock(device_of(s));
     if (drive->disk->has_overlay)
-        rc = begin_overlay(s, dedupe, err);
+        rc = begin_overlay(s, image_fd, err);
     if (rc < 0) {
-        machine_drive_save_end(s, false);
+        machine_drive_save_end(s, NULL);
         return err_wrap(err, rc, "drive %s", drive->config->id);
     }
     return 0;
@@ -186,13 +168,13 @@ static int put(struct machine_drive_save *s, uint64_t first, uint64_t count,
 {
     switch (state) {
     case BLK_CLUSTER_DATA:
-        return page_writer_put(&s->image, first, data, count, err);
+        return capture_image_put(&s->image, first, data, count, err);
     case BLK_CLUSTER_ZERO:
-        page_writer_put_zero(&s->image, first, count);
+        capture_image_put_zero(&s->image, first, count);
         return 0;
     case BLK_CLUSTER_BASE:
     default:
-        page_index_builder_set_below(&s->map, first, count);
+        capture_image_put_below(&s->image, first, count);
         return 0;
     }
 }
@@ -247,7 +229,7 @@ static int copy_overlay(
 
     if (rc < 0)
         return rc;
-    if (!s->is_diff)
+    if (!s->image.is_diff)
         want_all(s);
     rc = put_todo(s, err);
     for (uint32_t i = 0; rc == 0 && is_running && i < ROUNDS_MAX; i++) {
@@ -263,7 +245,7 @@ static int copy_overlay(
 int machine_drive_save_copy(
     struct machine_drive_save *s, bool is_running, struct err *err)
 {
-    int rc = s->has_map ? copy_overlay(s, is_running, err) : 0;
+    int rc = s->has_image ? copy_overlay(s, is_running, err) : 0;
 
     return rc < 0 ? err_wrap(err, rc, "drive %s", s->drive->config->id) : 0;
 }
@@ -273,33 +255,27 @@ int machine_drive_save_copy(
 int machine_drive_note_file(const struct machine_drive *drive,
     struct disk_record *ret_record, struct err *err)
 {
-    int fd = machine_drive_fd(drive);
+    const struct machine_drive_disk *disk = drive->disk;
     struct disk_record record = {
-        .kind = drive->disk->has_overlay ? DISK_OVERLAY : DISK_FILE};
-    char path[PATH_MAX];
+        .kind = disk->has_overlay ? DISK_OVERLAY : DISK_FILE};
     struct stat st;
-    int rc = fd_link(fd, path, sizeof(path));
 
-    if (rc == 0 && fstat(fd, &st) < 0)
-        rc = -errno;
-    if (rc < 0)
-        return err_sys(err, rc, "%s", drive->config->path);
-    if (!disks_path_is_valid(path))
+    if (fstat(machine_drive_fd(drive), &st) < 0)
+        return err_sys(err, errno, "%s", drive->config->path);
+    if (!disks_path_is_valid(disk->path))
         return err_set(err, EINVAL,
-            "the path of its file has control characters: a snapshot could "
-            "not name it");
+            "the path of its file is not absolute or has control characters: "
+            "a snapshot could not name it");
     if (S_ISREG(st.st_mode)) {
         record.bytes = (uint64_t)st.st_size;
         record.mtime_s = (uint64_t)st.st_mtim.tv_sec;
         record.mtime_ns = (uint32_t)st.st_mtim.tv_nsec;
     } else {
-        const struct machine_drive_disk *disk = drive->disk;
-
         record.bytes = BLK_SECTOR *
                        (disk->has_overlay ? disk->overlay.base.backend.capacity
                                           : disk->file.backend.capacity);
     }
-    record.path = strdup(path);
+    record.path = strdup(disk->path);
     if (record.path == NULL)
         return err_sys(err, ENOMEM, "%s", drive->config->path);
     *ret_record = record;
@@ -388,7 +364,7 @@ int machine_drive_save_stop(struct machine_drive_save *s, struct err *err)
     int rc = 0;
 
     device_lock(device_of(s));
-    if (s->has_map) {
+    if (s->has_image) {
         take_marks(s);
         rc = set_aside(s, err);
     } else if (!s->drive->config->is_read_only)
@@ -414,36 +390,32 @@ static int put_left(struct machine_drive_save *s, struct err *err)
     return rc;
 }
 
-static int finish_overlay(struct machine_drive_save *s, struct err *err)
-{
-    struct page_index map = {0};
-    int rc = put_left(s, err);
-
-    if (rc == 0)
-        rc = page_index_builder_finish(&s->map, &map, err);
-    if (rc < 0)
-        return rc;
-    rc = page_writer_trim(&s->image, &map, err);
-    if (rc == 0 && s->is_diff)
-        rc = save_link_images(s->save, s->parent, &map, err);
-    if (rc == 0)
-        rc = save_write_disk(s->save, s->number, &map, &s->hashes, err);
-    page_index_fini(&map);
-    return rc;
-}
-
 int machine_drive_save_finish(struct machine_drive_save *s, struct err *err)
 {
-    bool is_written = !s->has_map && !s->drive->config->is_read_only;
+    bool is_written = !s->has_image && !s->drive->config->is_read_only;
     int rc = 0;
 
-    if (s->has_map)
-        rc = finish_overlay(s, err);
+    if (s->has_image)
+        rc = put_left(s, err);
     /* The snapshot says of the file what must be on the disk then. */
-    else if (is_written && s->save->sync &&
+    else if (is_written && s->options.sync &&
              fsync(machine_drive_fd(s->drive)) < 0)
         rc = err_sys(err, errno, "%s", s->drive->config->path);
     return rc < 0 ? err_wrap(err, rc, "drive %s", s->drive->config->id) : 0;
+}
+
+void machine_drive_save_release(struct machine_drive_save *s)
+{
+    capture_image_fini(&s->image);
+    bitmap_fini(&s->todo);
+    free(s->staging);
+    free(s->left);
+    free(s->left_copies);
+    free(s->record.path);
+    s->staging = NULL;
+    s->left = NULL;
+    s->left_copies = NULL;
+    s->record.path = NULL;
 }
 
 /* A save that failed: what it took is changed still. */
@@ -458,25 +430,19 @@ static void give_back(struct machine_drive_save *s)
     }
 }
 
-void machine_drive_save_end(struct machine_drive_save *s, bool is_committed)
+void machine_drive_save_end(
+    struct machine_drive_save *s, const struct snapshot_id *id)
 {
     if (s->drive == NULL)
         return;
     device_lock(device_of(s));
-    if (is_committed)
-        s->drive->saved = s->save->id;
+    if (id != NULL)
+        s->drive->saved = *id;
     else if (s->taken.words != NULL)
         give_back(s);
     s->drive->is_pinned = false;
     device_unlock(device_of(s));
-    fd_closep(&s->image_fd);
-    page_index_builder_fini(&s->map);
-    page_hashes_fini(&s->hashes);
-    bitmap_fini(&s->todo);
+    machine_drive_save_release(s);
     bitmap_fini(&s->taken);
-    free(s->staging);
-    free(s->left);
-    free(s->left_copies);
-    free(s->record.path);
-    *s = (struct machine_drive_save){.image_fd = -1};
+    *s = (struct machine_drive_save){0};
 }

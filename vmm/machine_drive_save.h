@@ -3,13 +3,14 @@
  * A machine's drive in a save: what its overlay holds goes into the snapshot,
  * in steps that go along with those of vmm/machine_save.h.
  *
- *   begin    map and hashes of the parent, an image
+ *   begin    an image file to fill
  *   copy     while the guest runs: what is to be saved, then again what was
  *            written meanwhile, until little is left
  *   stop     on the loop, devices quiesced: what is left is set aside, and how
  *            the drive's file is
- *   finish   writes what was set aside, map and hashes
- *   end      all is well, or not: then what it took counts as changed still
+ *   finish   writes what was set aside
+ *   end      the snapshot is there, or not: then what it took counts as changed
+ *            still
  *
  * How clusters are consistent: whatever is written to marks its cluster dirty
  * before the bytes move. A round takes the marks with nothing in flight (the
@@ -17,8 +18,7 @@
  * and then copies without holding anything up. A cluster that is written to
  * while it is copied is torn in the copy, but marked, and copied again; at the
  * stop nothing is in flight and nothing can follow. A diff copies what is
- * marked since the parent; for the rest its map points into the parent's
- * images.
+ * marked since the parent.
  *
  * A drive without an overlay is only noted: which file, its size, and when it
  * was last written to.
@@ -37,11 +37,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "snapshot/dedupe.h"
+#include "snapshot/capture_image.h"
 #include "snapshot/disks.h"
-#include "snapshot/page_writer.h"
-#include "snapshot/save.h"
-#include "snapshot/snap.h"
+#include "snapshot/id.h"
+#include "snapshot/page_index.h"
 #include "vmm/base/bitmap.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
@@ -49,17 +48,21 @@
 
 struct machine_drive_left;
 
+struct machine_drive_save_options {
+    /*
+     * The snapshot that the machine was last saved to or came from, for a
+     * diff; zero: a full save. A drive whose disk is not the parent's any more
+     * is saved whole.
+     */
+    struct snapshot_id parent;
+    bool sync; /* a file that the guest writes to is on the disk then */
+};
+
 struct machine_drive_save {
     struct machine_drive *drive; /* borrowed; NULL: not begun */
-    uint32_t number;             /* of the drive in the machine */
-    struct save *save;           /* borrowed */
-    const struct snap *parent;   /* borrowed; NULL: a full save */
-    bool has_map;                /* the drive has an overlay */
-    bool is_diff;                /* the map began as the parent's */
-    struct page_index_builder map;
-    struct page_hashes hashes;
-    struct page_writer image;
-    int image_fd;
+    struct machine_drive_save_options options;
+    bool has_image; /* the drive has an overlay */
+    struct capture_image image;
     struct bitmap todo;  /* clusters to be copied yet */
     struct bitmap taken; /* all marks that this save took */
     uint8_t *staging;
@@ -69,15 +72,18 @@ struct machine_drive_save {
     struct disk_record record; /* as of the stop; path: owned */
 };
 
+/* Pages of the image that a save of the drive needs; 0: it needs none. */
+uint64_t machine_drive_save_pages(struct machine_drive *drive);
+
 /*
- * `parent` is the snapshot that the machine was last saved to or came from,
- * or NULL; a drive whose disk is not the parent's any more is saved whole.
- * `dedupe` may be NULL. On failure nothing is left to be ended. -EFBIG for a
- * disk that an index cannot hold.
+ * `image_fd` is borrowed until machine_drive_save_release, and of as many
+ * pages as machine_drive_save_pages said; -1 for a drive that needs none. On
+ * failure nothing is left to be ended. -EFBIG for a disk that an index cannot
+ * hold.
  */
 CC_MUST_CHECK int machine_drive_save_begin(struct machine_drive_save *s,
-    struct machine_drive *drive, uint32_t number, struct save *save,
-    const struct snap *parent, struct dedupe *dedupe, struct err *err);
+    struct machine_drive *drive, int image_fd,
+    const struct machine_drive_save_options *options, struct err *err);
 
 CC_MUST_CHECK int machine_drive_save_copy(
     struct machine_drive_save *s, bool is_running, struct err *err);
@@ -92,10 +98,14 @@ CC_MUST_CHECK int machine_drive_save_finish(
 CC_MUST_CHECK int machine_drive_note_file(const struct machine_drive *drive,
     struct disk_record *ret_record, struct err *err);
 
+/* Frees all that is not needed for machine_drive_save_end. */
+void machine_drive_save_release(struct machine_drive_save *s);
+
 /*
- * Frees all; `is_committed`: the snapshot is there, and the next diff counts
- * from it. A zeroed one is let be.
+ * Frees all; `id` is that of the snapshot that is there, from which the next
+ * diff counts, or NULL. A zeroed one is let be.
  */
-void machine_drive_save_end(struct machine_drive_save *s, bool is_committed);
+void machine_drive_save_end(
+    struct machine_drive_save *s, const struct snapshot_id *id);
 
 #endif

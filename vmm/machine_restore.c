@@ -3,13 +3,11 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include "snapshot/frozen_file.h"
 #include "snapshot/ram.h"
 #include "vmm/base/bytes.h"
-#include "vmm/base/fd.h"
 #include "vmm/hw/cpuid_check.h"
 #include "vmm/machine_drive_restore.h"
 
@@ -43,27 +41,6 @@ int machine_restore_memory(struct machine *m, struct err *err)
     if (origin->pages != NULL)
         return page_client_attach(origin->pages, &m->mem, err);
     return ram_map(&m->mem, &snap->index, snap->image_fds, err);
-}
-
-void machine_host_id(uint8_t ret_id[HOST_ID_BYTES])
-{
-    char text[37] = {0};
-    unsigned int digits = 0;
-    CC_CLEANUP(fd_closep)
-    int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
-
-    memset(ret_id, 0, HOST_ID_BYTES);
-    if (fd < 0 || fd_read_full(fd, text, sizeof(text) - 1) < 36)
-        return;
-    for (size_t i = 0; text[i] != '\0' && digits < 2 * HOST_ID_BYTES; i++) {
-        const char *hex = "0123456789abcdef";
-        const char *at = strchr(hex, text[i]);
-
-        if (at == NULL)
-            continue;
-        ret_id[digits / 2] = (uint8_t)(ret_id[digits / 2] << 4 | (at - hex));
-        digits++;
-    }
 }
 
 /* A guest that was saved since this host started has its features here. */

@@ -18,13 +18,6 @@
 #include "vmm/hw/vm_clock.h"
 #include "vmm/machine.h"
 
-#define MACHINE_SECTION         "machine"
-#define MACHINE_SECTION_VERSION 1u
-#define CPUID_SECTION           "cpuid"
-#define HOST_SECTION            "host" /* optional: where it was saved */
-#define HOST_SECTION_VERSION    1u
-#define HOST_ID_BYTES           16u /* of the host's boot */
-
 /* Where a machine comes from that does not boot. */
 struct machine_origin {
     struct snap *snap; /* borrowed until machine_init returns */
@@ -65,8 +58,5 @@ CC_MUST_CHECK int machine_restore_host_cpuid(
  */
 CC_MUST_CHECK int machine_fill(
     struct machine *m, const struct machine_origin *origin, struct err *err);
-
-/* This boot of this host, or zeros if it does not say. */
-void machine_host_id(uint8_t ret_id[HOST_ID_BYTES]);
 
 #endif

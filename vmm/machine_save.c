@@ -1,21 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/machine_save.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "snapshot/frozen_file.h"
 #include "vmm/base/clock.h"
-#include "vmm/base/fd.h"
-#include "vmm/config_paths.h"
-#include "vmm/hw/cpuid_check.h"
-#include "vmm/machine_restore.h"
+#include "vmm/base/num.h"
 
 /* Copied at a time while the guest runs. */
 #define STAGING_PAGES 256u
@@ -76,29 +68,31 @@ static void give_back(struct machine_save *s)
 
 /* ---- begin --------------------------------------------------------------- */
 
-static int begin_index(struct machine_save *s, struct err *err)
+void machine_save_plan(const struct machine *m, struct capture_plan *ret_plan)
 {
-    const struct snap *parent = s->options.parent;
-    int rc;
+    struct capture_plan plan = {.base = m->base, .image_count = 1};
 
-    s->own = (struct page_image){
-        .type = PAGE_IMAGE_MEM, .id = s->save.id, .pages = page_count(s)};
-    rc = page_index_builder_init(&s->index, page_count(s), &s->own, err);
-    if (rc < 0)
-        return rc;
-    if (parent != NULL) {
-        rc = page_index_builder_add_index(&s->index, &parent->index, err);
-        return rc < 0 ? rc : snap_read_hashes(parent, &s->hashes, err);
+    _Static_assert(CONFIG_DRIVES_MAX <= DISKS_MAX, "room for all of them");
+    plan.images[0].pages = gmem_page_count(&m->mem);
+    for (uint32_t i = 0; i < m->config->drive_count; i++) {
+        uint64_t pages = machine_drive_save_pages(m->drives[i]);
+
+        if (pages > 0)
+            plan.images[plan.image_count++] =
+                (struct capture_plan_image){.drive = i, .pages = pages};
     }
-    rc = page_hashes_init(&s->hashes, page_count(s));
-    return rc < 0 ? err_sys(err, rc, "page hashes") : 0;
+    *ret_plan = plan;
 }
 
-static int begin_memory(struct machine_save *s, struct err *err)
+static int begin_memory(struct machine_save *s, int image_fd, struct err *err)
 {
     uint64_t pages = page_count(s);
     void *room;
+    int rc = capture_image_init(&s->image, image_fd, pages, err);
 
+    if (rc < 0)
+        return rc;
+    s->image.is_diff = !snapshot_id_is_zero(&s->options.parent);
     if (bitmap_init(&s->todo, pages) < 0 || bitmap_init(&s->taken, pages) < 0)
         return err_sys(err, ENOMEM, "a save");
     if (s->machine->changed.words == NULL &&
@@ -108,11 +102,12 @@ static int begin_memory(struct machine_save *s, struct err *err)
     /* Addresses for all of RAM; memory comes in large pages, if it has to. */
     room = mmap(NULL, pages * NUM_PAGE_SIZE, PROT_READ | PROT_WRITE,
         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room != MAP_FAILED)
+        s->left_copies = room;
     if (s->staging == NULL || room == MAP_FAILED)
         return err_sys(err, ENOMEM, "a save");
     (void)madvise(room, pages * NUM_PAGE_SIZE, MADV_HUGEPAGE);
     (void)madvise(room, pages * NUM_PAGE_SIZE, MADV_DONTDUMP);
-    s->left_copies = room;
     s->left = malloc((LEFT_ROOM + 1) * sizeof(s->left[0]));
     s->left_room = LEFT_ROOM;
     return s->left == NULL ? err_sys(err, ENOMEM, "a save") : 0;
@@ -124,9 +119,8 @@ static int begin_tracking(struct machine_save *s, struct err *err)
     struct machine *m = s->machine;
     int rc;
 
-    if (s->options.parent != NULL &&
-        (!m->dirty.is_on ||
-            !snapshot_id_equal(&m->base, &s->options.parent->id)))
+    if (s->image.is_diff &&
+        (!m->dirty.is_on || !snapshot_id_equal(&m->base, &s->options.parent)))
         return err_set(err, EINVAL,
             "the machine was not last saved to that snapshot, nor restored "
             "from it with its writes followed: make a full snapshot");
@@ -139,97 +133,100 @@ static int begin_tracking(struct machine_save *s, struct err *err)
     return rc;
 }
 
-/* Without a diff to come the guest need not pay for its first writes. */
-static int end_tracking(struct machine_save *s, struct err *err)
+static int begin_drives(struct machine_save *s, const int *image_fds,
+    uint32_t count, struct err *err)
 {
-    struct machine *m = s->machine;
-
-    m->base = s->save.id;
-    if (!s->has_started || s->options.track)
-        return 0;
-    m->base = (struct snapshot_id){0};
-    return dirty_stop(&m->dirty, err);
-}
-
-static int begin_image(struct machine_save *s, struct err *err)
-{
-    int rc = save_create_image(&s->save, &s->own, &s->image_fd, err);
-
-    if (rc == 0 && s->options.share) {
-        rc = dedupe_init(&s->dedupe, s->save.store, DEDUPE_BYTES_DEFAULT,
-            DEDUPE_RUN_MIN_DEFAULT, err);
-        s->has_dedupe = rc == 0;
-    }
-    if (rc < 0)
-        return rc;
-    page_writer_init(&s->image, s->image_fd, &s->save, &s->index, &s->hashes,
-        s->has_dedupe ? &s->dedupe : NULL);
-    s->image.progress = s->options.progress;
-    return 0;
-}
-
-static int begin_drives(struct machine_save *s, struct err *err)
-{
+    const struct machine_drive_save_options options = {
+        .parent = s->options.parent, .sync = s->options.sync};
     const struct machine *m = s->machine;
+    uint32_t used = 1;
     int rc = 0;
 
-    for (uint32_t i = 0; rc == 0 && i < m->config->drive_count; i++)
-        rc = machine_drive_save_begin(&s->drives[i], m->drives[i], i, &s->save,
-            s->options.parent, s->has_dedupe ? &s->dedupe : NULL, err);
+    for (uint32_t i = 0; rc == 0 && i < m->config->drive_count; i++) {
+        bool has_image = m->drives[i]->options.has_overlay;
+
+        if (has_image && used == count)
+            break;
+        rc = machine_drive_save_begin(&s->drives[i], m->drives[i],
+            has_image ? image_fds[used++] : -1, &options, err);
+    }
     return rc;
+}
+
+static int check_count(const struct machine *m, uint32_t count, struct err *err)
+{
+    uint32_t wanted = 1;
+
+    for (uint32_t i = 0; i < m->config->drive_count; i++)
+        wanted += m->drives[i]->options.has_overlay ? 1 : 0;
+    return count == wanted
+               ? 0
+               : err_set(err, EINVAL,
+                     "%u image files, where memory and the disks with an "
+                     "overlay need %u",
+                     count, wanted);
 }
 
 int machine_save_begin(struct machine_save *s, struct machine *m,
-    struct store *store, const struct machine_save_options *options,
-    struct err *err)
+    const int *image_fds, uint32_t count,
+    const struct machine_save_options *options, struct err *err)
 {
-    int rc;
+    int rc = check_count(m, count, err);
 
-    *s = (struct machine_save){
-        .machine = m, .options = *options, .image_fd = -1};
-    rc = save_begin(&s->save, store, options->name, options->sync, err);
     if (rc < 0)
         return rc;
-    state_writer_init(&s->state, &s->save.id);
-    rc = begin_index(s, err);
-    if (rc == 0)
-        rc = begin_memory(s, err);
+    *s = (struct machine_save){.machine = m, .options = *options};
+    rc = begin_memory(s, image_fds[0], err);
     if (rc == 0)
         rc = begin_tracking(s, err);
     if (rc == 0)
-        rc = begin_image(s, err);
-    if (rc == 0)
-        rc = begin_drives(s, err);
+        rc = begin_drives(s, image_fds, count, err);
     if (rc < 0)
         machine_save_fini(s);
     return rc;
+}
+
+/* All that is not needed to say what was taken. */
+static void release(struct machine_save *s)
+{
+    capture_image_fini(&s->image);
+    bitmap_fini(&s->todo);
+    free(s->staging);
+    free(s->left);
+    if (s->left_copies != NULL)
+        (void)munmap(s->left_copies, page_count(s) * NUM_PAGE_SIZE);
+    frozen_fini(&s->frozen);
+    s->staging = NULL;
+    s->left = NULL;
+    s->left_copies = NULL;
+}
+
+static void end_drives(struct machine_save *s, const struct snapshot_id *id)
+{
+    for (uint32_t i = 0; i < CONFIG_DRIVES_MAX; i++)
+        machine_drive_save_end(&s->drives[i], id);
 }
 
 void machine_save_fini(struct machine_save *s)
 {
     if (s->machine == NULL)
         return;
-    for (uint32_t i = 0; i < CONFIG_DRIVES_MAX; i++)
-        machine_drive_save_end(&s->drives[i], s->is_committed);
-    if (!s->is_committed) {
-        save_abort(&s->save);
-        if (s->taken.words != NULL && s->machine->changed.words != NULL)
-            give_back(s);
-    }
-    fd_closep(&s->image_fd);
-    if (s->has_dedupe)
-        dedupe_fini(&s->dedupe);
-    page_index_builder_fini(&s->index);
-    page_hashes_fini(&s->hashes);
-    bitmap_fini(&s->todo);
+    end_drives(s, NULL);
+    if (!s->is_committed && s->taken.words != NULL &&
+        s->machine->changed.words != NULL)
+        give_back(s);
+    release(s);
     bitmap_fini(&s->taken);
-    free(s->staging);
-    free(s->left);
-    if (s->left_copies != NULL)
-        (void)munmap(s->left_copies, page_count(s) * NUM_PAGE_SIZE);
-    frozen_fini(&s->frozen);
-    state_writer_fini(&s->state);
-    *s = (struct machine_save){.image_fd = -1};
+    s->machine = NULL;
+}
+
+static int check_cancelled(const struct machine_save *s, struct err *err)
+{
+    const bool *flag = s->options.is_cancelled;
+
+    return flag != NULL && __atomic_load_n(flag, __ATOMIC_RELAXED)
+               ? err_set(err, ECANCELED, "the save was given up")
+               : 0;
 }
 
 /* ---- copying ------------------------------------------------------------- */
@@ -253,7 +250,9 @@ static int put_pages(
             gmem_copy_pages(mem, page, n, s->staging);
         else
             bytes = gmem_pages_iovec(mem, page, n).iov_base;
-        rc = page_writer_put(&s->image, page, bytes, n, err);
+        rc = capture_image_put(&s->image, page, bytes, n, err);
+        if (rc == 0)
+            rc = check_cancelled(s, err);
         page += n;
         count -= n;
     }
@@ -301,7 +300,7 @@ int machine_save_copy(struct machine_save *s, bool is_running, struct err *err)
     s->is_running = is_running;
     if (is_running)
         make_room(s, LEFT_ROOM);
-    if (s->options.parent == NULL) {
+    if (!s->image.is_diff) {
         /* What was harvested at the beginning is in it. */
         bitmap_clear_all(&s->todo);
         rc = put_all(s, err);
@@ -396,159 +395,66 @@ static int put_left(struct machine_save *s, struct err *err)
 
         while (i + n < s->left_count && s->left[i + n] == s->left[i] + n)
             n++;
-        rc = page_writer_put(
+        rc = capture_image_put(
             &s->image, s->left[i], s->left_copies + i * NUM_PAGE_SIZE, n, err);
         i += n;
     }
     return rc;
 }
 
-static int write_memory(
-    struct machine_save *s, struct page_index *index, struct err *err)
+static int write_capture(
+    struct machine_save *s, int fd, const struct disks *disks, struct err *err)
 {
-    int rc = put_left(s, err);
+    struct capture_part parts[CAPTURE_IMAGES_MAX] = {{.image = &s->image}};
+    /* Who makes the snapshot gives it its id. */
+    const struct snapshot_id id = {.b = {1}};
+    struct state_writer state;
+    uint32_t count = 1;
+    int rc;
 
-    for (uint32_t i = 0; rc == 0 && i < s->machine->config->drive_count; i++)
-        rc = machine_drive_save_finish(&s->drives[i], err);
+    for (uint32_t i = 0; i < disks->count; i++) {
+        if (s->drives[i].has_image)
+            parts[count++] =
+                (struct capture_part){.drive = i, .image = &s->drives[i].image};
+    }
+    state_writer_init(&state, &id);
+    rc = machine_describe_store(s->machine, &s->frozen, disks, &state, err);
     if (rc == 0)
-        rc = page_index_builder_finish(&s->index, index, err);
-    if (rc < 0)
-        return rc;
-    rc = page_writer_trim(&s->image, index, err);
-    if (rc == 0 && s->options.parent != NULL)
-        rc = save_link_images(&s->save, s->options.parent, index, err);
-    if (rc == 0)
-        rc = save_write_memory(&s->save, index, &s->hashes, err);
+        rc = capture_write(fd, parts, count, &state, err);
+    state_writer_fini(&state);
     return rc;
 }
 
-static int write_disks(struct machine_save *s, struct err *err)
+int machine_save_finish(struct machine_save *s, int capture_fd, struct err *err)
 {
     struct disks disks = {.count = s->machine->config->drive_count};
+    int rc = put_left(s, err);
 
-    _Static_assert(CONFIG_DRIVES_MAX <= DISKS_MAX, "room for all of them");
-    if (disks.count == 0)
-        return 0;
-    for (uint32_t i = 0; i < disks.count; i++)
+    for (uint32_t i = 0; rc == 0 && i < disks.count; i++) {
         disks.records[i] = s->drives[i].record;
-    return disks_store(&disks, &s->state, err);
-}
-
-/* Who restores it has another working folder and other descriptors. */
-static int describe(
-    const struct config *config, char **ret_json, struct err *err)
-{
-    struct config copy;
-    int rc = config_copy(config, &copy, err);
-
+        rc = machine_drive_save_finish(&s->drives[i], err);
+    }
+    if (rc == 0)
+        rc = write_capture(s, capture_fd, &disks, err);
     if (rc < 0)
         return rc;
-    rc = config_paths_settle(&copy, err);
-    if (rc == 0)
-        rc = config_to_json(&copy, ret_json, err);
-    config_fini(&copy);
-    return rc;
+    release(s);
+    for (uint32_t i = 0; i < disks.count; i++)
+        machine_drive_save_release(&s->drives[i]);
+    return 0;
 }
 
-static int write_description(struct machine_save *s, struct err *err)
+/* Without a diff to come the guest need not pay for its first writes. */
+int machine_save_commit(
+    struct machine_save *s, const struct snapshot_id *id, struct err *err)
 {
     struct machine *m = s->machine;
-    const struct parts parts = machine_parts(m);
-    uint8_t host_id[HOST_ID_BYTES];
-    struct bytes_writer out;
-    struct cpuid seen = {0};
-    uint8_t *cpuid;
-    char *json = NULL;
-    int rc = frozen_store(&s->frozen, &parts, &s->state, err);
 
-    if (rc == 0)
-        rc = write_disks(s, err);
-    if (rc == 0)
-        rc = describe(m->config, &json, err);
-    if (rc < 0)
-        return rc;
-    rc = state_writer_add(&s->state, MACHINE_SECTION, MACHINE_SECTION_VERSION,
-        STATE_SECTION_REQUIRED, json, strlen(json), err);
-    free(json);
-    machine_host_id(host_id);
-    if (rc == 0)
-        rc = state_writer_add(&s->state, HOST_SECTION, HOST_SECTION_VERSION, 0,
-            host_id, sizeof(host_id), err);
-    if (rc < 0)
-        return rc;
-    cpuid = malloc(CPUID_WIRE_MAX);
-    if (cpuid == NULL)
-        return err_sys(err, ENOMEM, "CPUID table");
-    bytes_writer_init(&out, cpuid, CPUID_WIRE_MAX);
-    rc = cpuid_copy(&m->cpuid, &seen, err);
-    if (rc == 0) {
-        cpuid_see(&seen, &m->host.kvm->features);
-        cpuid_encode(&seen, &out);
-        rc = state_writer_add(&s->state, CPUID_SECTION, CPUID_WIRE_VERSION,
-            STATE_SECTION_REQUIRED, cpuid, out.pos, err);
-    }
-    cpuid_fini(&seen);
-    free(cpuid);
-    return rc;
-}
-
-static int write_manifest(
-    struct machine_save *s, const struct page_index *index, struct err *err)
-{
-    const struct machine *m = s->machine;
-    struct manifest manifest = {.id = s->save.id,
-        .created = (uint64_t)time(NULL),
-        .vcpus = m->config->vcpus,
-        .pages = index->pages,
-        .data_pages = page_index_data_pages(index),
-        .own_pages = page_index_file_pages(index, 0)};
-
-    if (s->options.parent != NULL)
-        manifest.parent = s->options.parent->id;
-    if (s->options.name != NULL)
-        (void)snprintf(
-            manifest.name, sizeof(manifest.name), "%s", s->options.name);
-    (void)snprintf(
-        manifest.monitor, sizeof(manifest.monitor), "spore %s", SPORE_VERSION);
-    (void)snprintf(manifest.kernel, sizeof(manifest.kernel), "%s",
-        m->config->kernel != NULL ? m->config->kernel : "");
-    return save_write_manifest(&s->save, &manifest, err);
-}
-
-int machine_save_finish(
-    struct machine_save *s, struct snapshot_id *ret_id, struct err *err)
-{
-    struct page_index index = {0};
-    int rc = write_memory(s, &index, err);
-
-    if (rc == 0)
-        rc = write_description(s, err);
-    if (rc == 0)
-        rc = write_manifest(s, &index, err);
-    page_index_fini(&index);
-    if (rc == 0)
-        rc = save_commit(&s->save, &s->state, err);
-    if (rc < 0)
-        return rc;
     s->is_committed = true;
-    *ret_id = s->save.id;
-    return end_tracking(s, err);
-}
-
-int machine_save_paused(struct machine *m, struct store *store,
-    const struct machine_save_options *options, struct snapshot_id *ret_id,
-    struct err *err)
-{
-    struct machine_save s;
-    int rc = machine_save_begin(&s, m, store, options, err);
-
-    if (rc < 0)
-        return rc;
-    rc = machine_save_copy(&s, false, err);
-    if (rc == 0)
-        rc = machine_save_stop(&s, false, err);
-    if (rc == 0)
-        rc = machine_save_finish(&s, ret_id, err);
-    machine_save_fini(&s);
-    return rc;
+    end_drives(s, id);
+    m->base = *id;
+    if (!s->has_started || s->options.track)
+        return 0;
+    m->base = (struct snapshot_id){0};
+    return dirty_stop(&m->dirty, err);
 }

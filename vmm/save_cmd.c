@@ -13,11 +13,10 @@
 #include <unistd.h>
 
 #include "snapshot/store.h"
-#include "vmm/base/fd.h"
 #include "vmm/base/log.h"
-#include "vmm/base/num.h"
 #include "vmm/config.h"
 #include "vmm/run.h"
+#include "vmm/save_client.h"
 #include "vmm/vm_client.h"
 
 #define CLONES_MAX     10000u
@@ -184,21 +183,6 @@ static int parse(struct options *o, int argc, char **argv, const char *allowed,
     return rc;
 }
 
-/* The store's absolute path, since the monitor has its own working folder. */
-static int find_store(const char *path, char **ret_path, struct err *err)
-{
-    struct store store;
-    int rc = store_open(&store, path, true, err);
-
-    if (rc < 0)
-        return rc;
-    *ret_path = realpath(store.path, NULL);
-    if (*ret_path == NULL)
-        rc = err_sys(err, errno, "%s", store.path);
-    store_close(&store);
-    return rc;
-}
-
 static int call_json(const char *id, const char *path, json_t *body,
     json_t **ret_reply, struct err *err)
 {
@@ -224,26 +208,40 @@ static int call_json(const char *id, const char *path, json_t *body,
     return rc;
 }
 
-static int save(const struct options *o, json_t **ret_reply, struct err *err)
+static int save(const struct options *o, struct save_client_result *ret_result,
+    struct err *err)
 {
-    char *store;
-    int rc = find_store(o->store, &store, err);
-    json_t *body;
+    const struct save_client_request request = {.id = o->id,
+        .store = o->store,
+        .name = o->name,
+        .diff = o->diff,
+        .sync = !o->no_sync,
+        .track = o->track || o->diff,
+        .share = o->share};
 
-    if (rc < 0)
-        return rc;
-    body = json_pack("{s:s, s:s*, s:b, s:b, s:b, s:b}", "store", store, "name",
-        o->name, "diff", (int)o->diff, "sync", (int)!o->no_sync, "track",
-        (int)(o->track || o->diff), "share", (int)o->share);
-    free(store);
-    return call_json(o->id, "/spore/snapshot", body, ret_reply, err);
+    return save_client_run(&request, ret_result, err);
+}
+
+static void print_save(const struct save_client_result *result, bool is_json)
+{
+    char id[SNAPSHOT_ID_TEXT_SIZE];
+
+    snapshot_id_to_text(&result->id, id);
+    if (is_json)
+        (void)printf("{\"id\":\"%s\",\"stopped_us\":%llu,\"took_us\":%llu,"
+                     "\"pages_written\":%llu}\n",
+            id, (unsigned long long)result->stopped_us,
+            (unsigned long long)result->took_us,
+            (unsigned long long)result->pages_written);
+    else
+        (void)puts(id);
 }
 
 int cmd_save(int argc, char **argv)
 {
+    struct save_client_result result;
     struct options o;
     struct err err;
-    json_t *reply;
 
     if (parse(&o, argc, argv, "NsdtSyj", 1, &err) < 0)
         return complain("save", &err);
@@ -251,15 +249,9 @@ int cmd_save(int argc, char **argv)
         (void)fputs(save_help, stdout);
         return 0;
     }
-    if (save(&o, &reply, &err) < 0)
+    if (save(&o, &result, &err) < 0)
         return complain("save", &err);
-    if (o.is_json) {
-        (void)json_dumpf(reply, stdout, JSON_COMPACT);
-        (void)putchar('\n');
-    } else {
-        (void)puts(json_string_value(json_object_get(reply, "id")));
-    }
-    json_decref(reply);
+    print_save(&result, o.is_json);
     return 0;
 }
 
@@ -442,21 +434,18 @@ static int clone_machine(const struct options *o, struct err *err)
     char store[PATH_MAX];
     struct options save_options = {
         .id = o->id, .store = store, .no_sync = true};
-    json_t *reply;
-    char *snapshot;
+    struct save_client_result result;
+    char snapshot[SNAPSHOT_ID_TEXT_SIZE];
     int rc = o->allow_duplicate ? 0 : check_generation(o->id, err);
 
     if (rc == 0)
         rc = make_store(store, err);
     if (rc < 0)
         return rc;
-    rc = save(&save_options, &reply, err);
+    rc = save(&save_options, &result, err);
     if (rc == 0) {
-        snapshot = strdup(json_string_value(json_object_get(reply, "id")));
-        json_decref(reply);
-        rc = snapshot == NULL ? err_sys(err, ENOMEM, "clones")
-                              : start_clones(o->count, store, snapshot, err);
-        free(snapshot);
+        snapshot_id_to_text(&result.id, snapshot);
+        rc = start_clones(o->count, store, snapshot, err);
     }
     drop_store(store);
     return rc;

@@ -20,7 +20,7 @@
 #include "tests/kvm/support/bare.h"
 #include "vmm/hw/cpuid_check.h"
 #include "vmm/machine_restore.h"
-#include "vmm/machine_save.h"
+#include "vmm/machine_snapshot.h"
 
 /* On hosts of both kinds KVM brings it and can hide it. */
 #define FEATURE "kvmclock"
@@ -29,7 +29,7 @@
 static struct cpuid saved_with(const char *text)
 {
     char path[] = "/tmp/spore-test-XXXXXX";
-    const struct machine_save_options options = {0};
+    const struct machine_snapshot_options options = {0};
     const struct state_section *section;
     struct bare *b = bare_prepare(&(struct bare_options){.guest = "halt"});
     struct bytes_reader r;
@@ -45,7 +45,7 @@ static struct cpuid saved_with(const char *text)
         assert_int_equal(
             config_set_string(&b->config.cpu_template, text, &err), 0);
     if (store_open(&store, path, true, &err) < 0 || bare_build(b, &err) < 0 ||
-        machine_save_paused(&b->machine, &store, &options, &id, &err) < 0 ||
+        machine_snapshot_paused(&b->machine, &store, &options, &id, &err) < 0 ||
         snap_open(&store, &id, &snap, &err) < 0)
         fail_msg("%s", err.text);
     bare_free(b);

@@ -28,7 +28,7 @@
 #include "tests/unit/support/skip.h"
 #include "vmm/base/clock.h"
 #include "vmm/core/uffd.h"
-#include "vmm/machine_save.h"
+#include "vmm/machine_snapshot.h"
 #include "vmm/restore_memory.h"
 
 #define STATUS_LOST 125
@@ -99,7 +99,7 @@ static int tear_down(void **state)
 /* A snapshot of the guest that writes pages, which has written to them all. */
 static void save_writer(struct fixture *f, uint32_t ring)
 {
-    const struct machine_save_options options = {0};
+    const struct machine_snapshot_options options = {0};
     struct bare *b = writer_start(ring, MACHINE_TRACK_LATER);
     struct snapshot_id id;
     struct err err;
@@ -107,7 +107,8 @@ static void save_writer(struct fixture *f, uint32_t ring)
     while (bare_peek(b, WRITER_TOLD) < 8 * WRITER_PAGES)
         (void)poll(NULL, 0, 1);
     machine_pause(&b->machine);
-    if (machine_save_paused(&b->machine, &f->store, &options, &id, &err) < 0)
+    if (machine_snapshot_paused(&b->machine, &f->store, &options, &id, &err) <
+        0)
         fail_msg("%s", err.text);
     bare_free(b);
     open_snap(f, &id);
@@ -221,7 +222,7 @@ static void test_it_runs_on_in_ring_3(void **state)
 /* Saved anew before it has touched much: all that is left comes through. */
 static void test_it_is_saved_wholly(void **state)
 {
-    const struct machine_save_options options = {0};
+    const struct machine_snapshot_options options = {0};
     struct fixture *f = *state;
     struct restore_memory memory;
     struct hash128 hashes[2];
@@ -234,7 +235,8 @@ static void test_it_is_saved_wholly(void **state)
     bare_start(b);
     bare_wait_change(b, WRITER_TOLD, bare_peek(b, WRITER_TOLD));
     machine_pause(&b->machine);
-    if (machine_save_paused(&b->machine, &f->store, &options, &id, &err) < 0)
+    if (machine_snapshot_paused(&b->machine, &f->store, &options, &id, &err) <
+        0)
         fail_msg("%s", err.text);
     hashes[0] = hash_ram(b);
     bare_free(b);

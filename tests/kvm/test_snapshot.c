@@ -20,7 +20,7 @@
 #include "tests/kvm/support/bare.h"
 #include "tests/kvm/support/writer.h"
 #include "vmm/machine_restore.h"
-#include "vmm/machine_save.h"
+#include "vmm/machine_snapshot.h"
 
 struct fixture {
     char path[64];
@@ -66,33 +66,35 @@ static void open_snap(
 }
 
 static struct snapshot_id save_paused(
-    struct fixture *f, struct bare *b, const struct snap *parent)
+    struct fixture *f, struct bare *b, bool is_diff)
 {
-    const struct machine_save_options options = {
-        .parent = parent, .track = true};
+    const struct machine_snapshot_options options = {
+        .diff = is_diff, .track = true};
     struct snapshot_id id;
     struct err err;
 
-    if (machine_save_paused(&b->machine, &f->store, &options, &id, &err) < 0)
+    if (machine_snapshot_paused(&b->machine, &f->store, &options, &id, &err) <
+        0)
         fail_msg("%s", err.text);
     return id;
 }
 
 static struct snapshot_id save_running(
-    struct fixture *f, struct bare *b, const struct snap *parent)
+    struct fixture *f, struct bare *b, bool is_diff)
 {
-    const struct machine_save_options options = {
-        .parent = parent, .track = true};
-    struct machine_save s;
+    const struct machine_snapshot_options options = {
+        .diff = is_diff, .track = true};
+    struct machine_snapshot s;
     struct snapshot_id id = {0};
     struct err err;
 
-    if (machine_save_begin(&s, &b->machine, &f->store, &options, &err) < 0 ||
-        machine_save_copy(&s, true, &err) < 0 ||
-        machine_save_stop(&s, true, &err) < 0 ||
-        machine_save_finish(&s, &id, &err) < 0)
+    if (machine_snapshot_begin(&s, &b->machine, &f->store, &options, &err) <
+            0 ||
+        machine_save_copy(&s.save, true, &err) < 0 ||
+        machine_save_stop(&s.save, true, &err) < 0 ||
+        machine_snapshot_finish(&s, &id, &err) < 0)
         fail_msg("%s", err.text);
-    machine_save_fini(&s);
+    machine_snapshot_fini(&s);
     return id;
 }
 
@@ -112,7 +114,7 @@ static void test_every_register_is_kept(void **state)
 
         bare_wait_change(b, BARE_MAILBOX + 8, bare_peek(b, BARE_MAILBOX + 8));
         machine_pause(&b->machine);
-        id = save_paused(f, b, NULL);
+        id = save_paused(f, b, false);
         rounds = bare_peek(b, BARE_MAILBOX);
         bare_free(b);
         open_snap(f, &id, &snap);
@@ -165,16 +167,8 @@ static void check_live_chain(struct fixture *f, uint32_t ring)
     struct bare *b = writer_start(ring, MACHINE_TRACK_LATER);
 
     for (size_t i = 0; i < ARRAY_SIZE(ids); i++) {
-        struct snap parent;
-
         bare_wait_change(b, WRITER_TOLD, bare_peek(b, WRITER_TOLD));
-        if (i == 0) {
-            ids[i] = save_running(f, b, NULL);
-            continue;
-        }
-        open_snap(f, &ids[i - 1], &parent);
-        ids[i] = save_running(f, b, &parent);
-        snap_close(&parent);
+        ids[i] = save_running(f, b, i > 0);
     }
     machine_pause(&b->machine);
     writer_expect_pages(b);
@@ -197,33 +191,102 @@ static void test_saved_while_it_runs_in_ring_3(void **state)
     check_live_chain(*state, 3);
 }
 
+/* The machine's half of a save alone, as if the files were another's. */
+static int capture(struct fixture *f, struct bare *b, struct assembly *a,
+    const struct snapshot_id *parent, uint32_t more, struct machine_save *s,
+    struct err *err)
+{
+    const struct machine_save_options options = {
+        .parent = *parent, .track = true};
+    const struct assembly_options assembly = {
+        .diff = !snapshot_id_is_zero(parent)};
+    int fds[CAPTURE_IMAGES_MAX];
+    struct capture_plan plan;
+    int rc;
+
+    machine_save_plan(&b->machine, &plan);
+    plan.base = *parent;
+    assert_int_equal(assembly_begin(a, &f->store, &plan, &assembly, err), 0);
+    for (uint32_t i = 0; i < CAPTURE_IMAGES_MAX; i++)
+        fds[i] = a->image_fds[0];
+    rc = machine_save_begin(
+        s, &b->machine, fds, plan.image_count + more, &options, err);
+    if (rc < 0)
+        return rc;
+    if (machine_save_copy(s, true, err) < 0 ||
+        machine_save_stop(s, true, err) < 0 ||
+        machine_save_finish(s, a->capture_fd, err) < 0)
+        fail_msg("%s", err->text);
+    return 0;
+}
+
 /* A parent that is not what the machine was last saved to is refused. */
 static void test_a_wrong_parent_is_refused(void **state)
 {
     struct fixture *f = *state;
     struct bare *b = writer_start(0, MACHINE_TRACK_LATER);
-    struct snapshot_id first = save_running(f, b, NULL);
-    struct snapshot_id second = save_running(f, b, NULL);
-    struct machine_save_options options = {.track = true};
+    struct snapshot_id first = save_running(f, b, false);
+    struct snapshot_id second = save_running(f, b, false);
     struct machine_save s;
-    struct snap snap;
+    struct assembly a;
     struct err err;
 
-    open_snap(f, &first, &snap);
-    options.parent = &snap;
-    assert_int_equal(
-        machine_save_begin(&s, &b->machine, &f->store, &options, &err),
-        -EINVAL);
-    snap_close(&snap);
-    open_snap(f, &second, &snap);
-    assert_int_equal(
-        machine_save_begin(&s, &b->machine, &f->store, &options, &err), 0);
-    machine_save_fini(&s);
-    /* One that was given up loses nothing. */
-    second = save_running(f, b, &snap);
-    snap_close(&snap);
+    assert_int_equal(capture(f, b, &a, &first, 0, &s, &err), -EINVAL);
+    assembly_fini(&a);
+    assert_int_equal(capture(f, b, &a, &second, 1, &s, &err), -EINVAL);
+    assembly_fini(&a);
+    /* One that nobody made a snapshot of loses nothing. */
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(capture(f, b, &a, &second, 0, &s, &err), 0);
+        machine_save_fini(&s);
+        assembly_fini(&a);
+        bare_wait_change(b, WRITER_TOLD, bare_peek(b, WRITER_TOLD));
+    }
+    second = save_running(f, b, true);
     bare_free(b);
     expect_snapshot(f, &second);
+}
+
+/* The client's half: what it takes over cannot change any more. */
+static void test_a_capture_is_only_taken_whole(void **state)
+{
+    struct fixture *f = *state;
+    struct bare *b = writer_start(0, MACHINE_TRACK_LATER);
+    const struct snapshot_id none = {0};
+    struct snapshot_id id;
+    struct machine_save s;
+    struct assembly a;
+    struct err err;
+    int kept;
+
+    assert_int_equal(capture(f, b, &a, &none, 0, &s, &err), 0);
+    kept = dup(a.image_fds[0]);
+    assert_true(kept >= 0);
+    assert_int_equal(assembly_reclaim(&a, &err), -EBUSY);
+    machine_save_fini(&s);
+    assembly_fini(&a);
+    (void)close(kept);
+
+    assert_int_equal(capture(f, b, &a, &none, 0, &s, &err), 0);
+    assert_int_equal(
+        ftruncate(a.image_fds[0], (off_t)(a.images[0].pages / 2) << 12), 0);
+    assert_int_equal(assembly_reclaim(&a, &err), -EBADMSG);
+    machine_save_fini(&s);
+    assembly_fini(&a);
+
+    assert_int_equal(capture(f, b, &a, &none, 0, &s, &err), 0);
+    assert_int_equal(assembly_reclaim(&a, &err), 0);
+    assert_int_equal(pwrite(a.capture_fd, "x", 1, 0), -1);
+    assert_int_equal(assembly_finish(&a, &id, &err), 0);
+    assembly_fini(&a);
+    assert_int_equal(machine_save_commit(&s, &id, &err), 0);
+    machine_save_fini(&s);
+    expect_snapshot(f, &id);
+    /* And a diff stands on it. */
+    bare_wait_change(b, WRITER_TOLD, bare_peek(b, WRITER_TOLD));
+    id = save_running(f, b, true);
+    bare_free(b);
+    expect_snapshot(f, &id);
 }
 
 /* ---- machines made ahead ------------------------------------------------- */
@@ -240,10 +303,10 @@ static void test_a_machine_made_ahead_is_filled(void **state)
 {
     struct fixture *f = *state;
     struct bare *b = writer_start(3, MACHINE_TRACK_LATER);
-    struct snapshot_id ids[2] = {save_running(f, b, NULL)};
+    struct snapshot_id ids[2] = {save_running(f, b, false)};
 
     bare_wait_change(b, WRITER_TOLD, bare_peek(b, WRITER_TOLD));
-    ids[1] = save_running(f, b, NULL);
+    ids[1] = save_running(f, b, false);
     bare_free(b);
     for (int i = 0; i < 2; i++) {
         struct snap model;
@@ -273,8 +336,8 @@ static void test_a_machine_that_does_not_fit_is_not_filled(void **state)
 {
     struct fixture *f = *state;
     struct bare *b = writer_start(0, MACHINE_TRACK_LATER);
-    struct snapshot_id big = save_running(f, b, NULL);
-    struct snapshot_id again = save_running(f, b, NULL);
+    struct snapshot_id big = save_running(f, b, false);
+    struct snapshot_id again = save_running(f, b, false);
     struct snapshot_id small;
     struct snap snap;
     struct snap other;
@@ -283,7 +346,7 @@ static void test_a_machine_that_does_not_fit_is_not_filled(void **state)
     bare_free(b);
     b = bare_new(
         &(struct bare_options){.guest = "hello", .mem_bytes = WRITER_MEM / 2});
-    small = save_paused(f, b, NULL);
+    small = save_paused(f, b, false);
     bare_free(b);
     open_snap(f, &big, &snap);
     open_snap(f, &small, &other);
@@ -314,6 +377,8 @@ int main(void)
             test_saved_while_it_runs_in_ring_3, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_a_wrong_parent_is_refused, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(
+            test_a_capture_is_only_taken_whole, set_up, tear_down),
         cmocka_unit_test_setup_teardown(
             test_a_machine_made_ahead_is_filled, set_up, tear_down),
         cmocka_unit_test_setup_teardown(

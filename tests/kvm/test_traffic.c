@@ -18,7 +18,7 @@
 
 #include "tests/kvm/support/bare.h"
 #include "tests/kvm/support/traffic.h"
-#include "vmm/machine_save.h"
+#include "vmm/machine_snapshot.h"
 
 #define RESETS_DEFAULT    60u
 #define SNAPSHOTS_DEFAULT 10u
@@ -140,7 +140,7 @@ static void reset(struct traffic *t)
 /* What a fresh restore of a snapshot of it would be. */
 static struct copy take_restored(struct traffic *t)
 {
-    const struct machine_save_options options = {0};
+    const struct machine_snapshot_options options = {0};
     char folder[] = "/tmp/spore-store-XXXXXX";
     struct traffic *fresh;
     struct snapshot_id id;
@@ -151,7 +151,7 @@ static struct copy take_restored(struct traffic *t)
 
     assert_non_null(mkdtemp(folder));
     if (store_open(&store, folder, true, &err) < 0 ||
-        machine_save_paused(&t->inst.machine, &store, &options, &id, &err) <
+        machine_snapshot_paused(&t->inst.machine, &store, &options, &id, &err) <
             0 ||
         snap_open(&store, &id, &snap, &err) < 0)
         fail_msg("%s", err.text);

@@ -167,7 +167,7 @@ static void expect_refused(
     struct err err = {.text = ""};
     uint32_t generation = f->drive->blk.state.virtio.config_generation;
 
-    assert_int_equal(machine_drive_replace(f->drive, path, &err), code);
+    assert_int_equal(machine_drive_replace(f->drive, path, -1, &err), code);
     if (strstr(err.text, text) == NULL)
         fail_msg("'%s' is not in '%s'", text, err.text);
     assert_int_equal(f->drive->blk.state.virtio.config_generation, generation);
@@ -183,11 +183,40 @@ static void test_another_file(void **state)
     assert_int_equal(first_byte(f), 1);
     assert_int_equal(capacity(f), 8);
     assert_false(is_free(f->first));
-    assert_int_equal(machine_drive_replace(f->drive, f->second, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->second, -1, NULL), 0);
     assert_int_not_equal(
         f->drive->blk.state.virtio.config_generation, generation);
     assert_int_equal(capacity(f), 16);
     assert_int_equal(first_byte(f), 2);
+    assert_true(is_free(f->first));
+    assert_false(is_free(f->second));
+}
+
+/* The path is only what it is called then. */
+static void test_a_descriptor(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+    int fd = open(f->second, O_RDONLY | O_CLOEXEC);
+
+    start(f);
+    assert_true(fd >= 0);
+    assert_int_equal(
+        machine_drive_replace(f->drive, "/no/such/file", fd, &err), -EACCES);
+    (void)close(fd);
+    fd = open(f->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_true(machine_drive_replace(f->drive, "/no/such/file", fd, &err) < 0);
+    (void)close(fd);
+    assert_int_equal(first_byte(f), 1);
+    fd = open(f->second, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(
+        machine_drive_replace(f->drive, "/no/such/file", fd, &err), 0);
+    (void)close(fd);
+    assert_int_equal(capacity(f), 16);
+    assert_int_equal(first_byte(f), 2);
+    assert_string_equal(f->drive->disk->path, "/no/such/file");
     assert_true(is_free(f->first));
     assert_false(is_free(f->second));
 }
@@ -198,7 +227,7 @@ static void test_same_file_with_another_size(void **state)
 
     start(f);
     write_file(f->first, 3, 32);
-    assert_int_equal(machine_drive_replace(f->drive, f->first, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->first, -1, NULL), 0);
     assert_int_equal(capacity(f), 32);
     assert_int_equal(first_byte(f), 3);
     assert_false(is_free(f->first));
@@ -231,10 +260,10 @@ static void test_overlays(void **state)
     write_byte(f, 9);
     assert_int_equal(first_byte(f), 9);
     /* What was written over the old image has no meaning over another. */
-    assert_int_equal(machine_drive_replace(f->drive, f->second, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->second, -1, NULL), 0);
     assert_int_equal(first_byte(f), 2);
     write_byte(f, 9);
-    assert_int_equal(machine_drive_replace(f->drive, f->first, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->first, -1, NULL), 0);
     assert_int_equal(first_byte(f), 1);
 }
 
@@ -267,7 +296,7 @@ static void test_limits(void **state)
     assert_int_equal(machine_drive_set_rate(f->drive, &change, NULL), -EINVAL);
     assert_false(is_answered(f));
     /* The limit is the drive's, not the file's. */
-    assert_int_equal(machine_drive_replace(f->drive, f->second, NULL), 0);
+    assert_int_equal(machine_drive_replace(f->drive, f->second, -1, NULL), 0);
     assert_false(is_answered(f));
     change.limits.ops = (struct rate_bucket_config){0};
     assert_int_equal(machine_drive_set_rate(f->drive, &change, NULL), 0);
@@ -280,6 +309,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
     const struct CMUnitTest tests[] = {
         T(test_another_file),
+        T(test_a_descriptor),
         T(test_same_file_with_another_size),
         T(test_what_cannot_be_used),
         T(test_overlays),

@@ -137,7 +137,7 @@ static void test_another_disk_is_refused(void **state)
 
     push(f);
     assert_int_equal(
-        machine_drive_replace(f->rig->drive, f->rig->path, &err), -EBUSY);
+        machine_drive_replace(f->rig->drive, f->rig->path, -1, &err), -EBUSY);
     assert_non_null(strstr(err.text, "spore push"));
 }
 

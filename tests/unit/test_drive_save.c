@@ -19,6 +19,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "snapshot/assembly.h"
 #include "snapshot/flatten.h"
 #include "snapshot/verify.h"
 #include "tests/unit/support/disk_rig.h"
@@ -41,12 +42,9 @@ struct fixture {
 
 /* The other parts of a snapshot: a page of RAM that is zero, and state. */
 struct saving {
-    struct save save;
+    struct assembly assembly;
     struct machine_drive_save drive;
-    struct dedupe dedupe;
-    bool has_dedupe;
-    struct snap parent;
-    bool has_parent;
+    struct capture_image memory;
 };
 
 static enum blk_overlay_kind kinds[] = {
@@ -96,17 +94,26 @@ static void must(int rc, const struct err *err)
 static void save_begins(struct fixture *f, struct saving *s,
     struct machine_drive *drive, const struct snapshot_id *parent, bool share)
 {
+    struct machine_drive_save_options options = {.sync = false};
+    const struct assembly_options assembly = {
+        .diff = parent != NULL, .share = share};
+    struct capture_plan plan = {.image_count = 1, .images = {{.pages = 1}}};
+    uint64_t pages = machine_drive_save_pages(drive);
     struct err err;
 
-    *s = (struct saving){.has_parent = parent != NULL, .has_dedupe = share};
-    must(save_begin(&s->save, &f->store, NULL, false, &err), &err);
-    if (parent != NULL)
-        must(snap_open(&f->store, parent, &s->parent, &err), &err);
-    if (share)
-        must(dedupe_init(&s->dedupe, &f->store, NUM_MIB, 1, &err), &err);
-    must(machine_drive_save_begin(&s->drive, drive, NUMBER, &s->save,
-             parent == NULL ? NULL : &s->parent, share ? &s->dedupe : NULL,
-             &err),
+    if (parent != NULL) {
+        plan.base = *parent;
+        options.parent = *parent;
+    }
+    if (pages > 0)
+        plan.images[plan.image_count++] =
+            (struct capture_plan_image){.drive = NUMBER, .pages = pages};
+    must(assembly_begin(&s->assembly, &f->store, &plan, &assembly, &err), &err);
+    must(capture_image_init(&s->memory, s->assembly.image_fds[0], 1, &err),
+        &err);
+    s->memory.is_diff = parent != NULL;
+    must(machine_drive_save_begin(
+             &s->drive, drive, s->assembly.image_fds[1], &options, &err),
         &err);
 }
 
@@ -124,56 +131,43 @@ static void save_stops(struct saving *s)
     device_unlock(dev);
 }
 
-static void write_memory(struct saving *s)
+static void save_ends(struct saving *s, const struct snapshot_id *id)
 {
-    struct page_image own = {
-        .type = PAGE_IMAGE_MEM, .id = s->save.id, .pages = 1};
-    struct page_index_builder builder;
-    struct page_hashes hashes;
-    struct page_index index;
-    struct err err;
-    int fd;
-
-    must(page_index_builder_init(&builder, 1, &own, &err), &err);
-    must(page_index_builder_finish(&builder, &index, &err), &err);
-    assert_int_equal(page_hashes_init(&hashes, 1), 0);
-    must(save_create_image(&s->save, &own, &fd, &err), &err);
-    fd_closep(&fd);
-    must(save_write_memory(&s->save, &index, &hashes, &err), &err);
-    page_hashes_fini(&hashes);
-    page_index_fini(&index);
+    machine_drive_save_end(&s->drive, id);
+    capture_image_fini(&s->memory);
+    assembly_fini(&s->assembly);
 }
 
-static void save_ends(struct saving *s, bool is_committed)
+static void write_capture(struct saving *s)
 {
-    machine_drive_save_end(&s->drive, is_committed);
-    save_abort(&s->save);
-    if (s->has_dedupe)
-        dedupe_fini(&s->dedupe);
-    if (s->has_parent)
-        snap_close(&s->parent);
+    const struct capture_part parts[] = {
+        {.image = &s->memory}, {.drive = NUMBER, .image = &s->drive.image}};
+    const struct capture_about about = {.vcpus = 1};
+    struct disks disks = {.count = NUMBER + 1};
+    struct state_writer state;
+    struct err err;
+
+    /* The drives before it are not there; theirs is the same record. */
+    for (uint32_t i = 0; i < disks.count; i++)
+        disks.records[i] = s->drive.record;
+    state_writer_init(&state, &s->assembly.save.id);
+    must(disks_store(&disks, &state, &err), &err);
+    must(capture_add_about(&state, &about, &err), &err);
+    must(capture_write(s->assembly.capture_fd, parts,
+             s->assembly.plan.image_count, &state, &err),
+        &err);
+    state_writer_fini(&state);
 }
 
 static struct snapshot_id save_finishes(struct saving *s)
 {
-    struct disks disks = {.count = NUMBER + 1};
-    const struct manifest manifest = {.id = s->save.id, .vcpus = 1, .pages = 1};
-    struct state_writer state;
     struct snapshot_id id;
     struct err err;
 
     must(machine_drive_save_finish(&s->drive, &err), &err);
-    write_memory(s);
-    must(save_write_manifest(&s->save, &manifest, &err), &err);
-    /* The drives before it are not there; theirs is the same record. */
-    for (uint32_t i = 0; i < disks.count; i++)
-        disks.records[i] = s->drive.record;
-    state_writer_init(&state, &s->save.id);
-    must(disks_store(&disks, &state, &err), &err);
-    id = s->save.id;
-    must(save_commit(&s->save, &state, &err), &err);
-    state_writer_fini(&state);
-    save_ends(s, true);
+    write_capture(s);
+    must(assembly_finish(&s->assembly, &id, &err), &err);
+    save_ends(s, &id);
     return id;
 }
 
@@ -447,7 +441,7 @@ static void test_a_save_that_failed_loses_nothing(void **state)
         disk_rig_round(f->rig);
         if (i > 2)
             must(machine_drive_save_finish(&s.drive, &err), &err);
-        save_ends(&s, false);
+        save_ends(&s, NULL);
     }
     id = save(f, f->rig, &id, false);
     check_snapshot(f, &id, f->rig->model);
@@ -464,11 +458,11 @@ static void test_another_disk_is_saved_whole(void **state)
     disk_rig_round(f->rig);
     save_begins(f, &s, f->rig->drive, NULL, false);
     assert_int_equal(
-        machine_drive_replace(f->rig->drive, f->rig->path, &err), -EBUSY);
+        machine_drive_replace(f->rig->drive, f->rig->path, -1, &err), -EBUSY);
     must(machine_drive_save_copy(&s.drive, false, &err), &err);
     save_stops(&s);
     id = save_finishes(&s);
-    must(machine_drive_replace(f->rig->drive, f->rig->path, &err), &err);
+    must(machine_drive_replace(f->rig->drive, f->rig->path, -1, &err), &err);
     {
         int fd = open(f->rig->path, O_RDONLY | O_CLOEXEC);
 

@@ -92,32 +92,49 @@ static int receive(int fd, size_t step, struct reception *r, struct err *err)
     return 0;
 }
 
-static int send_all(int fd, const char *text, size_t len, struct err *err)
+/* The descriptors go with the first bytes. */
+static int send_all(int fd, const char *text, size_t len, const int *fds,
+    uint32_t fd_count, struct err *err)
 {
-    while (len > 0) {
-        ssize_t n = send(fd, text, len, MSG_NOSIGNAL);
+    _Alignas(struct cmsghdr)
+        uint8_t control[CMSG_SPACE(HTTP_SERVER_FDS_MAX * sizeof(int))] = {0};
 
+    assert(fd_count <= HTTP_SERVER_FDS_MAX);
+    while (len > 0) {
+        struct iovec iov = {
+            .iov_base = (void *)(uintptr_t)text, .iov_len = len};
+        struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1};
+        ssize_t n;
+
+        if (fd_count > 0) {
+            struct cmsghdr *c;
+
+            msg.msg_control = control;
+            msg.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+            c = CMSG_FIRSTHDR(&msg);
+            c->cmsg_level = SOL_SOCKET;
+            c->cmsg_type = SCM_RIGHTS;
+            c->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+            memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
+        }
+        n = sendmsg(fd, &msg, MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
             return err_sys(err, errno, "cannot write to the control socket");
+        fd_count = 0;
         text += n;
         len -= (size_t)n;
     }
     return 0;
 }
 
-static int exchange(int fd, const char *text, int len, size_t step,
-    struct http_reply *ret_reply, struct err *err)
+static int receive_reply(
+    int fd, size_t step, struct http_reply *ret_reply, struct err *err)
 {
     struct reception r = {.room = 0};
-    int rc;
+    int rc = receive(fd, step, &r, err);
 
-    if (len < 0)
-        return err_sys(err, ENOMEM, "request");
-    rc = send_all(fd, text, (size_t)len, err);
-    if (rc == 0)
-        rc = receive(fd, step, &r, err);
     if (rc < 0) {
         http_reply_fini(&r.reply);
         return rc;
@@ -126,8 +143,8 @@ static int exchange(int fd, const char *text, int len, size_t step,
     return 0;
 }
 
-int http_client_request(int fd, enum http_verb verb, const char *path,
-    const char *body, struct http_reply *ret_reply, struct err *err)
+int http_client_send(int fd, enum http_verb verb, const char *path,
+    const char *body, const int *fds, uint32_t fd_count, struct err *err)
 {
     char *text = NULL;
     int len;
@@ -141,9 +158,24 @@ int http_client_request(int fd, enum http_verb verb, const char *path,
             "%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: "
             "application/json\r\nContent-Length: %zu\r\n\r\n%s",
             http_verb_name(verb), path, strlen(body), body);
-    rc = exchange(fd, text, len, SIZE_MAX, ret_reply, err);
+    if (len < 0)
+        return err_sys(err, ENOMEM, "request");
+    rc = send_all(fd, text, (size_t)len, fds, fd_count, err);
     free(text);
     return rc;
+}
+
+int http_client_receive(int fd, struct http_reply *ret_reply, struct err *err)
+{
+    return receive_reply(fd, SIZE_MAX, ret_reply, err);
+}
+
+int http_client_request(int fd, enum http_verb verb, const char *path,
+    const char *body, struct http_reply *ret_reply, struct err *err)
+{
+    int rc = http_client_send(fd, verb, path, body, NULL, 0, err);
+
+    return rc < 0 ? rc : http_client_receive(fd, ret_reply, err);
 }
 
 int http_client_upgrade(
@@ -155,9 +187,14 @@ int http_client_upgrade(
         "GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n"
         "Upgrade: %s\r\n\r\n",
         path, protocol);
-    int rc = exchange(fd, text, len, 1, &reply, err);
+    int rc;
 
+    if (len < 0)
+        return err_sys(err, ENOMEM, "request");
+    rc = send_all(fd, text, (size_t)len, NULL, 0, err);
     free(text);
+    if (rc == 0)
+        rc = receive_reply(fd, 1, &reply, err);
     if (rc < 0)
         return rc;
     if (reply.status != 101)

@@ -33,6 +33,16 @@ CC_MUST_CHECK int http_client_request(int fd, enum http_verb verb,
     struct err *err);
 
 /*
+ * The two halves of it, for what takes a while; and with descriptors, which
+ * the server may take copies of, at most HTTP_SERVER_FDS_MAX.
+ */
+CC_MUST_CHECK int http_client_send(int fd, enum http_verb verb,
+    const char *path, const char *body, const int *fds, uint32_t fd_count,
+    struct err *err);
+CC_MUST_CHECK int http_client_receive(
+    int fd, struct http_reply *ret_reply, struct err *err);
+
+/*
  * Asks for another protocol ("vsock") on `path`. 0: the server has agreed and
  * the next byte that is read is of that protocol. -ECONNREFUSED: it closed
  * instead. Another refusal is -EPROTO with the server's words.

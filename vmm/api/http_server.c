@@ -35,6 +35,7 @@ static const char go_on[] =
 enum conn_phase {
     CONN_READING, /* a request is being received */
     CONN_WHOLE,   /* one is there and to be handled */
+    CONN_WAITING, /* one was handled, and is answered later */
     CONN_CLOSING, /* told why; what it still sends is thrown away */
 };
 
@@ -47,6 +48,12 @@ struct http_conn {
     bool answered;
     bool broken; /* the client is gone, or memory */
     struct http_message message;
+    void (*on_gone)(void *opaque); /* or NULL */
+    void *opaque;
+
+    int fds[HTTP_SERVER_FDS_MAX]; /* passed with the request; -1: taken */
+    uint32_t fd_count;
+    bool had_too_many_fds;
 
     char input[INPUT_SIZE]; /* bytes [at, end) are not parsed yet */
     size_t input_at;
@@ -70,6 +77,13 @@ const char *http_verb_name(enum http_verb verb)
     return names[verb];
 }
 
+static void close_fds(struct http_conn *conn)
+{
+    for (uint32_t i = 0; i < conn->fd_count; i++)
+        fd_closep(&conn->fds[i]);
+    conn->fd_count = 0;
+}
+
 static void close_conn(struct http_conn *conn)
 {
     struct http_server *server = conn->server;
@@ -81,8 +95,11 @@ static void close_conn(struct http_conn *conn)
     server->conn_count--;
     loop_remove(server->loop, &conn->source);
     fd_closep(&conn->source.fd);
+    close_fds(conn);
     http_message_fini(&conn->message);
     free(conn->out);
+    if (conn->on_gone != NULL)
+        conn->on_gone(conn->opaque);
     free(conn);
 }
 
@@ -129,7 +146,7 @@ static void send_bytes(struct http_conn *conn, const char *data, size_t len)
     flush(conn);
 }
 
-void http_conn_reply(struct http_conn *conn, int status, const char *json)
+static void reply(struct http_conn *conn, int status, const char *json)
 {
     const char *connection = conn->keep_alive ? "keep-alive" : "close";
     char *text = NULL;
@@ -164,7 +181,7 @@ static void refuse(struct http_conn *conn, int status, const char *text)
         text);
     conn->keep_alive = false;
     conn->answered = false;
-    http_conn_reply(conn, status, json);
+    reply(conn, status, json);
     conn->phase = CONN_CLOSING;
 }
 
@@ -180,6 +197,25 @@ int http_conn_take(struct http_conn *conn, int *ret_fd)
         return -errno;
     *ret_fd = fd;
     return 0;
+}
+
+void http_conn_watch(
+    struct http_conn *conn, void (*on_gone)(void *opaque), void *opaque)
+{
+    conn->on_gone = on_gone;
+    conn->opaque = opaque;
+}
+
+int http_conn_take_fd(struct http_conn *conn, uint32_t i)
+{
+    assert(i < conn->fd_count && conn->fds[i] >= 0);
+    return fd_steal(&conn->fds[i]);
+}
+
+void http_conn_defer(struct http_conn *conn)
+{
+    assert(!conn->answered);
+    conn->phase = CONN_WAITING;
 }
 
 void http_conn_end(struct http_conn *conn)
@@ -199,15 +235,20 @@ static void handle_request(struct http_conn *conn)
 
     conn->phase = CONN_READING;
     conn->answered = false;
+    if (fault == NULL && conn->had_too_many_fds)
+        fault = "Too many descriptors were passed.";
     if (fault != NULL) {
         refuse(conn, 400, fault);
         return;
     }
+    request.fds = conn->fds;
+    request.fd_count = conn->fd_count;
     server->requests++;
     server->handle(server->opaque, conn, &request);
-    assert(conn->answered);
+    assert(conn->answered || conn->phase == CONN_WAITING);
     http_message_clear(&conn->message);
-    if (!conn->keep_alive)
+    close_fds(conn);
+    if (conn->answered && !conn->keep_alive)
         conn->phase = CONN_CLOSING;
 }
 
@@ -231,16 +272,54 @@ static void parse(struct http_conn *conn)
     conn->keep_alive = conn->phase == CONN_WHOLE && m->keep_alive;
 }
 
+/*
+ * Descriptors that came with what was read. Those that were too many for the
+ * room of the message are closed already; then none is of use.
+ */
+static void collect_fds(struct http_conn *conn, struct msghdr *msg)
+{
+    struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+
+    conn->had_too_many_fds |= (msg->msg_flags & MSG_CTRUNC) != 0;
+    for (; c != NULL; c = CMSG_NXTHDR(msg, c)) {
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(fd), sizeof(fd));
+            conn->had_too_many_fds |= conn->fd_count == HTTP_SERVER_FDS_MAX;
+            if (conn->had_too_many_fds || conn->phase == CONN_CLOSING)
+                (void)close(fd);
+            else
+                conn->fds[conn->fd_count++] = fd;
+        }
+    }
+    if (conn->had_too_many_fds)
+        close_fds(conn);
+}
+
 /* Reads once; false if there is nothing, or nothing more will come. */
 static bool fill(struct http_conn *conn)
 {
-    ssize_t n =
-        recv(conn->source.fd, conn->input, sizeof(conn->input), MSG_DONTWAIT);
+    _Alignas(struct cmsghdr)
+        uint8_t control[CMSG_SPACE(HTTP_SERVER_FDS_MAX * sizeof(int))];
+    struct iovec iov = {
+        .iov_base = conn->input, .iov_len = sizeof(conn->input)};
+    struct msghdr msg = {.msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(conn->source.fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
     if (n < 0 && errno == EINTR)
         return true;
     if (n < 0 && errno == EAGAIN)
         return false;
+    if (n >= 0)
+        collect_fds(conn, &msg);
     if (n <= 0) {
         conn->broken = true;
         return false;
@@ -271,8 +350,9 @@ static void discard(struct http_conn *conn)
 static void advance(struct http_conn *conn)
 {
     flush(conn);
-    for (unsigned int i = 0;
-         i < ADVANCE_BATCH && !conn->broken && !has_output(conn); i++) {
+    for (unsigned int i = 0; i < ADVANCE_BATCH && !conn->broken &&
+                             conn->phase != CONN_WAITING && !has_output(conn);
+         i++) {
         if (conn->phase == CONN_CLOSING && conn->discarded == 0)
             (void)shutdown(conn->source.fd, SHUT_WR);
         if (conn->input_at == conn->input_end && !fill(conn))
@@ -286,23 +366,45 @@ static void advance(struct http_conn *conn)
     }
 }
 
-static void on_conn(void *opaque, uint32_t events)
+/* Has the loop call when it can go on, or closes it. */
+static void await(struct http_conn *conn, uint32_t wanted)
 {
-    struct http_conn *conn = opaque;
-    struct loop *loop = conn->server->loop;
-    uint32_t wanted;
-
-    /* Replies that wait have no reader any more. */
-    if (has_output(conn) && (events & (EPOLLHUP | EPOLLERR)) != 0)
-        conn->broken = true;
-    advance(conn);
-    /* Input that is here already has its turn when the socket is writable. */
-    wanted = has_output(conn) || conn->input_at < conn->input_end ? EPOLLOUT
-                                                                  : EPOLLIN;
-    if (!conn->broken && loop_change(loop, &conn->source, wanted) < 0)
+    if (!conn->broken &&
+        loop_change(conn->server->loop, &conn->source, wanted) < 0)
         conn->broken = true;
     if (conn->broken)
         close_conn(conn);
+}
+
+static void on_conn(void *opaque, uint32_t events)
+{
+    struct http_conn *conn = opaque;
+    uint32_t wanted = EPOLLIN;
+
+    /* What waits has nobody any more who reads it. */
+    if ((has_output(conn) || conn->phase == CONN_WAITING) &&
+        (events & (EPOLLHUP | EPOLLERR)) != 0)
+        conn->broken = true;
+    advance(conn);
+    /* Input that is here already has its turn when the socket is writable. */
+    if (has_output(conn) || conn->input_at < conn->input_end)
+        wanted = EPOLLOUT;
+    /* That it ends is told in any case. */
+    if (conn->phase == CONN_WAITING && !has_output(conn))
+        wanted = 0;
+    await(conn, wanted);
+}
+
+void http_conn_reply(struct http_conn *conn, int status, const char *json)
+{
+    bool is_late = conn->phase == CONN_WAITING;
+
+    if (is_late)
+        conn->phase = conn->keep_alive ? CONN_READING : CONN_CLOSING;
+    reply(conn, status, json);
+    /* It goes on from the loop. */
+    if (is_late)
+        await(conn, EPOLLOUT);
 }
 
 /* ---- connections ------------------------------------------------------- */
@@ -393,8 +495,10 @@ void http_server_fini(struct http_server *server)
 {
     if (server->loop == NULL)
         return;
-    while (server->conns != NULL)
+    while (server->conns != NULL) {
+        server->conns->on_gone = NULL;
         close_conn(server->conns);
+    }
     loop_remove(server->loop, &server->listener);
     loop_timer_disarm(server->loop, &server->retry);
     fd_closep(&server->listener.fd);

@@ -8,9 +8,14 @@
  * one reply of memory, and nobody else up. Framing and error texts are those
  * of Firecracker's API server, as its clients compare them.
  *
+ * A client may pass descriptors with a request (SCM_RIGHTS, unix(7)), with the
+ * first of its bytes at best. They are closed when it has been handled, but
+ * for those that the handler took.
+ *
  * Thread rule: the loop's thread. Not trusted: everything that clients send,
  * and when they go away. Bounded are their number, the length of a path and
- * of a body, and the bytes of headers (http_parser's 80 KiB, none of it kept).
+ * of a body, the bytes of headers (http_parser's 80 KiB, none of it kept), and
+ * the descriptors of a request: with more it is refused, and none is kept.
  */
 #ifndef VMM_API_HTTP_SERVER_H
 #define VMM_API_HTTP_SERVER_H
@@ -26,6 +31,7 @@
 #define HTTP_SERVER_CONNECTIONS_MAX 10u
 #define HTTP_SERVER_BODY_MAX        51200u
 #define HTTP_SERVER_PATH_MAX        1024u
+#define HTTP_SERVER_FDS_MAX         24u
 
 /* Of what a client takes before it is answered that its request was bad. */
 #define HTTP_SERVER_DISCARD_MAX (1024u * 1024u)
@@ -44,13 +50,15 @@ struct http_request {
     const char *body; /* a NUL follows its last byte */
     size_t body_len;
     const char *upgrade; /* the protocol asked for, or NULL */
+    const int *fds;      /* passed with it; anything that a descriptor can be */
+    uint32_t fd_count;
 };
 
 struct http_conn;
 
 /*
- * Answers a request with exactly one of http_conn_reply and http_conn_end,
- * before it returns. It may not end the server.
+ * Answers a request with exactly one of http_conn_reply, http_conn_defer and
+ * http_conn_end, before it returns. It may not end the server.
  */
 typedef void http_handler_fn(
     void *opaque, struct http_conn *conn, const struct http_request *request);
@@ -80,7 +88,8 @@ void http_server_fini(struct http_server *server);
 
 /*
  * Answers with a status and a body that is JSON, or NULL. Without memory for
- * it the connection is closed.
+ * it the connection is closed. Of a deferred one: on_gone may have been called
+ * when this returns.
  */
 void http_conn_reply(struct http_conn *conn, int status, const char *json);
 
@@ -91,6 +100,20 @@ void http_conn_reply(struct http_conn *conn, int status, const char *json);
  * comes next.
  */
 CC_MUST_CHECK int http_conn_take(struct http_conn *conn, int *ret_fd);
+
+/* The reply comes later, from outside of a handler; nothing is read before. */
+void http_conn_defer(struct http_conn *conn);
+
+/*
+ * Calls `on_gone` once when the connection ends, for whatever reason but
+ * http_server_fini; or never, with NULL. Of one that waits for a deferred
+ * reply it is noticed, too.
+ */
+void http_conn_watch(
+    struct http_conn *conn, void (*on_gone)(void *opaque), void *opaque);
+
+/* Descriptor `i` of the request that is being handled, the caller's now. */
+int http_conn_take_fd(struct http_conn *conn, uint32_t i);
 
 /* Ends the server's part in a connection, which has been taken. */
 void http_conn_end(struct http_conn *conn);

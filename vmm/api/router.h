@@ -40,7 +40,8 @@ struct router_call {
 
 /*
  * 0: answered with 204, or with 200 if `json` is set. Negative: with 400 and
- * err.text. ROUTER_TAKEN: the connection has been taken over.
+ * err.text. ROUTER_TAKEN: the connection has been taken over, or the answer
+ * was deferred.
  */
 typedef int router_handler_fn(void *opaque, struct router_call *call);
 #define ROUTER_TAKEN 1

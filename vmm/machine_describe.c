@@ -61,7 +61,7 @@ static int store_config(
     const struct machine *m, struct state_writer *state, struct err *err)
 {
     const struct machine_description *d = &m->description;
-    char *json;
+    char *json = NULL;
     int rc = d->rc < 0 ? err_set(err, -d->rc, "%s", d->err.text)
                        : config_to_json(&d->config, &json, err);
 

@@ -172,7 +172,8 @@ static pid_t start_trial(struct trial *t, int *ret_link, struct err *err)
     int rc;
 
     if (t->kind != RUN_FREE) {
-        rc = cell_fork(&cell, &options, err);
+        rc = cell_fork(&cell,
+            &(const struct cell_options){.strict = true, .cgroup_fd = -1}, err);
         if (rc < 0)
             return rc;
         t->escape.socket = cell.link_fd;

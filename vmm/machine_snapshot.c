@@ -32,7 +32,7 @@ int machine_snapshot_begin(struct machine_snapshot *s, struct machine *m,
 int machine_snapshot_finish(
     struct machine_snapshot *s, struct snapshot_id *ret_id, struct err *err)
 {
-    struct snapshot_id id;
+    struct snapshot_id id = {0};
     int rc = machine_save_finish(&s->save, s->assembly.capture_fd, err);
 
     if (rc == 0)

@@ -151,6 +151,8 @@ const struct policy_rule policy_rules[] = {
     CALL(lseek, M | V | W | P, "holes of files"),
     CALL_IF(newfstatat, M | V | W | P, "AT_EMPTY_PATH", 3, AT_EMPTY_PATH,
         AT_EMPTY_PATH, "fstat(3)"),
+    CALL_IF(utimensat, M | V | W, "no path", 1, WIDE, 0,
+        "futimens(3): a drive's file that was probed, not written"),
     CALL(fstat, M | V | W | P, "sizes of files"),
     CALL(close, M | V | W | P | F, "connections, files"),
     FCNTL(F_GETFL, M | V | W | P, "before F_SETFL"),

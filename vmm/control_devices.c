@@ -91,6 +91,9 @@ int control_drive_patch(void *opaque, struct router_call *call)
     if (fds > 1)
         return err_set(&call->err, EINVAL,
             "Drive config error: one descriptor is the file, not %u", fds);
+    if (path != NULL && fds == 0 && c->inst->outside != NULL)
+        return err_set(
+            &call->err, EACCES, "Drive config error: " CONTROL_IN_JAIL);
     if (fds == 1 && path == NULL)
         return err_set(&call->err, EINVAL,
             "Drive config error: path_on_host: what is the file called?");

@@ -80,9 +80,12 @@ static void on_gone(void *opaque)
 static int begin_save(struct control *c, struct router_call *call,
     const struct saver_request *request, bool is_plain)
 {
-    int rc =
-        saver_start(&c->inst->saver, c->inst, request, on_saved, c, &call->err);
+    int rc;
 
+    if (c->inst->outside != NULL)
+        return err_set(&call->err, EACCES, CONTROL_IN_JAIL);
+    rc =
+        saver_start(&c->inst->saver, c->inst, request, on_saved, c, &call->err);
     if (rc < 0)
         return rc;
     c->save_conn = call->conn;

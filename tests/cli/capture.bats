@@ -102,7 +102,8 @@ goes_on() {
 }
 
 @test "only the connection of a capture commits it; others wait their turn" {
-    tally vm
+    # One of the others asks by path, which a jail refuses before that.
+    SPORE_JAIL=off tally vm
     count 0001
     run -0 client hold
     [[ ${lines[0]} == "200 "* ]]

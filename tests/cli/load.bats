@@ -9,6 +9,8 @@ load helper
 setup() {
     common_setup
     need_kvm
+    # Its requests name files, which only a process without a jail opens.
+    export SPORE_JAIL=off
     mkdir store
 }
 
@@ -82,7 +84,8 @@ ended() {
     count 0003
     printf '\004' >&9
     ended 0
-    printf 'x\004' | (run -0 spore restore two --store store --console
+    printf 'x\004' | (run -0 --separate-stderr spore restore two \
+        --store store --console
         [ "$output" = 0003 ])
 }
 
@@ -315,7 +318,7 @@ END
 }
 
 @test "--no-boot: detached; what has no place beside it" {
-    run -0 spore run --no-boot --detach
+    run -0 --separate-stderr spore run --no-boot --detach
     [ "$(spore ps --json | jq -r '.[].id')" = "$output" ]
     run -0 spore kill "$output"
     assert_nothing_left

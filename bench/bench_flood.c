@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_flood [-n REQUESTS] [-p PAUSE_US] SPORE GUEST [FLOOD...] [-- OPTION...]
+ * bench_flood [-n REQUESTS] [-p PAUSE_US] [-k MACHINES] SPORE GUEST [FLOOD...]
+ *             [-- OPTION...]
  *
  * What a machine that floods costs its neighbours, and itself. GUEST is
  * flood.elf of tests/guests. One machine answers requests of 64 bytes over
  * vsock, one after the other with a pause between them; their latency is
  * measured while it is alone, and for each FLOOD (all of them without any)
- * while a second machine does that. That one is started with the OPTIONs, so
- * that limits can be compared. Its memory is what the monitor has beside the
- * guest's RAM, at its start and the most of some looks during the flood.
- * Nothing is pinned; what else the host does is in all figures. Prints JSON.
+ * while a second machine, or MACHINES, do that. Those are started with the
+ * OPTIONs, so that limits can be compared. The memory of the first of them is
+ * what the monitor has beside the guest's RAM, at its start and the most of
+ * some looks during the flood. Nothing is pinned; what else the host does is in
+ * all figures. Prints JSON.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +35,7 @@
 #define PATIENCE_NS   (30 * CLOCK_NS_PER_S)
 #define LOOK_EVERY    50u
 #define ARGS_MAX      64u
+#define FLOODERS_MAX  64u
 
 struct bench {
     const char *spore;
@@ -40,6 +43,7 @@ struct bench {
     char *const *options; /* of the one that floods; ends with NULL */
     unsigned int requests;
     unsigned int pause_us;
+    unsigned int flooders;
     char dir[64];
 };
 
@@ -278,15 +282,21 @@ static void measure_alone(const struct bench *b, int fd, const char *name)
 
 static void measure_flood(const struct bench *b, int fd, char *word)
 {
-    char flooder[] = "flooder";
     struct stats latency = {0};
-    int listener = listen_at(b, "flooder_4321");
+    int listeners[FLOODERS_MAX];
+    char ids[FLOODERS_MAX][16];
+    char name[32];
     long start;
     long most;
     int pid;
 
-    start_machine(b, flooder, word, b->options);
-    pid = find_pid(b, flooder);
+    for (unsigned int i = 0; i < b->flooders; i++) {
+        (void)snprintf(ids[i], sizeof(ids[i]), "flooder%u", i);
+        (void)snprintf(name, sizeof(name), "%s_%d", ids[i], FLOOD_PORT);
+        listeners[i] = listen_at(b, name);
+        start_machine(b, ids[i], word, b->options);
+    }
+    pid = find_pid(b, ids[0]);
     start = own_kib(pid);
     measure(b, fd, &latency, pid, &most);
     (void)printf(", \"%s\": {", word);
@@ -294,9 +304,12 @@ static void measure_flood(const struct bench *b, int fd, char *word)
     (void)printf(", \"flooder_kib_at_start\": %ld, \"flooder_kib_most\": %ld}",
         start, most);
     stats_free(&latency);
-    kill_machine(b, flooder);
-    (void)close(listener);
-    (void)unlink(address(b, "flooder_4321").sun_path);
+    for (unsigned int i = 0; i < b->flooders; i++) {
+        kill_machine(b, ids[i]);
+        (void)snprintf(name, sizeof(name), "%s_%d", ids[i], FLOOD_PORT);
+        (void)close(listeners[i]);
+        (void)unlink(address(b, name).sun_path);
+    }
 }
 
 static void clean_up(const struct bench *b)
@@ -327,24 +340,28 @@ int main(int argc, char **argv)
     char neighbour[] = "neighbour";
     char echo[] = "echo";
     char *none[] = {NULL};
-    struct bench b = {.requests = 500, .pause_us = 5000, .options = none};
+    struct bench b = {
+        .requests = 500, .pause_us = 5000, .flooders = 1, .options = none};
     char **floods = all;
     char run[96];
     int opt;
     int fd;
 
-    while ((opt = getopt(argc, argv, "+n:p:")) > 0) {
+    while ((opt = getopt(argc, argv, "+n:p:k:")) > 0) {
         if (opt == 'n')
             b.requests = (unsigned int)strtoul(optarg, NULL, 10);
         else if (opt == 'p')
             b.pause_us = (unsigned int)strtoul(optarg, NULL, 10);
+        else if (opt == 'k')
+            b.flooders = (unsigned int)strtoul(optarg, NULL, 10);
         else
             return 2;
     }
-    if (argc - optind < 2 || b.requests == 0) {
-        (void)fputs(
-            "usage: bench_flood [-n REQUESTS] [-p PAUSE_US] SPORE GUEST "
-            "[FLOOD...] [-- OPTION...]\n",
+    if (argc - optind < 2 || b.requests == 0 || b.flooders > FLOODERS_MAX ||
+        b.flooders == 0) {
+        (void)fputs("usage: bench_flood [-n REQUESTS] [-p PAUSE_US] [-k "
+                    "MACHINES] SPORE "
+                    "GUEST [FLOOD...] [-- OPTION...]\n",
             stderr);
         return 2;
     }
@@ -368,8 +385,9 @@ int main(int argc, char **argv)
         die(run);
     start_machine(&b, neighbour, echo, none);
     fd = connect_echo(&b);
-    (void)printf("{\"bench\": \"flood\", \"cpus\": %ld, \"pause_us\": %u, ",
-        sysconf(_SC_NPROCESSORS_ONLN), b.pause_us);
+    (void)printf("{\"bench\": \"flood\", \"cpus\": %ld, \"pause_us\": %u, "
+                 "\"machines\": %u, ",
+        sysconf(_SC_NPROCESSORS_ONLN), b.pause_us, b.flooders);
     print_options(b.options);
     measure_alone(&b, fd, "alone");
     for (; *floods != NULL; floods++)

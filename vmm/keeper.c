@@ -144,8 +144,13 @@ static int end_record(struct keeper *k, struct err *err)
     return rc;
 }
 
+/* All that the machine has in the file system goes. */
 static void leave(struct keeper *k)
 {
+    /* First: whoever waits for the end of it waits for the folder. */
+    if (k->owns_vsock_path)
+        (void)unlink(k->vsock_path);
+    k->owns_vsock_path = false;
     if (k->config->place != NULL)
         place_fini(k->config->place);
 }
@@ -346,8 +351,6 @@ int keeper_run(struct cell *cell, const struct keeper_config *config)
     status = serve_to_the_end(&k);
     remove_cgroup(&k);
     leave(&k);
-    if (k.owns_vsock_path)
-        (void)unlink(k.vsock_path);
     fd_closep(&k.signal_fd);
     fd_closep(&k.record_fd);
     fd_closep(&k.set_fd);

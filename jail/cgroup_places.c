@@ -1,16 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "jail/cgroup_places.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "jail/cgroup_mounts.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 
 #define OWN_TEXT_MAX    ((size_t)256 << 10)
 #define MOUNTS_TEXT_MAX ((size_t)64 << 20)
+#define USUAL_FOLDER    "/sys/fs/cgroup"
+#define USUAL_MAX       64u
+#define WORTH_ALL       7
 
 /* A piece of a text, not ended by a NUL. */
 struct piece {
@@ -161,11 +166,11 @@ static int worth_of(const char *root, bool read_only, const char *own)
            (strcmp(root, "/") == 0 ? 2 : 0) + (read_only ? 0 : 1);
 }
 
-static int offer_mount(struct cgroup_hierarchy *h, struct piece root,
-    struct piece point, bool read_only, struct err *err)
+static int offer_mount(struct cgroup_hierarchy *h, const char *root,
+    const char *point, bool read_only, struct err *err)
 {
-    char *root_text = unescape(root);
-    char *point_text = unescape(point);
+    char *root_text = strdup(root);
+    char *point_text = strdup(point);
 
     if (root_text == NULL || point_text == NULL) {
         free(root_text);
@@ -189,6 +194,25 @@ static int offer_mount(struct cgroup_hierarchy *h, struct piece root,
     return 0;
 }
 
+/* A mount is offered to the hierarchies that it may be of. */
+static int offer_to_all(struct cgroup_places *places, struct piece type,
+    const char *root, const char *point, struct piece options, bool read_only,
+    struct err *err)
+{
+    int rc = 0;
+
+    for (size_t i = 0; rc == 0 && i < places->count; i++) {
+        struct cgroup_hierarchy *h = &places->list[i];
+
+        if (h->is_v2 ? !piece_is(type, "cgroup2")
+                     : !piece_is(type, "cgroup") ||
+                           !mount_has(options, h->controllers))
+            continue;
+        rc = offer_mount(h, root, point, read_only, err);
+    }
+    return rc;
+}
+
 /*
  * A line of /proc/self/mountinfo (proc_pid_mountinfo(5)): numbers of mount and
  * parent, device, root, mount point, options, tagged fields, "-", type, source,
@@ -202,7 +226,10 @@ static int add_mount(
     struct piece point;
     struct piece options;
     struct piece type;
+    char *root_text;
+    char *point_text;
     bool read_only;
+    int rc;
 
     for (size_t i = 0; i < 3; i++)
         (void)take_until(&rest, ' ');
@@ -219,33 +246,55 @@ static int add_mount(
     read_only = piece_is(take_until(&options, ','), "ro") ||
                 (rest.len >= 2 && memcmp(rest.text, "ro", 2) == 0 &&
                     (rest.len == 2 || rest.text[2] == ','));
-    for (size_t i = 0; i < places->count; i++) {
-        struct cgroup_hierarchy *h = &places->list[i];
-        int rc;
+    root_text = unescape(root);
+    point_text = unescape(point);
+    rc = root_text == NULL || point_text == NULL
+             ? err_sys(err, ENOMEM, "cgroups")
+             : offer_to_all(
+                   places, type, root_text, point_text, rest, read_only, err);
+    free(root_text);
+    free(point_text);
+    return rc;
+}
 
-        if (h->is_v2
-                ? !piece_is(type, "cgroup2")
-                : !piece_is(type, "cgroup") || !mount_has(rest, h->controllers))
+static int add_mounts(
+    struct cgroup_places *places, const char *text, struct err *err)
+{
+    struct piece rest = {.text = text, .len = strlen(text)};
+    int rc = 0;
+
+    while (rc == 0 && rest.len > 0)
+        rc = add_mount(places, take_until(&rest, '\n'), err);
+    return rc;
+}
+
+/* Whether no mount can be better than those that are known. */
+static bool is_complete(const struct cgroup_places *places)
+{
+    for (size_t i = 0; i < places->count; i++) {
+        const struct cgroup_hierarchy *h = &places->list[i];
+
+        /* Those with a name and no controller limit nothing. */
+        if (strncmp(h->controllers, "name=", 5) == 0)
             continue;
-        rc = offer_mount(h, root, point, read_only, err);
-        if (rc < 0)
-            return rc;
+        if (h->mount == NULL ||
+            worth_of(h->mount_root, h->is_read_only, h->own) < WORTH_ALL)
+            return false;
     }
-    return 0;
+    return true;
 }
 
 int cgroup_places_parse(const char *own_text, const char *mounts_text,
     struct cgroup_places *ret_places, struct err *err)
 {
     struct piece own = {.text = own_text, .len = strlen(own_text)};
-    struct piece mounts = {.text = mounts_text, .len = strlen(mounts_text)};
     struct cgroup_places places = {0};
     int rc = 0;
 
     while (rc == 0 && own.len > 0 && places.count < CGROUP_HIERARCHY_MAX)
         rc = add_hierarchy(&places, take_until(&own, '\n'), err);
-    while (rc == 0 && mounts.len > 0)
-        rc = add_mount(&places, take_until(&mounts, '\n'), err);
+    if (rc == 0)
+        rc = add_mounts(&places, mounts_text, err);
     if (rc < 0) {
         cgroup_places_fini(&places);
         return rc;
@@ -254,22 +303,72 @@ int cgroup_places_parse(const char *own_text, const char *mounts_text,
     return 0;
 }
 
+/* The mount that `name` is in, if it is one of cgroups. */
+static int ask_about(
+    struct cgroup_places *places, int dir, const char *name, struct err *err)
+{
+    struct cgroup_mount m;
+    struct piece type;
+    struct piece options;
+
+    if (cgroup_mount_describe(dir, name, &m) < 0)
+        return 0;
+    type = (struct piece){.text = m.type, .len = strlen(m.type)};
+    options = (struct piece){.text = m.options, .len = strlen(m.options)};
+    return offer_to_all(
+        places, type, m.root, m.point, options, m.is_read_only, err);
+}
+
+/*
+ * Looks first where most hosts have them. What is there is what the kernel
+ * says of it, and not what its name says.
+ */
+static int ask_first(struct cgroup_places *places, struct err *err)
+{
+    DIR *dir = opendir(USUAL_FOLDER);
+    const struct dirent *entry;
+    int rc = 0;
+
+    if (dir == NULL)
+        return 0;
+    rc = ask_about(places, dirfd(dir), ".", err);
+    for (size_t i = 0; rc == 0 && i < USUAL_MAX && !is_complete(places); i++) {
+        entry = readdir(dir);
+        if (entry == NULL)
+            break;
+        if (entry->d_name[0] != '.' && entry->d_type == DT_DIR)
+            rc = ask_about(places, dirfd(dir), entry->d_name, err);
+    }
+    (void)closedir(dir);
+    return rc;
+}
+
 int cgroup_places_read(struct cgroup_places *ret_places, struct err *err)
 {
+    struct cgroup_places places = {0};
     uint8_t *own = NULL;
     uint8_t *mounts = NULL;
     size_t size;
     int rc = fd_read_file("/proc/self/cgroup", OWN_TEXT_MAX, &own, &size, err);
 
     if (rc == 0)
+        rc = cgroup_places_parse((const char *)own, "", &places, err);
+    if (rc == 0)
+        rc = ask_first(&places, err);
+    if (rc == 0 && !is_complete(&places)) {
         rc = fd_read_file(
             "/proc/self/mountinfo", MOUNTS_TEXT_MAX, &mounts, &size, err);
-    if (rc == 0)
-        rc = cgroup_places_parse(
-            (const char *)own, (const char *)mounts, ret_places, err);
+        if (rc == 0)
+            rc = add_mounts(&places, (const char *)mounts, err);
+    }
     free(own);
     free(mounts);
-    return rc;
+    if (rc < 0) {
+        cgroup_places_fini(&places);
+        return rc;
+    }
+    *ret_places = places;
+    return 0;
 }
 
 void cgroup_places_fini(struct cgroup_places *places)

@@ -7,10 +7,14 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "jail/cgroup_mounts.h"
 #include "jail/cgroup_places.h"
 #include "vmm/base/cc.h"
+#include "vmm/base/fd.h"
 
 #define PROC "22 27 0:21 / /proc rw,relatime - proc proc rw\n"
 
@@ -195,16 +199,58 @@ static void test_too_many(void **state)
     cgroup_places_fini(&places);
 }
 
-/* This host's, whatever they are. */
+/*
+ * This host's, whatever they are: what was asked of the kernel for each mount
+ * is what the list of all mounts says.
+ */
 static void test_real(void **state)
 {
-    struct cgroup_places places;
+    struct cgroup_places asked;
+    struct cgroup_places listed;
+    uint8_t *own = NULL;
+    uint8_t *mounts = NULL;
+    size_t size;
     struct err err;
 
     (void)state;
-    if (cgroup_places_read(&places, &err) < 0)
+    if (cgroup_places_read(&asked, &err) < 0)
         fail_msg("%s", err.text);
-    cgroup_places_fini(&places);
+    assert_int_equal(
+        fd_read_file("/proc/self/cgroup", 1 << 20, &own, &size, &err), 0);
+    assert_int_equal(
+        fd_read_file("/proc/self/mountinfo", 1 << 24, &mounts, &size, &err), 0);
+    parse((const char *)own, (const char *)mounts, &listed);
+    assert_int_equal(asked.count, listed.count);
+    for (size_t i = 0; i < asked.count; i++) {
+        const struct cgroup_hierarchy *a = &asked.list[i];
+        const struct cgroup_hierarchy *l = &listed.list[i];
+
+        assert_string_equal(a->own, l->own);
+        if (a->mount == NULL)
+            continue; /* one with a name, which is not looked for */
+        assert_non_null(l->mount);
+        assert_string_equal(a->mount_root, l->mount_root);
+        assert_int_equal(a->is_read_only, l->is_read_only);
+    }
+    cgroup_places_fini(&asked);
+    cgroup_places_fini(&listed);
+    free(own);
+    free(mounts);
+}
+
+static void test_described(void **state)
+{
+    struct cgroup_mount m;
+    int rc = cgroup_mount_describe(AT_FDCWD, "/proc", &m);
+
+    (void)state;
+    if (rc == -ENOSYS || rc == -EOPNOTSUPP || rc == -EPERM)
+        skip(); /* a kernel before 6.8, or a filter of system calls */
+    assert_int_equal(rc, 0);
+    assert_string_equal(m.type, "proc");
+    assert_string_equal(m.root, "/");
+    assert_string_equal(m.point, "/proc");
+    assert_int_equal(cgroup_mount_describe(AT_FDCWD, "/nothing", &m), -ENOENT);
 }
 
 int main(void)
@@ -219,6 +265,7 @@ int main(void)
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_too_many),
         cmocka_unit_test(test_real),
+        cmocka_unit_test(test_described),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

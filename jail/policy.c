@@ -96,7 +96,8 @@ const struct policy_rule policy_rules[] = {
     CALL(gettid, M | V | W | P | F, "pthread_kill(3)"),
     CALL_IF(tgkill, M | V | F, "SIGRTMIN", 2, WORD, SIGNAL_KICK,
         "kicks a vCPU out of the guest"),
-    CALL_IF(tgkill, M | V | W | P | F, "SIGABRT", 2, WORD, SIGABRT, "abort(3)"),
+    /* A page server sees other processes: its abort(3) ends by SIGSYS. */
+    CALL_IF(tgkill, M | V | W | F, "SIGABRT", 2, WORD, SIGABRT, "abort(3)"),
     CALL(brk, M | V | W | P | F, "malloc(3)"),
     CALL_IF2(mmap, M | V | W | P | F, "not PROT_EXEC, not MAP_HUGETLB", 2,
         PROT_EXEC, 0, 3, MAP_HUGETLB, 0, "malloc(3), stacks, files"),

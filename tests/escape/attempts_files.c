@@ -15,6 +15,9 @@
 
 #define HOST_FILE "/etc/passwd"
 
+/* The jail's limit of open files. */
+#define FDS_SEARCHED 2048
+
 static int try_open(struct escape *e)
 {
     return ESCAPE_CALL(e, SYS_open, HOST_FILE, O_RDONLY);
@@ -225,6 +228,19 @@ static int try_stat_above(struct escape *e)
 {
     return ESCAPE_CALL(e, SYS_newfstatat, e->fds[0], "../../etc/passwd",
         e->page, AT_EMPTY_PATH);
+}
+
+/* Whatever is open, also what the jail itself has left. */
+static int try_stat_any(struct escape *e)
+{
+    for (int fd = 0; fd < FDS_SEARCHED; fd++) {
+        if (ESCAPE_CALL(e, SYS_newfstatat, fd, "etc/passwd", e->page,
+                AT_EMPTY_PATH) == 0 ||
+            ESCAPE_CALL(e, SYS_newfstatat, fd, "../../etc/passwd", e->page,
+                AT_EMPTY_PATH) == 0)
+            return 0;
+    }
+    return -ENOENT;
 }
 
 static int try_statx(struct escape *e)
@@ -477,6 +493,12 @@ static const struct escape_attempt attempts[] = {
         .go = try_stat_above,
         .prepare = leave_folder,
         .inside = {-EBADF, -EBADF, -EBADF, -EBADF, ESCAPE_KILLED}},
+    {.name = "newfstatat with AT_EMPTY_PATH, from any descriptor",
+        .gain = "learns what the host has, past the empty root",
+        .call = SYS_newfstatat,
+        .go = try_stat_any,
+        .prepare = leave_folder,
+        .inside = {-ENOENT, -ENOENT, -ENOENT, -ENOENT, ESCAPE_KILLED}},
     {.name = "statx",
         .gain = "learns what the host has",
         .call = SYS_statx,

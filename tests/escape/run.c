@@ -166,14 +166,17 @@ CC_NORETURN static void run_jailed(struct trial *t, const struct cell *cell)
 /* The process that tries: its id, and the keeper's end of the link. */
 static pid_t start_trial(struct trial *t, int *ret_link, struct err *err)
 {
+    /* A page server sees the processes that it serves. */
+    const struct cell_options options = {.strict = true,
+        .shares_pids = t->role == JAIL_ROLE_PAGE_SERVER,
+        .cgroup_fd = -1};
     struct cell cell = CELL_NONE;
     int fds[2];
     pid_t pid;
     int rc;
 
     if (t->kind != RUN_FREE) {
-        rc = cell_fork(&cell,
-            &(const struct cell_options){.strict = true, .cgroup_fd = -1}, err);
+        rc = cell_fork(&cell, &options, err);
         if (rc < 0)
             return rc;
         t->escape.socket = cell.link_fd;

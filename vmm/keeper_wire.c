@@ -33,7 +33,7 @@ int keeper_send(int fd, const void *data, size_t size, int passed_fd)
         memcpy(CMSG_DATA(head), &passed_fd, sizeof(int));
     }
     do {
-        n = sendmsg(fd, &message, MSG_NOSIGNAL);
+        n = sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
     return n < 0 ? -errno : 0;
 }
@@ -59,18 +59,20 @@ int keeper_receive(int fd, void *data, size_t size, int *ret_fd)
     struct msghdr message = {.msg_iov = &iov,
         .msg_iovlen = 1,
         .msg_control = control.bytes,
-        .msg_controllen = sizeof(control.bytes)};
+        /* The padding behind it would have room for a second descriptor. */
+        .msg_controllen = CMSG_LEN(sizeof(int))};
     ssize_t n;
 
     do {
         n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
     } while (n < 0 && errno == EINTR);
-    if (n <= 0)
-        return n < 0 ? -errno : 0;
+    if (n < 0)
+        return -errno;
     *ret_fd = take_fd(&message);
     if ((size_t)n == size &&
         (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0)
         return 1;
+    /* An empty packet is an end too. */
     fd_closep(ret_fd);
-    return -EBADMSG;
+    return n == 0 ? 0 : -EBADMSG;
 }

@@ -50,7 +50,11 @@ struct keeper_reply {
     struct err err; /* of a failure */
 };
 
-/* Sends a packet, with `passed_fd` if that is not negative: 0 or -errno. */
+/*
+ * Sends a packet, with `passed_fd` if that is not negative: 0, -EAGAIN when the
+ * other side has left too many unread (who waits for each reply never does), or
+ * -errno.
+ */
 CC_MUST_CHECK int keeper_send(
     int fd, const void *data, size_t size, int passed_fd);
 

@@ -55,8 +55,7 @@ static bool jumps(const struct sock_filter *insn, uint32_t a)
 }
 
 /* What the filter returns. Jumps lead forwards only, so it ends. */
-static uint32_t run_filter(
-    enum jail_role role, const struct seccomp_data *data)
+static uint32_t run_filter(enum jail_role role, const struct seccomp_data *data)
 {
     const struct seccomp_program *program = &seccomp_programs[role];
     uint32_t a = 0;
@@ -106,9 +105,8 @@ static uint32_t expected(enum jail_role role, const struct seccomp_data *d)
         if (rule->nr != d->nr || (rule->roles & (1u << role)) == 0 ||
             !fits(rule, d))
             continue;
-        return rule->refusal == 0
-                   ? SECCOMP_RET_ALLOW
-                   : SECCOMP_RET_ERRNO | (uint32_t)rule->refusal;
+        return rule->refusal == 0 ? SECCOMP_RET_ALLOW
+                                  : SECCOMP_RET_ERRNO | (uint32_t)rule->refusal;
     }
     return SECCOMP_RET_KILL_PROCESS;
 }
@@ -192,8 +190,8 @@ static void test_other_abis(void **state)
         for (int nr = 0; nr < NR_END; nr++) {
             struct seccomp_data d = make_call(nr | X32_BIT, 0);
 
-            assert_int_equal(run_filter((enum jail_role)role, &d),
-                SECCOMP_RET_KILL_PROCESS);
+            assert_int_equal(
+                run_filter((enum jail_role)role, &d), SECCOMP_RET_KILL_PROCESS);
             d.nr = nr;
             for (size_t i = 0; i < ARRAY_SIZE(archs); i++) {
                 d.arch = archs[i];
@@ -214,8 +212,8 @@ static void test_numbers_beyond(void **state)
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
             struct seccomp_data d = make_call(numbers[i], 0);
 
-            assert_int_equal(run_filter((enum jail_role)role, &d),
-                SECCOMP_RET_KILL_PROCESS);
+            assert_int_equal(
+                run_filter((enum jail_role)role, &d), SECCOMP_RET_KILL_PROCESS);
         }
     }
 }
@@ -236,12 +234,13 @@ static void test_what_no_role_has(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
         for (size_t j = 0; j < policy_rule_count; j++)
-            assert_true(policy_rules[j].nr != calls[i] ||
-                        policy_rules[j].refusal != 0);
+            assert_true(
+                policy_rules[j].nr != calls[i] || policy_rules[j].refusal != 0);
     }
 }
 
-/* The table itself: masks that can match, names that are there, no row twice. */
+/* The table itself: masks that can match, names that are there, no row twice.
+ */
 static void test_table(void **state)
 {
     (void)state;

@@ -206,3 +206,9 @@ keeper_of() {
         echo "$parent"
     fi
 }
+
+# Ordinary users can get to this test's folder.
+open_to_users() {
+    chmod a+rx "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/test"
+    chmod -R a+rX "$BATS_TEST_TMPDIR"
+}

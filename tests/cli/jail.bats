@@ -187,11 +187,10 @@ need_user() {
     cp "$SPORE" spore
     cp "$SPORE_GUESTS/hello.elf" "$SPORE_GUESTS/exit42.elf" .
     mkdir run
+    open_to_users
     if [ "$(id -u)" -eq 0 ]; then
         chown -R 65534:65534 run
         chmod 700 run
-        chmod a+rx "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/test"
-        chmod -R a+rX "$BATS_TEST_TMPDIR"
     fi
     run user_spore version
     [ "$status" -eq 0 ] || cannot_run "$output"

@@ -126,10 +126,7 @@ print(urllib.request.urlopen(sys.argv[1], timeout=120).read().decode(), end="")
     head -c "${SPORE_NET_MIB:-1}M" /dev/urandom > www/data
     serve_www
     share_artifacts
-    # The user must get there.
-    chmod a+rx "$BATS_RUN_TMPDIR"
-    chmod -R a+rX "$BATS_TEST_TMPDIR"
-    chmod a+rx "$BATS_RUN_TMPDIR/test"
+    open_to_users
     as_user sh -c 'test -x ./spore && : < /dev/kvm' ||
         cannot_run "an ordinary user cannot run ./spore or open /dev/kvm"
     run -0 --separate-stderr as_user timeout "$LIMIT" ./spore run --no-api \

@@ -54,6 +54,7 @@ done
 mkdir "$new/dev/pts"
 mount --bind /dev/pts "$new/dev/pts"
 mknod -m 666 "$new/dev/ptmx" c 5 2
+ln -s /proc/self/fd "$new/dev/fd"
 [ ! -e /dev/kvm ] || mknod -m 666 "$new/dev/kvm" c 10 232
 mkdir "$new/w" "$new/old"
 mount --bind . "$new/w"

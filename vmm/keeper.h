@@ -36,9 +36,9 @@
 /* ---- the keeper ---------------------------------------------------------- */
 
 struct keeper_config {
-    struct place *place;  /* claimed, or not yet; NULL: it has none */
-    const char *id;       /* to claim; NULL: a random one */
-    const char *api_sock; /* as place_listen has it */
+    struct place *place;   /* claimed, or not yet; NULL: it has none */
+    const char *id;        /* to claim; NULL: a random one */
+    const char *api_sock;  /* as place_listen has it */
     struct detach *detach; /* NULL: nobody waits to be told */
     struct cgroup *cgroup; /* to be removed at the end; NULL: none */
     const char *command;   /* "run", for messages */

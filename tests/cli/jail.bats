@@ -47,6 +47,11 @@ teardown() {
         .call == "ioctl" and .with == "KVM_RUN")' policy
     jq -e '[.host[].name] == ["seccomp", "landlock", "namespaces", "cgroups"]' \
         policy
+    # The documented numbers are the policy's.
+    while read -r role calls; do
+        grep -q "^| .$role. |.* $calls |\$" \
+            "$BATS_TEST_DIRNAME/../../jail/README.md"
+    done < <(jq -r '.roles[] | "\(.role) \(.calls)"' policy)
     [ "$(spore jail show --json --role fuzz | jq -r '.roles[].role')" = fuzz ]
 }
 

@@ -152,6 +152,8 @@ const struct policy_rule policy_rules[] = {
     CALL_IF(newfstatat, M | V | W | P, "AT_EMPTY_PATH", 3, AT_EMPTY_PATH,
         AT_EMPTY_PATH, "fstat(3)"),
     CALL(fstat, M | V | W | P, "sizes of files"),
+    CALL_IF(utimensat, M, "no path", 1, WIDE, 0,
+        "a time by which writes after a save show"),
     CALL(close, M | V | W | P | F, "connections, files"),
     FCNTL(F_GETFL, M | V | W | P, "before F_SETFL"),
     CALL_IF2(fcntl, M | V | W | P, "F_SETFL, not O_ASYNC", 1, WORD, F_SETFL, 2,

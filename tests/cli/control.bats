@@ -239,9 +239,10 @@ run_as() {
     truncate -s 1M one
     truncate -s 2M two
     detached spin vm --disk one
-    run -0 api vm PATCH /drives/disk0 \
-        "{\"drive_id\":\"disk0\",\"path_on_host\":\"$PWD/two\"}"
-    [ "${lines[-1]}" = 204 ]
+    # A descriptor is good for a machine in a jail, too.
+    run -0 python3 "$BATS_TEST_DIRNAME/capture.py" drive \
+        "$XDG_RUNTIME_DIR/spore/vm/api.sock" disk0 two
+    [[ $output == "204 "* ]]
     # The one is free again, the other is in use.
     run -0 api vm PATCH /drives/disk0 '{"drive_id":"disk0","rate_limiter":{"ops":{"size":100,"refill_time":1000}}}'
     [ "${lines[-1]}" = 204 ]

@@ -52,7 +52,7 @@ struct control {
     char id[RUNDIR_ID_SIZE];
     pid_t pid; /* of the machine's process, as the host has it */
     bool is_prepared;
-    int smaps_fd; /* what this process's memory is made of; -1 */
+    int smaps_fd;                /* what this process's memory is made of; -1 */
     struct http_conn *save_conn; /* whose save goes on; NULL: it is gone */
     bool save_is_plain; /* it wants to know no more than that it is done */
     bool has_capture;   /* it has been told of one, and to make a snapshot */

@@ -17,12 +17,6 @@ struct saver_result;
 /* What Firecracker's clients are told it is. */
 #define CONTROL_API_VERSION "1.17.0"
 
-/* What a request by path is told where nothing is opened by name. */
-#define CONTROL_IN_JAIL                                                        \
-    "the machine is in a jail and opens no file by its name: pass a "          \
-    "descriptor with the request (docs/api.md), use spore save, or start it "  \
-    "with --jail=off"
-
 /* A router over the table, for `control`. */
 struct router control_api_router(struct control *control);
 

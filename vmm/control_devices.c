@@ -91,16 +91,16 @@ int control_drive_patch(void *opaque, struct router_call *call)
     if (fds > 1)
         return err_set(&call->err, EINVAL,
             "Drive config error: one descriptor is the file, not %u", fds);
-    if (path != NULL && fds == 0 && c->inst->outside != NULL)
-        return err_set(
-            &call->err, EACCES, "Drive config error: " CONTROL_IN_JAIL);
     if (fds == 1 && path == NULL)
         return err_set(&call->err, EINVAL,
             "Drive config error: path_on_host: what is the file called?");
     if (drive == NULL)
         return err_set(
             &call->err, ENODEV, "Drive config error: Invalid block device ID!");
-    if (path != NULL)
+    if (path != NULL && fds == 0 && c->inst->outside != NULL)
+        rc = err_set(&call->err, EPERM,
+            "a machine in a jail opens no file: pass %s as a descriptor", path);
+    else if (path != NULL)
         rc = machine_drive_replace(
             drive, path, fds == 1 ? call->request->fds[0] : -1, &call->err);
     if (rc == 0 && (limits.has_bytes || limits.has_ops))

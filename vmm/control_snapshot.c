@@ -82,8 +82,6 @@ static int begin_save(struct control *c, struct router_call *call,
 {
     int rc;
 
-    if (c->inst->outside != NULL)
-        return err_set(&call->err, EACCES, CONTROL_IN_JAIL);
     rc =
         saver_start(&c->inst->saver, c->inst, request, on_saved, c, &call->err);
     if (rc < 0)

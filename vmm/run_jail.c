@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -95,6 +96,11 @@ int run_jail_confine_watcher(struct run_jail *rj, struct err *err)
 
 void run_jail_init(struct run_jail *rj, const struct run_options *options)
 {
+    /*
+     * In a thread's own arena free(3) would look up how the host commits
+     * memory, by a path.
+     */
+    (void)mallopt(M_ARENA_MAX, 1);
     *rj = (struct run_jail){.jail = JAIL_NONE,
         .cell = CELL_NONE,
         .options = options,

@@ -284,6 +284,10 @@ int saver_start(struct saver *s, struct instance *inst,
 
     if (rc < 0)
         return rc;
+    if (inst->outside != NULL)
+        return err_set(err, EPERM,
+            "a machine in a jail opens no store: spore save does, or start it "
+            "with --jail=off");
     if (request->store != NULL)
         store = strdup(request->store);
     if (request->name != NULL)

@@ -89,7 +89,8 @@ void saver_init(struct saver *saver);
 void saver_fini(struct saver *saver);
 
 /*
- * Begins a save. -EBUSY while another goes on or the machine has ended.
+ * Begins a save. -EBUSY while another goes on or the machine has ended, -EPERM
+ * of one in a jail, which opens no store.
  * `on_done` is called once unless saver_fini comes first.
  */
 CC_MUST_CHECK int saver_start(struct saver *saver, struct instance *inst,

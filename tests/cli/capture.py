@@ -3,6 +3,7 @@
 
     capture.py client SOCKET WHAT    prints the replies' statuses and texts
     capture.py monitor SOCKET WHAT   serves one `spore save`, then ends
+    capture.py drive SOCKET ID FILE  puts the file behind a drive, as a descriptor
 """
 
 import array
@@ -101,6 +102,12 @@ def client(path, what):
         print(*ask(s, *commit, {"id": "0" * 32}))
 
 
+def drive(path, drive_id, file):
+    body = {"drive_id": drive_id, "path_on_host": os.path.abspath(file)}
+    fds = [os.open(file, os.O_RDWR)]
+    print(*ask(connect(path), "PATCH", f"/drives/{drive_id}", body, fds))
+
+
 def monitor(path, what):
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(path)
@@ -145,4 +152,4 @@ def answer(s, json_body):
 
 
 if __name__ == "__main__":
-    {"client": client, "monitor": monitor}[sys.argv[1]](*sys.argv[2:])
+    {"client": client, "drive": drive, "monitor": monitor}[sys.argv[1]](*sys.argv[2:])

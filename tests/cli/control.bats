@@ -239,17 +239,9 @@ run_as() {
     truncate -s 1M one
     truncate -s 2M two
     detached spin vm --disk one
-    run -0 python3 - "$XDG_RUNTIME_DIR/spore/vm/api.sock" two << 'END'
-import os, socket, sys
-sock = socket.socket(socket.AF_UNIX)
-sock.connect(sys.argv[1])
-body = b'{"drive_id":"disk0","path_on_host":"two"}'
-head = b"PATCH /drives/disk0 HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
-fd = os.open(sys.argv[2], os.O_RDWR)
-socket.send_fds(sock, [head + body], [fd])
-print(sock.recv(4096).split(b"\r\n")[0].decode())
-END
-    [[ $output == "HTTP/1.1 204"* ]]
+    run -0 python3 "$BATS_TEST_DIRNAME/capture.py" drive \
+        "$XDG_RUNTIME_DIR/spore/vm/api.sock" disk0 two
+    [[ $output == "204 "* ]]
     # The one is free again, the other is in use.
     run -0 bare hello --disk one
     run -125 bare hello --disk two
@@ -262,11 +254,11 @@ END
     detached spin vm --disk one --jail=default
     run -0 api vm PATCH /drives/disk0 \
         "{\"drive_id\":\"disk0\",\"path_on_host\":\"$PWD/two\"}"
-    [[ ${lines[0]} == *"in a jail"*"--jail=off"* ]]
+    [[ ${lines[0]} == *"in a jail opens no file: pass"*"as a descriptor"* ]]
     [ "${lines[-1]}" = 400 ]
     run -0 api vm PATCH /vm '{"state":"Paused"}'
     run -0 api vm PUT /snapshot/create '{"snapshot_path":"store/one"}'
-    [[ ${lines[0]} == *"in a jail"*"--jail=off"* ]]
+    [[ ${lines[0]} == *"in a jail opens no store"*"--jail=off"* ]]
     run -0 spore kill vm
     assert_nothing_left
 }

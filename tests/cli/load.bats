@@ -9,8 +9,6 @@ load helper
 setup() {
     common_setup
     need_kvm
-    # Its requests name files, which only a process without a jail opens.
-    export SPORE_JAIL=off
     mkdir store
 }
 
@@ -47,7 +45,8 @@ waiting() {
 
 # saved: a snapshot store/one of a guest that has counted one.
 saved() {
-    tally vm "$@"
+    # Into a store by its path.
+    tally vm --jail off "$@"
     count 0001
     accepted vm PATCH /vm '{"state":"Paused"}'
     accepted vm PUT /snapshot/create '{"snapshot_path":"store/one"}'
@@ -61,7 +60,7 @@ ended() {
 }
 
 @test "create: of a paused machine only, full and diff, by its path" {
-    tally vm --track
+    tally vm --track --jail off
     count 0001
     faulty "^Create snapshot error: the microVM runs: pause it first" \
         vm PUT /snapshot/create '{"snapshot_path":"store/one"}'
@@ -90,7 +89,7 @@ ended() {
 }
 
 @test "create: bodies that are wrong" {
-    tally vm
+    tally vm --jail off
     accepted vm PATCH /vm '{"state":"Paused"}'
     faulty "missing field .snapshot_path" vm PUT /snapshot/create '{}'
     faulty "unknown field .bogus" vm PUT /snapshot/create \
@@ -108,6 +107,21 @@ ended() {
         '{"snapshot_path":"/dev/null/x"}'
     [ -z "$(ls -A store)" ]
     run -0 spore kill vm
+}
+
+@test "create: a machine in a jail opens no store, and goes on" {
+    tally vm --jail default
+    count 0001
+    keeper=$(keeper_of "$(spore ps --json | jq .[0].pid)")
+    [ -n "$keeper" ] || skip "there is no jail"
+    accepted vm PATCH /vm '{"state":"Paused"}'
+    faulty "a machine in a jail opens no store: spore save does" vm PUT \
+        /snapshot/create '{"snapshot_path":"store/one"}'
+    run -0 spore save --store store --name one vm
+    accepted vm PATCH /vm '{"state":"Resumed"}'
+    count 0002
+    run -0 spore kill vm
+    end_status
 }
 
 @test "load: paused, then resumed; what has its place before and after" {
@@ -144,7 +158,7 @@ ended() {
 
 @test "load: resume_vm, by id, tracked so that a diff can come next" {
     saved
-    waiting b
+    waiting b --jail off
     accepted b PUT /snapshot/load \
         "{\"snapshot_path\":\"$PWD/store/$(readlink store/one)\",
         \"mem_file_path\":\"$PWD/store/$(readlink store/one)/mem\",

@@ -19,7 +19,7 @@ teardown() {
 
 # KiB that the monitor has resident, the guest's memory with it.
 resident_kib() {
-    awk '$1 == "VmRSS:" { print $2 }' "/proc/$pid/status"
+    awk '$1 == "VmRSS:" { print $2 }' "/proc/$(monitor_of "$pid")/status"
 }
 
 # falls FROM KIB: waits until so much less than FROM is resident; what is, is

@@ -212,3 +212,9 @@ open_to_users() {
     chmod a+rx "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/test"
     chmod -R a+rX "$BATS_TEST_TMPDIR"
 }
+
+# monitor_of PID: the machine's process, which is the child of the one that was
+# started where there is a jail.
+monitor_of() {
+    pgrep -P "$1" -x "$(cat "/proc/$1/comm")" || echo "$1"
+}

@@ -165,7 +165,7 @@ print(urllib.request.urlopen(sys.argv[1], timeout=120).read().decode(), end="")
     # On no other address of the host, and no other port.
     ss -Hltn "sport = :$forward" | grep -q "127.0.0.1:$forward"
     [ "$(ss -Hltn "sport = :$forward" | wc -l)" -eq 1 ]
-    kill -KILL "$(passt_of "$pid")"
+    kill -KILL "$(passt_of "$(monitor_of "$pid")")"
     read_line "link is down" || {
         end_status
         echo "spore ended with status $status"

@@ -89,7 +89,8 @@ int cell_fork(
     cell->has_user_space = uid != 0;
     cell->pid = clone_into(flags, options->cgroup_fd);
     if (cell->pid < 0 && !options->strict && flags != 0) {
-        log_info("jail", "no namespaces: %s", strerror(errno));
+        log_warn(
+            "jail", "no namespaces (%s): less is held back", strerror(errno));
         cell->has_pid_space = false;
         cell->has_user_space = false;
         cell->pid = clone_into(0, options->cgroup_fd);

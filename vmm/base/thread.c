@@ -16,7 +16,7 @@ int thread_start(pthread_t *ret_thread, const struct thread_config *config)
         rc = pthread_attr_setstacksize(&attr, config->stack_bytes);
     if (rc == 0) {
         (void)sigfillset(&blocked);
-    (void)sigdelset(&blocked, SIGSYS);
+        (void)sigdelset(&blocked, SIGSYS);
         if (config->signal != 0)
             (void)sigdelset(&blocked, config->signal);
         /* The new thread inherits the mask. */

@@ -165,7 +165,6 @@ static int carry_out(struct keeper_requests *k,
 {
     enum keeper_op op =
         request->op < KEEPER_OPS ? (enum keeper_op)request->op : KEEPER_OPS;
-    struct err log_err;
     int rc = check_phase(k, op, err);
 
     if (rc < 0)
@@ -187,7 +186,7 @@ static int carry_out(struct keeper_requests *k,
         if (k->config->detach == NULL)
             return err_set(err, EPERM, "nobody waits to be told");
         fd_closep(&k->config->detach->starter_fd);
-        return detach_use_log(k->config->detach, &log_err);
+        return detach_use_log(k->config->detach, err);
     case KEEPER_LEAVE:
         leave(k);
         return 0;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "jail/fds.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <linux/close_range.h>
 #include <stdlib.h>
@@ -27,6 +26,17 @@ static int close_range_of(unsigned int first, unsigned int last)
     return syscall(SYS_close_range, first, last, 0) < 0 ? -errno : 0;
 }
 
+/* 1, 0, or -1 for no descriptor. */
+static int is_folder(int fd)
+{
+    struct stat st;
+
+    /* The C library's fstat has the kernel look for a path. */
+    if (syscall(SYS_fstat, fd, &st) < 0)
+        return -1;
+    return S_ISDIR(st.st_mode) ? 1 : 0;
+}
+
 int fds_close_others(const int *keep, size_t keep_count, struct err *err)
 {
     int *sorted = malloc((keep_count + 1) * sizeof(sorted[0]));
@@ -39,7 +49,7 @@ int fds_close_others(const int *keep, size_t keep_count, struct err *err)
         memcpy(sorted, keep, keep_count * sizeof(sorted[0]));
     qsort(sorted, keep_count, sizeof(sorted[0]), compare);
     for (size_t i = 0; i < keep_count && rc == 0; i++) {
-        if (sorted[i] < (int)next)
+        if (sorted[i] < (int)next || is_folder(sorted[i]) > 0)
             continue;
         rc = close_range_of(next, (unsigned int)sorted[i] - 1);
         next = (unsigned int)sorted[i] + 1;
@@ -50,27 +60,20 @@ int fds_close_others(const int *keep, size_t keep_count, struct err *err)
     return rc < 0 ? err_sys(err, rc, "cannot close descriptors") : 0;
 }
 
-int fds_close_folders(int keep, struct err *err)
+int fds_close_folders(int keep)
 {
-    DIR *dir = opendir("/proc/self/fd");
-    const struct dirent *entry;
-    struct stat st;
     int count = 0;
+    int gap = 0;
 
-    if (dir == NULL)
-        return err_sys(err, errno, "/proc/self/fd");
-    while ((entry = readdir(dir)) != NULL) {
-        int fd = atoi(entry->d_name);
+    for (int fd = STDERR_FILENO + 1; gap <= FDS_GAP_MAX; fd++) {
+        int kind = fd == keep ? 0 : is_folder(fd);
 
-        if (entry->d_name[0] == '.' || fd == dirfd(dir) || fd == keep)
-            continue;
-        /* The C library's fstat has the kernel look for a path. */
-        if (syscall(SYS_fstat, fd, &st) < 0 || !S_ISDIR(st.st_mode))
+        gap = kind < 0 ? gap + 1 : 0;
+        if (kind <= 0)
             continue;
         log_debug("jail", "descriptor %d was a folder's", fd);
         (void)close(fd);
         count++;
     }
-    (void)closedir(dir);
     return count;
 }

@@ -76,13 +76,13 @@ static int apply_limits(const struct jail *jail, struct err *err)
 
 int jail_enter(struct jail *jail, pid_t host_pid, struct err *err)
 {
-    int rc;
+    int rc = 0;
 
     if (jail->config.level == JAIL_OFF)
         return 0;
     spaces_wait(&jail->spaces);
-    rc = fds_close_folders(jail->spaces.root_fd, err);
-    if (rc >= 0 && jail->spaces.wanted != 0)
+    (void)fds_close_folders(jail->spaces.root_fd);
+    if (jail->spaces.wanted != 0)
         rc = weigh(jail, spaces_enter(&jail->spaces, err), err);
     if (rc >= 0)
         rc = apply_limits(jail, err);

@@ -150,6 +150,12 @@ void spaces_abandon(struct spaces *s)
 /* That of mounts last: its root comes with it. */
 static int enter_all(struct spaces *s, struct err *err)
 {
+    /*
+     * A root that is shared cannot be exchanged, and the kernel's workers of
+     * an io_uring share it; they open nothing by name.
+     */
+    if (s->fds[SPACES_MOUNT] >= 0 && unshare(CLONE_FS) < 0)
+        return err_sys(err, errno, "cannot have a root of its own");
     for (unsigned int i = SPACES_KINDS; i-- > 0;) {
         if (s->fds[i] >= 0 && setns(s->fds[i], kinds[i].flag) < 0)
             return err_sys(

@@ -173,6 +173,7 @@ count_fds() {
     await listens
     # So that there is no room for all.
     flood vsock --vsock v.sock --rlimit nofile=256
+    need_sight "$pid"
     before=$(own_memory)
     has_many() { [ "$(count_fds)" -gt 180 ]; }
     await has_many

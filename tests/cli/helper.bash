@@ -218,3 +218,17 @@ open_to_users() {
 monitor_of() {
     pgrep -P "$1" -x "$(cat "/proc/$1/comm")" || echo "$1"
 }
+
+# need_sight PID: its descriptors can be looked at, which those of a monitor in
+# a jail cannot by its own user: it is not dumpable.
+need_sight() {
+    ls "/proc/$1/fd" > /dev/null 2>&1 ||
+        skip "the descriptors of a monitor in a jail are for root to see"
+}
+
+# Memory can be served by userfaultfd for this user.
+need_uffd() {
+    [ "$(id -u)" -eq 0 ] || [ -w /dev/userfaultfd ] ||
+        [ "$(cat /proc/sys/vm/unprivileged_userfaultfd)" = 1 ] ||
+        cannot_run "userfaultfd is not for this user"
+}

@@ -204,6 +204,7 @@ ended() {
 }
 
 @test "load: memory from a page server, and checked at its first use" {
+    need_uffd
     saved
     SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" page-server one --store store \
         --socket pages.sock > server 2> server.err 3>&- 9>&- &

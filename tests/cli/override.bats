@@ -51,6 +51,7 @@ has_open() {
     local monitor file
 
     monitor=$(ask /spore | jq .pid)
+    need_sight "$monitor"
     for file in "/proc/$monitor/fd/"*; do
         [ "$(readlink "$file")" != "$1" ] || return 0
     done

@@ -7,6 +7,7 @@ load helper
 setup() {
     common_setup
     need_kvm
+    need_uffd
 }
 
 teardown() {

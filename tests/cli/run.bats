@@ -105,10 +105,13 @@ on_terminal() {
     until monitor=$(pgrep -P "$pid" || echo "$pid") &&
         ls -l "/proc/$monitor/fd" | grep -q kvm-vcpu; do
         [ "$SECONDS" -lt "$end" ]
+        # What is in a jail hides its descriptors from its own user.
+        [ "$monitor" = "$pid" ] || [ "$(id -u)" -eq 0 ] || break
     done
     for fd in 0 1 2; do
         [ "$(readlink "/proc/$pid/fd/$fd")" = /dev/null ]
-        [ "$(readlink "/proc/$monitor/fd/$fd")" = /dev/null ]
+        [ "$monitor" != "$pid" ] && [ "$(id -u)" -ne 0 ] ||
+            [ "$(readlink "/proc/$monitor/fd/$fd")" = /dev/null ]
     done
     kill "$pid"
     end_status

@@ -284,7 +284,7 @@ static void measure_flood(const struct bench *b, int fd, char *word)
 {
     struct stats latency = {0};
     int listeners[FLOODERS_MAX];
-    char ids[FLOODERS_MAX][16];
+    char ids[FLOODERS_MAX][24];
     char name[32];
     long start;
     long most;

@@ -292,7 +292,7 @@ static void measure_flood(const struct bench *b, int fd, char *word)
 
     for (unsigned int i = 0; i < b->flooders; i++) {
         (void)snprintf(ids[i], sizeof(ids[i]), "flooder%u", i);
-        (void)snprintf(name, sizeof(name), "%s_%d", ids[i], FLOOD_PORT);
+        (void)snprintf(name, sizeof(name), "%.20s_%d", ids[i], FLOOD_PORT);
         listeners[i] = listen_at(b, name);
         start_machine(b, ids[i], word, b->options);
     }
@@ -306,7 +306,7 @@ static void measure_flood(const struct bench *b, int fd, char *word)
     stats_free(&latency);
     for (unsigned int i = 0; i < b->flooders; i++) {
         kill_machine(b, ids[i]);
-        (void)snprintf(name, sizeof(name), "%s_%d", ids[i], FLOOD_PORT);
+        (void)snprintf(name, sizeof(name), "%.20s_%d", ids[i], FLOOD_PORT);
         (void)close(listeners[i]);
         (void)unlink(address(b, name).sun_path);
     }

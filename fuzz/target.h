@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A target: the directory that `spore fuzz pack` makes, or a share directory
+ * of Nyx.
+ *
+ *     target.json   what it is (see docs/fuzzing.md)
+ *     config.ron    for afl-fuzz -X, which wants to see one
+ *     root.img      file system with the program, its libraries and the agent
+ *     snapshots/    a store with the snapshot "root"
+ *
+ * Thread rule: one thread. File-controlled: target.json and the directory;
+ * paths in it are relative to the directory and stay in it, but for `kernel`.
+ */
+#ifndef FUZZ_TARGET_H
+#define FUZZ_TARGET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "vmm/base/cc.h"
+#include "vmm/base/err.h"
+
+#define FUZZ_TARGET_ROOT  "root"      /* the snapshot's name */
+#define FUZZ_TARGET_STORE "snapshots" /* in the directory, as the next */
+#define FUZZ_TARGET_IMAGE "root.img"
+
+/* How the program gets its input. */
+enum fuzz_target_input {
+    FUZZ_TARGET_STDIN,
+    FUZZ_TARGET_FILE,   /* its name is the argument @@ */
+    FUZZ_TARGET_MEMORY, /* AFL++'s shared test case: the program asks for it */
+    FUZZ_TARGET_SOCKET, /* as what arrives at a socket that it listens on */
+};
+
+struct fuzz_target {
+    char *dir;       /* as given; opened again by name */
+    char *kernel;    /* path of a vmlinux; NULL: the one that spore has */
+    char **argv;     /* of the program, in the guest; NULL-terminated */
+    char **env;      /* more of its environment: NAME=VALUE; NULL-terminated */
+    char *boot_args; /* more of the kernel's command line; "" if none */
+    enum fuzz_target_input input;
+    uint64_t mem_bytes;
+    uint64_t boot_timeout_ms; /* to the root */
+    bool is_nyx;              /* a share directory of Nyx */
+    bool asan;                /* the program has AddressSanitizer */
+};
+
+/* -ENOENT if there is neither target.json nor config.ron; -EINVAL, naming the
+ * member, for what is not understood. */
+CC_MUST_CHECK int fuzz_target_open(
+    const char *dir, struct fuzz_target *ret_target, struct err *err);
+
+/* A zeroed one is let be. */
+void fuzz_target_fini(struct fuzz_target *target);
+
+/* Writes target.json and config.ron, replacing what is there. */
+CC_MUST_CHECK int fuzz_target_write(
+    const struct fuzz_target *target, struct err *err);
+
+#endif

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "snapshot/page_tables.h"
 #include "vmm/hw/vcpu_sync.h"
 
 /* So often in harvests, and a page is hot. */
@@ -37,6 +36,8 @@ static int mark_tables(struct reset *r, const struct frozen *f)
     int rc = 0;
 
     bitmap_clear_all(&r->tables);
+    for (uint32_t i = 0; i < r->config.space_count && rc == 0; i++)
+        rc = page_tables_mark(r->config.parts.mem, &r->spaces[i], &r->tables);
     for (uint32_t i = 0; i < f->vcpu_count && rc == 0; i++) {
         const struct kvm_sregs2 *sregs = &f->vcpus[i].sregs;
         const struct page_tables_regs regs = {.cr0 = sregs->cr0,
@@ -90,15 +91,16 @@ static int take_level(struct reset *r, uint32_t level, struct err *err)
 
 /* ---- the hot set --------------------------------------------------------- */
 
+/* Cold again are all but the kept ones. */
 static int forget_hot(struct reset *r, struct err *err)
 {
     int rc = 0;
 
-    if (r->hot_known > 0)
-        rc = dirty_set_hot(r->config.parts.dirty, NULL, 0, err);
+    if (r->hot_known > r->hot_kept)
+        rc = dirty_set_hot(r->config.parts.dirty, r->hot, r->hot_kept, err);
     /* Those that nobody was told of are in harvests as before. */
-    r->hot_count = 0;
-    r->hot_known = 0;
+    r->hot_count = r->hot_kept;
+    r->hot_known = r->hot_kept;
     r->since_hot = 0;
     r->since_cold = 0;
     memset(r->heat, 0, r->pages.pages);
@@ -107,8 +109,9 @@ static int forget_hot(struct reset *r, struct err *err)
 
 static void warm_up(struct reset *r, uint32_t page)
 {
-    if (r->heat[page] >= HEAT_HOT || r->hot_count >= r->config.hot_max ||
-        bitmap_test(&r->tables, page))
+    if (r->heat[page] >= HEAT_HOT ||
+        r->hot_count - r->hot_kept >= r->config.hot_max ||
+        bitmap_test(&r->tables, page) || bitmap_test(&r->entry, page))
         return;
     if (++r->heat[page] == HEAT_HOT)
         r->hot[r->hot_count++] = page;
@@ -152,33 +155,48 @@ static int flush(struct reset *r, struct err *err)
     return kvm_vm_renew_memory(r->config.parts.vm, r->config.parts.mem, err);
 }
 
-static int put_back_memory(
-    struct reset *r, const uint32_t *more, uint32_t more_count, struct err *err)
+/* One that was harvested; the facts that it tells are added to. */
+static void put_back_harvested(
+    struct reset *r, uint32_t page, bool *tables, bool *entered)
 {
+    if (bitmap_test(&r->kept, page))
+        return;
+    *tables |= bitmap_test(&r->tables, page);
+    *entered |= bitmap_test(&r->entry, page);
+    put_back(r, page);
+    warm_up(r, page);
+}
+
+/*
+ * *ret_entered: ring 0 may have run. Ring 3 changes no table, but that the
+ * processor marks entries in them as used.
+ */
+static int put_back_memory(struct reset *r, const uint32_t *more,
+    uint32_t more_count, bool *ret_entered, struct err *err)
+{
+    uint32_t hot = r->hot_known - r->hot_kept;
+    bool entered = r->config.entry_page_count == 0 || more_count > 0;
+    bool tables = false;
     struct dirty_pages dirty;
-    bool tables;
     int rc = dirty_harvest(r->config.parts.dirty, &dirty, err);
 
     if (rc < 0)
         return rc;
-    /* Where nothing is put back, no table can be either. */
-    tables = !r->config.static_page_tables &&
-             dirty.count + r->hot_known + more_count > 0;
-    for (size_t i = 0; i < dirty.count; i++) {
-        uint32_t page = dirty.pages[i];
-
-        tables |= bitmap_test(&r->tables, page);
-        put_back(r, page);
-        warm_up(r, page);
-    }
-    for (uint32_t i = 0; i < r->hot_known; i++)
+    for (size_t i = 0; i < dirty.count; i++)
+        put_back_harvested(r, dirty.pages[i], &tables, &entered);
+    for (uint32_t i = r->hot_kept; i < r->hot_known; i++)
         put_back(r, r->hot[i]);
     for (uint32_t i = 0; i < more_count; i++) {
         tables |= bitmap_test(&r->tables, more[i]);
         put_back(r, more[i]);
     }
-    r->stats.hot += r->hot_known;
-    r->stats.pages += dirty.count + r->hot_known + more_count;
+    /* Where nothing is put back, no table can be either. */
+    if (!r->config.static_page_tables)
+        tables = entered && dirty.count + hot + more_count > 0;
+    r->stats.hot += hot;
+    r->stats.pages += dirty.count + hot + more_count;
+    r->stats.entered += entered ? 1 : 0;
+    *ret_entered = entered;
     /*
      * With nested paging the harvest has protected pages, for which KVM drops
      * what the processor has cached; page tables are never left out of it.
@@ -259,12 +277,24 @@ void reset_resume(struct reset *r)
     r->stopped = 0;
 }
 
+/* `parts` besides what is in struct kvm_run, where that can be used. */
+static int put_back_vcpu(struct reset *r, uint32_t i,
+    const struct vcpu_state *state, uint32_t parts, struct err *err)
+{
+    struct vcpu *vcpu = &r->config.parts.vcpus[i];
+
+    /* All but the FPU hangs together with what is in there. */
+    if (!r->has_sync || (parts & ~VCPU_STATE_XSAVE) != 0)
+        return vcpu_state_set(vcpu, state, parts | VCPU_STATE_SYNCED, err);
+    vcpu_sync_set(vcpu, state, VCPU_STATE_SYNCED);
+    return parts == 0 ? 0 : vcpu_state_set(vcpu, state, parts, err);
+}
+
 static int put_back_vcpus(
-    struct reset *r, const struct frozen *f, struct err *err)
+    struct reset *r, const struct frozen *f, bool entered, struct err *err)
 {
     const struct parts *p = &r->config.parts;
-    uint32_t parts = r->config.vcpu_parts;
-    bool by_sync = parts == 0 && r->has_sync;
+    uint32_t parts = entered ? r->config.vcpu_parts : r->config.quiet_parts;
     int rc = 0;
 
     if (r->config.clock == VM_CLOCK_FREEZE) {
@@ -273,13 +303,8 @@ static int put_back_vcpus(
         rc = vm_clock_set(p->vm, &f->clock, VM_CLOCK_FREEZE, &now, err);
         parts |= VCPU_STATE_TSC;
     }
-    for (uint32_t i = 0; i < p->vcpu_count && rc == 0; i++) {
-        if (by_sync && parts == 0)
-            vcpu_sync_set(&p->vcpus[i], &f->vcpus[i], VCPU_STATE_SYNCED);
-        else
-            rc = vcpu_state_set(
-                &p->vcpus[i], &f->vcpus[i], parts | VCPU_STATE_SYNCED, err);
-    }
+    for (uint32_t i = 0; i < p->vcpu_count && rc == 0; i++)
+        rc = put_back_vcpu(r, i, &f->vcpus[i], parts, err);
     return rc;
 }
 
@@ -297,19 +322,20 @@ static int put_back_all(
     struct reset *r, const uint32_t *more, uint32_t more_count, struct err *err)
 {
     const struct frozen *f = reset_top(r);
+    bool entered;
     int rc;
 
     assert(r->stopped == 0);
     rc = stop_changed(r, f, err);
 
     if (rc == 0)
-        rc = put_back_memory(r, more, more_count, err);
+        rc = put_back_memory(r, more, more_count, &entered, err);
     if (rc == 0)
         rc = put_back_disks(r, err);
     if (rc == 0)
         rc = put_back_devices(r, f, err);
     if (rc == 0)
-        rc = put_back_vcpus(r, f, err);
+        rc = put_back_vcpus(r, f, entered, err);
     r->stats.resets++;
     return rc < 0 ? err_wrap(err, rc, "reset") : 0;
 }
@@ -319,6 +345,30 @@ static int put_back_all(
 int reset_to_top(struct reset *r, struct err *err)
 {
     return put_back_all(r, NULL, 0, err);
+}
+
+static int init_tables(
+    struct reset *r, const struct reset_config *config, uint64_t pages)
+{
+    size_t hot = (size_t)config->hot_max + config->kept_count;
+
+    r->levels = calloc(PAGE_STACK_LEVELS_MAX + 1, sizeof(r->levels[0]));
+    r->heat = calloc(pages, 1);
+    r->hot = calloc(hot + 1, sizeof(r->hot[0]));
+    r->spaces = calloc(config->space_count + (size_t)1, sizeof(r->spaces[0]));
+    if (r->levels == NULL || r->heat == NULL || r->hot == NULL ||
+        r->spaces == NULL || bitmap_init(&r->tables, pages) < 0 ||
+        bitmap_init(&r->entry, pages) < 0 || bitmap_init(&r->kept, pages) < 0)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < config->space_count; i++)
+        r->spaces[i] = config->spaces[i];
+    for (uint32_t i = 0; i < config->entry_page_count; i++)
+        bitmap_set(&r->entry, config->entry_pages[i], 1);
+    for (uint32_t i = 0; i < config->kept_count; i++) {
+        bitmap_set(&r->kept, config->kept[i], 1);
+        r->hot[i] = config->kept[i];
+    }
+    return 0;
 }
 
 static int init_memory(
@@ -334,14 +384,21 @@ static int init_memory(
              : page_stack_init_copy(&r->pages, mem, err);
     if (rc < 0)
         return rc;
-    r->levels = calloc(PAGE_STACK_LEVELS_MAX + 1, sizeof(r->levels[0]));
-    r->heat = calloc(pages, 1);
-    r->hot = calloc(config->hot_max + (size_t)1, sizeof(r->hot[0]));
-    if (r->levels == NULL || r->heat == NULL || r->hot == NULL ||
-        bitmap_init(&r->tables, pages) < 0)
-        return err_sys(err, ENOMEM, "a reset's tables");
+    rc = init_tables(r, config, pages);
+    if (rc < 0)
+        return err_sys(err, rc, "a reset's tables");
     /* What was written so far is part of the root. */
-    return dirty_harvest(config->parts.dirty, &dirty, err);
+    rc = dirty_harvest(config->parts.dirty, &dirty, err);
+    /* A ring cannot leave them writable; they are passed over in harvests. */
+    if (rc == 0 && config->kept_count > 0 &&
+        config->parts.dirty->method == DIRTY_BITMAP) {
+        rc =
+            dirty_set_hot(config->parts.dirty, r->hot, config->kept_count, err);
+        r->hot_kept = rc == 0 ? config->kept_count : 0;
+        r->hot_count = r->hot_kept;
+        r->hot_known = r->hot_kept;
+    }
+    return rc;
 }
 
 int reset_init(
@@ -364,6 +421,10 @@ int reset_init(
     if (rc == 0)
         rc = take_level(r, 0, err);
     parts_resume(p);
+    r->config.disks = NULL;
+    r->config.spaces = NULL;
+    r->config.entry_pages = NULL;
+    r->config.kept = NULL;
     if (rc < 0) {
         reset_fini(r);
         return err_wrap(err, rc, "the root of resets");
@@ -376,6 +437,7 @@ int reset_init(
 
 void reset_fini(struct reset *r)
 {
+    r->hot_kept = 0;
     if (r->hot_known > 0)
         (void)forget_hot(r, NULL);
     for (uint32_t i = 0; r->levels != NULL && i <= r->pages.top; i++)
@@ -384,7 +446,10 @@ void reset_fini(struct reset *r)
     free(r->levels);
     free(r->heat);
     free(r->hot);
+    free(r->spaces);
     bitmap_fini(&r->tables);
+    bitmap_fini(&r->entry);
+    bitmap_fini(&r->kept);
     *r = (struct reset){0};
 }
 
@@ -402,9 +467,11 @@ static int list_changed(
     pages = malloc((dirty.count + r->hot_known + 1) * sizeof(pages[0]));
     if (pages == NULL)
         return err_sys(err, ENOMEM, "the pages that changed");
-    for (size_t i = 0; i < dirty.count; i++)
-        pages[count++] = dirty.pages[i];
-    for (uint32_t i = 0; i < r->hot_known; i++) {
+    for (size_t i = 0; i < dirty.count; i++) {
+        if (!bitmap_test(&r->kept, dirty.pages[i]))
+            pages[count++] = dirty.pages[i];
+    }
+    for (uint32_t i = r->hot_kept; i < r->hot_known; i++) {
         if (differs_from_top(r, r->hot[i]))
             pages[count++] = r->hot[i];
     }

@@ -14,6 +14,10 @@
  * derived from it (reset_config.static_page_tables says when that can be
  * known).
  *
+ * Where the owner names pages that every entry to ring 0 writes, a round that
+ * left them alone was all in ring 3: no table and little of the vCPU can have
+ * changed, and putting it back takes no system call on the vCPU.
+ *
  * Thread rule: the thread that owns the machine, every vCPU out of the guest
  * and settled (vcpu_settle, or vcpu_step's doorbell after an OUT). Nothing of
  * the guest runs while a function here does. Guest-controlled: which pages
@@ -26,6 +30,7 @@
 #include <stdint.h>
 
 #include "snapshot/page_stack.h"
+#include "snapshot/page_tables.h"
 #include "snapshot/parts.h"
 #include "vmm/base/bitmap.h"
 #include "vmm/base/cc.h"
@@ -77,6 +82,30 @@ struct reset_config {
      */
     bool static_page_tables;
 
+    /*
+     * More address spaces than that which is current at a push whose tables
+     * are told apart; copied.
+     */
+    const struct page_tables_regs *spaces;
+    uint32_t space_count;
+
+    /*
+     * Pages of which one at least is written whenever ring 0 is entered: its
+     * stack and the like; copied. After a round that wrote none of them, only
+     * quiet_parts are put back besides registers and pending events. None: it
+     * may have been entered in any round.
+     */
+    const uint32_t *entry_pages;
+    uint32_t entry_page_count;
+    uint32_t quiet_parts; /* what ring 3 changes: VCPU_STATE_XSAVE or 0 */
+
+    /*
+     * Pages that the guest shares with its owner: they stay as they are in a
+     * reset, and writable; copied. They must not hold page tables.
+     */
+    const uint32_t *kept;
+    uint32_t kept_count;
+
     /* Freeze: the guest's clock and TSC go back as well. */
     enum vm_clock_policy clock;
 
@@ -93,6 +122,7 @@ struct reset_stats {
     uint64_t hot;     /* of them */
     uint64_t flushes; /* KVM made to forget RAM */
     uint64_t devices; /* given their state back */
+    uint64_t entered; /* resets before which ring 0 may have run */
 };
 
 struct reset {
@@ -101,9 +131,13 @@ struct reset {
     bool has_sync; /* registers travel in struct kvm_run */
     struct page_stack pages;
     struct frozen *levels; /* [0, pages.top] */
-    struct bitmap tables;  /* page tables at the latest push */
-    uint8_t *heat;         /* a count for each page */
-    uint32_t *hot;
+    struct page_tables_regs *spaces;
+    struct bitmap tables; /* page tables at the latest push */
+    struct bitmap entry;  /* pages that an entry to ring 0 writes */
+    struct bitmap kept;
+    uint8_t *heat; /* a count for each page */
+    uint32_t *hot; /* the kept ones first */
+    uint32_t hot_kept;
     uint32_t hot_count;
     uint32_t hot_known;  /* of them, the tracker knows */
     uint32_t since_hot;  /* resets since the tracker was told */

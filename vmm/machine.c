@@ -64,6 +64,16 @@ void machine_kill(struct machine *m)
     end_machine(m, MACHINE_KILLED, 0, "the machine was killed");
 }
 
+void machine_revive(struct machine *m)
+{
+    (void)pthread_mutex_lock(&m->end_lock);
+    m->has_ended = false;
+    (void)pthread_mutex_unlock(&m->end_lock);
+    loop_unpost(m->host.loop, &m->end_call);
+    for (uint32_t i = 0; i < m->vcpu_count; i++)
+        vcpu_request(&m->vcpus[i], VCPU_RUN);
+}
+
 static void on_power_off(void *opaque)
 {
     end_machine(opaque, MACHINE_POWERED_OFF, 0, "the guest powered off");
@@ -272,7 +282,7 @@ static int build_cmdline(
 static int load_guest(
     struct machine *m, struct boot_entry *ret_entry, struct err *err)
 {
-    struct image_source initrds[2];
+    struct image_source initrds[3];
     struct cmdline line;
     struct boot_config boot = {.initrds = initrds, .cmdline = line.text};
     int rc;
@@ -283,6 +293,8 @@ static int load_guest(
     if (m->config->initrd != NULL)
         initrds[boot.initrd_count++] = (struct image_source){
             .kind = IMAGE_PATH, .name = m->config->initrd};
+    if (m->host.initrd.name != NULL)
+        initrds[boot.initrd_count++] = m->host.initrd;
     /* Last, so that its /init is the one that counts. */
     if (m->config->has_agent)
         initrds[boot.initrd_count++] =

@@ -38,6 +38,7 @@
 #include "vmm/hw/dirty.h"
 #include "vmm/hw/exitport.h"
 #include "vmm/hw/i8042.h"
+#include "vmm/hw/image.h"
 #include "vmm/hw/irqchip.h"
 #include "vmm/hw/kvm.h"
 #include "vmm/hw/pvpanic.h"
@@ -87,7 +88,9 @@ struct machine_host {
     struct console *console;
     struct console *vconsole; /* of the virtio console, or NULL: dropped */
     struct timings *timings;
-    const char *kernel_path;             /* where config.kernel is NULL */
+    const char *kernel_path; /* where config.kernel is NULL */
+    /* Of a machine that boots, behind that of its configuration. */
+    struct image_source initrd;          /* `name` NULL: none */
     const struct machine_origin *origin; /* NULL: the machine boots */
     /*
      * It has no guest before machine_fill (vmm/machine_restore.h); the memory
@@ -178,6 +181,12 @@ void machine_resume(struct machine *m);
 
 /* Ends the machine at once, whatever the guest is doing. */
 void machine_kill(struct machine *m);
+
+/*
+ * For an owner that has put a machine which ended back to where it had not,
+ * and steps its vCPUs itself: *on_end is not called for that end.
+ */
+void machine_revive(struct machine *m);
 
 /* The machine as the snapshot engine sees it; good while it exists. */
 struct parts machine_parts(struct machine *m);

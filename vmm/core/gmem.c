@@ -141,6 +141,37 @@ void gmem_restore_pages(
     COMPILER_BARRIER();
 }
 
+void gmem_poke_page(struct gmem *mem, uint64_t page, uint32_t offset,
+    const void *src, size_t len)
+{
+    assert(pages_exist(mem, page, 1));
+    assert(num_range_within(offset, len, NUM_PAGE_SIZE));
+    memcpy(page_at(mem, page) + offset, src, len);
+    COMPILER_BARRIER();
+}
+
+void gmem_peek_page(const struct gmem *mem, uint64_t page, uint32_t offset,
+    void *dst, size_t len)
+{
+    assert(pages_exist(mem, page, 1));
+    assert(num_range_within(offset, len, NUM_PAGE_SIZE));
+    COMPILER_BARRIER();
+    memcpy(dst, page_at(mem, page) + offset, len);
+    COMPILER_BARRIER();
+}
+
+/* An old size of 0 makes a second mapping of shared pages (mremap(2)). */
+int gmem_lay_page(struct gmem *mem, uint64_t page, const void *shared)
+{
+    void *from = (void *)(uintptr_t)shared;
+
+    assert(pages_exist(mem, page, 1));
+    if (mremap(from, 0, NUM_PAGE_SIZE, MREMAP_MAYMOVE | MREMAP_FIXED,
+            page_at(mem, page)) == MAP_FAILED)
+        return -errno;
+    return 0;
+}
+
 bool gmem_next_data(const struct gmem *mem, uint64_t from, uint64_t *ret_first,
     uint64_t *ret_count)
 {

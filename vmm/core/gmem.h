@@ -206,6 +206,23 @@ void gmem_restore_pages(
     struct gmem *mem, uint64_t page, uint64_t count, const void *src);
 
 /*
+ * Bytes within one page, for a page that its owner shares with the guest and
+ * keeps no account of; as gmem_restore_pages.
+ */
+void gmem_poke_page(struct gmem *mem, uint64_t page, uint32_t offset,
+    const void *src, size_t len);
+void gmem_peek_page(const struct gmem *mem, uint64_t page, uint32_t offset,
+    void *dst, size_t len);
+
+/*
+ * Has page `page` be that of `shared`: page-aligned, in a MAP_SHARED mapping,
+ * of the same memory from then on, whether or not that mapping goes on to
+ * exist. What the page held is lost. 0 or -errno.
+ */
+CC_MUST_CHECK int gmem_lay_page(
+    struct gmem *mem, uint64_t page, const void *shared);
+
+/*
  * The first run of pages at or after `from` that may hold anything but
  * zeroes; false if there is none. A memfd's holes are passed over.
  */

@@ -103,6 +103,17 @@ CC_MUST_CHECK int executor_run(struct executor *ex, const void *input,
  */
 const char *executor_text(const struct executor *ex, size_t *ret_size);
 
+struct executor_stats {
+    uint64_t runs;
+    uint64_t resets;
+    uint64_t pages;   /* put back, in all */
+    uint64_t hot;     /* of them without a fault of the guest's */
+    uint64_t entered; /* runs in which the guest's kernel may have run */
+    uint64_t flushes; /* resets after which KVM had to forget RAM */
+};
+
+struct executor_stats executor_stats(const struct executor *ex);
+
 /* All of the guest's RAM but the kept pages, in one hash: for comparisons. */
 CC_MUST_CHECK int executor_hash(
     struct executor *ex, uint64_t *ret_hash, struct err *err);

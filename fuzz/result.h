@@ -22,13 +22,12 @@ enum fuzz_verdict {
 
 struct fuzz_result {
     enum fuzz_verdict verdict;
-    int32_t status;      /* of the target, as wait(2) has it; 0 if unknown */
-    uint32_t signal;     /* that ended it, 0 if none */
-    uint32_t pages;      /* put back to get from the run before to this one */
-    uint64_t rip;        /* where it crashed, 0 if unknown */
-    uint64_t run_ns;     /* in the guest */
-    uint64_t reset_ns;   /* before it */
-    bool entered_kernel; /* the guest's, during the run */
+    int32_t status;    /* of the target, as wait(2) has it; 0 if unknown */
+    uint32_t signal;   /* that ended it, 0 if none */
+    uint32_t pages;    /* put back to get from the run before to this one */
+    uint64_t rip;      /* where it crashed, 0 if unknown */
+    uint64_t run_ns;   /* in the guest */
+    uint64_t reset_ns; /* before it */
 };
 
 #endif

@@ -606,8 +606,8 @@ int executor_boot(const struct fuzz_target *target,
 {
     const struct image_source initrd = {.kind = IMAGE_BYTES,
         .name = "the fuzz guest's initrd",
-        .data = fuzz_image_initrd,
-        .size = (size_t)(fuzz_image_initrd_end - fuzz_image_initrd)};
+        .data = fuzz_image_init,
+        .size = (size_t)(fuzz_image_init_end - fuzz_image_init)};
     struct executor *ex;
     int rc = prepare(target, options, &ex, err);
 

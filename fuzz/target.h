@@ -24,6 +24,25 @@
 #define FUZZ_TARGET_ROOT  "root"      /* the snapshot's name */
 #define FUZZ_TARGET_STORE "snapshots" /* in the directory, as the next */
 #define FUZZ_TARGET_IMAGE "root.img"
+#define FUZZ_TARGET_JSON  "target.json"
+
+#define FUZZ_TARGET_VERSION  1u
+#define FUZZ_TARGET_JSON_MAX (1u << 20) /* bytes */
+
+/* In the program's arguments: where the input's file is named. */
+#define FUZZ_TARGET_FILE_MARK "@@"
+
+/* Words in argv, and in env. */
+#define FUZZ_TARGET_WORDS_MAX 4096u
+
+/* Of mem_bytes, which is whole MiB. */
+#define FUZZ_TARGET_MEM_MIN         (UINT64_C(32) << 20)
+#define FUZZ_TARGET_MEM_MAX         (UINT64_C(64) << 30)
+#define FUZZ_TARGET_MEM_DEFAULT     (UINT64_C(256) << 20)
+#define FUZZ_TARGET_NYX_MEM_DEFAULT (UINT64_C(512) << 20)
+
+#define FUZZ_TARGET_BOOT_MS_DEFAULT UINT64_C(120000)
+#define FUZZ_TARGET_BOOT_MS_MAX     UINT64_C(3600000)
 
 /* How the program gets its input. */
 enum fuzz_target_input {
@@ -36,7 +55,8 @@ enum fuzz_target_input {
 struct fuzz_target {
     char *dir;       /* as given; opened again by name */
     char *kernel;    /* path of a vmlinux; NULL: the one that spore has */
-    char **argv;     /* of the program, in the guest; NULL-terminated */
+    char **argv;     /* of the program, in the guest; NULL-terminated; empty
+                        for one of Nyx */
     char **env;      /* more of its environment: NAME=VALUE; NULL-terminated */
     char *boot_args; /* more of the kernel's command line; "" if none */
     enum fuzz_target_input input;
@@ -53,6 +73,27 @@ CC_MUST_CHECK int fuzz_target_open(
 
 /* A zeroed one is let be. */
 void fuzz_target_fini(struct fuzz_target *target);
+
+/*
+ * What the members mean together: 0, or -EINVAL or -ERANGE with the name of
+ * the one that is wrong. Not for targets of Nyx.
+ */
+CC_MUST_CHECK int fuzz_target_check(
+    const struct fuzz_target *target, struct err *err);
+
+/* Whether an argument behind the program has @@ in it. */
+bool fuzz_target_has_file(char *const *argv);
+
+/* target.json to a target without a directory, and back; the caller frees. */
+CC_MUST_CHECK int fuzz_target_decode(const char *text, size_t size,
+    struct fuzz_target *ret_target, struct err *err);
+CC_MUST_CHECK int fuzz_target_encode(
+    const struct fuzz_target *target, char **ret_text, struct err *err);
+
+/* "stdin" and so on; -EINVAL for what is none of them. */
+const char *fuzz_target_input_name(enum fuzz_target_input input);
+CC_MUST_CHECK int fuzz_target_input_parse(
+    const char *text, enum fuzz_target_input *ret_input);
 
 /* Writes target.json and config.ron, replacing what is there. */
 CC_MUST_CHECK int fuzz_target_write(

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fuzz/fuzz_cmd.h"
 #include "vmm/base/cc.h"
 #include "vmm/cp.h"
 #include "vmm/doctor.h"
@@ -46,6 +47,7 @@ static const struct command {
     {"reset", cmd_reset, "put it back there"},
     {"snapshot", cmd_snapshot, "list, check, compare and remove snapshots"},
     {"page-server", cmd_page_server, "give restored machines their memory"},
+    {"fuzz", cmd_fuzz, "make targets for fuzzers, and fuzz them"},
     {"jail", cmd_jail, "say what a monitor in its jail may do, and why"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
     {"switch", cmd_switch, "a network between VMs, without any privilege"},

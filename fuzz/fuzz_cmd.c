@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "fuzz/fuzz_cmd.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "fuzz/fuzz_say.h"
+
+static const struct verb {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *text;
+} verbs[] = {
+    {NULL, NULL, NULL},
+};
+
+static void print_usage(FILE *out)
+{
+    (void)fputs("usage: spore fuzz COMMAND [options]\n\n", out);
+    for (const struct verb *v = verbs; v->name != NULL; v++)
+        (void)fprintf(out, "  %-6s %s\n", v->name, v->text);
+    (void)fputs("\nspore fuzz COMMAND --help describes a command.\n", out);
+}
+
+int cmd_fuzz(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : NULL;
+
+    if (name == NULL) {
+        print_usage(stderr);
+        return FUZZ_STATUS_USAGE;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        print_usage(stdout);
+        return 0;
+    }
+    for (const struct verb *v = verbs; v->name != NULL; v++) {
+        if (strcmp(name, v->name) == 0)
+            return v->run(argc - 1, argv + 1);
+    }
+    (void)fprintf(stderr,
+        "spore: fuzz: there is no command '%.64s': see spore fuzz --help\n",
+        name);
+    return FUZZ_STATUS_USAGE;
+}

@@ -11,13 +11,16 @@
  * the guest lies there as the run left it, to be looked at.
  *
  * Thread rule: one thread, on which the guest runs too; there is no other. The
- * signal SIGRTMIN + 1 is the executor's while it exists (it ends runs whose
- * time is up). Guest-controlled: every call and what it points at, the map and
- * all text; file-controlled: the snapshot, as vmm/machine_restore.h has it.
+ * signal EXECUTOR_SIGNAL is the executor's while it exists: during a run it
+ * ends that as one whose time is up, also when another process sends it;
+ * between runs it means nothing. Guest-controlled: every call and what it
+ * points at, the map and all text; file-controlled: the snapshot, as
+ * vmm/machine_restore.h has it.
  */
 #ifndef FUZZ_EXECUTOR_H
 #define FUZZ_EXECUTOR_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -28,6 +31,8 @@
 #include "vmm/base/err.h"
 
 struct executor;
+
+#define EXECUTOR_SIGNAL (SIGRTMIN + 1)
 
 /* Text that the guest reports, most of it kept: what comes first. */
 #define EXECUTOR_TEXT_MAX (1u << 20)
@@ -60,7 +65,7 @@ CC_MUST_CHECK int executor_boot(const struct fuzz_target *target,
  */
 CC_MUST_CHECK int executor_save(struct executor *ex, struct err *err);
 
-/* Out of what executor_save wrote: milliseconds. */
+/* Out of what executor_save wrote: milliseconds. -ENOENT: nothing is there. */
 CC_MUST_CHECK int executor_open(const struct fuzz_target *target,
     const struct executor_options *options, struct executor **ret_ex,
     struct err *err);

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fuzz/executor.h"
+#include "guest/fuzz/abi.h"
+#include "tests/fuzz_standin/standin.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/fd.h"
+#include "vmm/base/num.h"
+
+#define MAP_SIZE  1000u
+#define LEVEL_MAX 8u
+
+/* As in AFL++ 4.04c. */
+struct cmp_header {
+    uint64_t bits;
+};
+struct cmp_operands {
+    uint64_t v0, v1, v0_128, v1_128;
+};
+struct cmp_map {
+    struct cmp_header headers[65536];
+    struct cmp_operands log[65536][32];
+};
+
+struct executor {
+    char *dir;
+    uint8_t *map;
+    size_t map_size;
+    bool clears;
+    bool owns_map;
+    bool has_cmp;
+    struct cmp_map *cmp;
+    char *text;
+    size_t text_size;
+    size_t levels[LEVEL_MAX]; /* bytes of the input that each has used */
+    uint32_t level;
+    size_t level_end; /* of the last run */
+};
+
+static volatile sig_atomic_t is_cancelled;
+
+static void on_signal(int signal)
+{
+    (void)signal;
+    is_cancelled = 1;
+}
+
+static char *path_of(const char *dir, const char *name)
+{
+    char *path = NULL;
+
+    return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+}
+
+static size_t read_number(const char *dir, const char *name, size_t otherwise)
+{
+    char *path = path_of(dir, name);
+    uint8_t *text = NULL;
+    size_t size;
+    uint64_t n = otherwise;
+
+    if (fd_read_file(path, 32, &text, &size, NULL) == 0)
+        (void)!num_take_digits((const char *)text, &n);
+    free(text);
+    free(path);
+    return n;
+}
+
+static int make(
+    const struct fuzz_target *target, struct executor **ret_ex, struct err *err)
+{
+    struct executor *ex = calloc(1, sizeof(*ex));
+    struct sigaction action = {.sa_handler = on_signal};
+    char *cmp = path_of(target->dir, "cmp");
+
+    if (ex == NULL)
+        return err_sys(err, ENOMEM, "executor");
+    ex->dir = strdup(target->dir);
+    ex->map_size = read_number(target->dir, "map-size", MAP_SIZE);
+    ex->text = malloc(EXECUTOR_TEXT_MAX + 1);
+    ex->map = mmap(NULL, ex->map_size + 1, PROT_READ | PROT_WRITE,
+        MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    ex->owns_map = true;
+    ex->clears = true;
+    ex->has_cmp = access(cmp, F_OK) == 0;
+    free(cmp);
+    (void)sigaction(EXECUTOR_SIGNAL, &action, NULL);
+    *ret_ex = ex;
+    return 0;
+}
+
+int executor_boot(const struct fuzz_target *target,
+    const struct executor_options *options, struct executor **ret_ex,
+    struct err *err)
+{
+    char *path = path_of(target->dir, "never-boots");
+    bool never = access(path, F_OK) == 0;
+
+    (void)options;
+    free(path);
+    return never ? err_set(err, ETIMEDOUT, "the stand-in does not boot")
+                 : make(target, ret_ex, err);
+}
+
+int executor_save(struct executor *ex, struct err *err)
+{
+    char *dir = path_of(ex->dir, FUZZ_TARGET_STORE);
+    char *path = path_of(dir, FUZZ_TARGET_ROOT);
+    CC_CLEANUP(fd_closep) int fd = -1;
+
+    (void)mkdir(dir, 0700);
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    free(path);
+    free(dir);
+    if (fd < 0 || fd_write_full(fd, "saved\n", 6) < 0)
+        return err_sys(err, errno, "stand-in root");
+    return 0;
+}
+
+int executor_open(const struct fuzz_target *target,
+    const struct executor_options *options, struct executor **ret_ex,
+    struct err *err)
+{
+    char *path = path_of(target->dir, FUZZ_TARGET_STORE "/" FUZZ_TARGET_ROOT);
+    bool is_there = access(path, F_OK) == 0;
+
+    (void)options;
+    free(path);
+    return is_there ? make(target, ret_ex, err)
+                    : err_set(err, ENOENT, "there is no root");
+}
+
+void executor_free(struct executor *ex)
+{
+    if (ex == NULL)
+        return;
+    (void)signal(EXECUTOR_SIGNAL, SIG_DFL);
+    if (ex->owns_map)
+        (void)munmap(ex->map, ex->map_size + 1);
+    free(ex->text);
+    free(ex->dir);
+    free(ex);
+}
+
+size_t executor_map_size(const struct executor *ex)
+{
+    return ex->map_size;
+}
+
+size_t executor_input_max(const struct executor *ex)
+{
+    (void)ex;
+    return FUZZ_ABI_INPUT_MAX;
+}
+
+int executor_lay_map(
+    struct executor *ex, void *shared, bool clears, struct err *err)
+{
+    (void)err;
+    if (ex->owns_map)
+        (void)munmap(ex->map, ex->map_size + 1);
+    ex->owns_map = false;
+    ex->map = shared;
+    ex->clears = clears;
+    return 0;
+}
+
+uint8_t *executor_map(const struct executor *ex)
+{
+    return ex->map;
+}
+
+size_t executor_cmp_map_size(const struct executor *ex)
+{
+    return ex->has_cmp ? sizeof(struct cmp_map) : 0;
+}
+
+int executor_lay_cmp_map(struct executor *ex, void *shared, struct err *err)
+{
+    (void)err;
+    ex->cmp = shared;
+    return 0;
+}
+
+/* ---- the "guest" --------------------------------------------------------- */
+
+static bool is(const uint8_t *input, size_t size, const char *word)
+{
+    return size >= strlen(word) && memcmp(input, word, strlen(word)) == 0;
+}
+
+/* How much of `word` the input begins with, each byte an edge. */
+static size_t match(struct executor *ex, const uint8_t *input, size_t size,
+    const char *word, size_t edge)
+{
+    size_t i = 0;
+
+    while (word[i] != '\0' && i < size && input[i] == (uint8_t)word[i]) {
+        if (edge + i < ex->map_size)
+            ex->map[edge + i]++;
+        i++;
+    }
+    return i;
+}
+
+/* One comparison of four bytes, as AFL++'s runtime logs it. */
+static void log_cmp(struct executor *ex, const uint8_t *input, size_t size)
+{
+    uint32_t word = 0;
+    uint32_t wanted;
+
+    if (ex->cmp == NULL)
+        return;
+    memcpy(&word, input, num_min(size, sizeof(word)));
+    memcpy(&wanted, "FUZZ", sizeof(wanted));
+    /* hits 24, id 24, shape 5, type 2 (1: an instruction), attribute 4 (==) */
+    ex->cmp->headers[7].bits = UINT64_C(1) | UINT64_C(7) << 24 |
+                               UINT64_C(3) << 48 | UINT64_C(1) << 53 |
+                               UINT64_C(1) << 55;
+    ex->cmp->log[7][0] = (struct cmp_operands){.v0 = word, .v1 = wanted};
+}
+
+static void report(struct executor *ex, const char *text)
+{
+    ex->text_size = strlen(text);
+    memcpy(ex->text, text, ex->text_size);
+}
+
+static void run_levels(struct executor *ex, const uint8_t *input, size_t size)
+{
+    size_t edge = 100;
+
+    for (size_t i = 0; i < size; i++) {
+        if (input[i] != '\n')
+            continue;
+        if (edge < ex->map_size)
+            ex->map[edge++]++;
+        if (i + 1 > ex->levels[ex->level])
+            ex->level_end = i + 1;
+    }
+}
+
+static void run(struct executor *ex, const uint8_t *input, size_t size,
+    uint64_t until_ns, struct fuzz_result *result)
+{
+    if (ex->map_size > 0)
+        ex->map[0] = 1;
+    log_cmp(ex, input, size);
+    if (match(ex, input, size, "FUZZ", 10) == 4) {
+        result->verdict = FUZZ_CRASH;
+        result->signal = SIGSEGV;
+        result->status = SIGSEGV;
+        result->rip = 0x401234;
+        report(ex, "stand-in: crash at 0x401234\n");
+    }
+    if (match(ex, input, size, "HANG", 20) == 4) {
+        result->verdict = FUZZ_HANG;
+        while (!is_cancelled && clock_now_ns() < until_ns)
+            ;
+    }
+    if (is(input, size, "asanasan")) {
+        result->verdict = FUZZ_SANITIZER;
+        result->signal = SIGABRT;
+        result->status = SIGABRT;
+        memset(ex->text, 'r', STANDIN_REPORT);
+        ex->text_size = STANDIN_REPORT;
+    }
+    if (is(input, size, "abortion")) {
+        result->verdict = FUZZ_ABORT;
+        report(ex, "stand-in: cannot go on");
+    }
+    if (is(input, size, "writtent"))
+        result->verdict = FUZZ_INPUT_WRITE;
+    if (is(input, size, "jailfree"))
+        (void)!socket(AF_UNIX, SOCK_STREAM, 0);
+    if (is(input, size, "killdead"))
+        _exit(3);
+    if (is(input, size, "L:"))
+        run_levels(ex, input, size);
+}
+
+int executor_run(struct executor *ex, const void *input, size_t size,
+    uint64_t timeout_us, struct fuzz_result *ret_result, struct err *err)
+{
+    struct fuzz_result result = {.verdict = FUZZ_OK};
+
+    is_cancelled = 0;
+    ex->text_size = 0;
+    ex->level_end = 0;
+    if (ex->clears)
+        memset(ex->map, 0, ex->map_size);
+    if (is(input, size, "dyingnow"))
+        return err_set(err, EIO, "the stand-in fails");
+    run(ex, input, size, clock_now_ns() + timeout_us * 1000, &result);
+    *ret_result = result;
+    return 0;
+}
+
+const char *executor_text(const struct executor *ex, size_t *ret_size)
+{
+    ex->text[ex->text_size] = '\0';
+    *ret_size = ex->text_size;
+    return ex->text;
+}
+
+int executor_hash(struct executor *ex, uint64_t *ret_hash, struct err *err)
+{
+    (void)ex;
+    (void)err;
+    *ret_hash = 0;
+    return 0;
+}
+
+int executor_push(struct executor *ex, struct err *err)
+{
+    if (ex->level_end == 0 || ex->level + 1 == LEVEL_MAX)
+        return err_set(err, EINVAL, "the run before reached no level");
+    ex->levels[++ex->level] = ex->level_end;
+    return 0;
+}
+
+int executor_pop_to(struct executor *ex, uint32_t level, struct err *err)
+{
+    if (level > ex->level)
+        return err_set(err, EINVAL, "there is no level %u", level);
+    ex->level = level;
+    return 0;
+}
+
+uint32_t executor_level(const struct executor *ex)
+{
+    return ex->level;
+}

@@ -33,19 +33,13 @@ static const char *const reg_names[UNWIND_REGS] = {"rax", "rdx", "rcx", "rbx",
 /* The files but result.json. */
 static const struct {
     const char *name;
-    size_t offset; /* of its struct bundle_text */
     size_t max;
-} parts[] = {
-    {BUNDLE_INPUT, offsetof(struct bundle, input), BUNDLE_INPUT_MAX},
-    {"backtrace.txt", offsetof(struct bundle, backtrace), BUNDLE_TEXT_MAX},
-    {"report.txt", offsetof(struct bundle, report), BUNDLE_TEXT_MAX},
-    {"maps", offsetof(struct bundle, maps), BUNDLE_TEXT_MAX},
+} parts[BUNDLE_PARTS] = {
+    [BUNDLE_INPUT] = {"input", BUNDLE_INPUT_MAX},
+    [BUNDLE_BACKTRACE] = {"backtrace.txt", BUNDLE_TEXT_MAX},
+    [BUNDLE_REPORT] = {"report.txt", BUNDLE_TEXT_MAX},
+    [BUNDLE_MAPS] = {"maps", BUNDLE_TEXT_MAX},
 };
-
-static struct bundle_text *part_of(struct bundle *bundle, size_t index)
-{
-    return (struct bundle_text *)((char *)bundle + parts[index].offset);
-}
 
 const char *bundle_verdict_name(enum fuzz_verdict verdict)
 {
@@ -54,8 +48,8 @@ const char *bundle_verdict_name(enum fuzz_verdict verdict)
 
 void bundle_fini(struct bundle *bundle)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
-        free(part_of(bundle, i)->text);
+    for (size_t i = 0; i < BUNDLE_PARTS; i++)
+        free(bundle->parts[i].text);
     free(bundle->snapshot);
     *bundle = (struct bundle){0};
 }
@@ -194,14 +188,14 @@ int bundle_parse_result(
 
 static int read_parts(int dir_fd, struct bundle *b, struct err *err)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
-        struct bundle_text *part = part_of(b, i);
+    for (size_t i = 0; i < BUNDLE_PARTS; i++) {
+        struct bundle_text *part = &b->parts[i];
         uint8_t *data;
         int rc = dirfile_read(
             dir_fd, parts[i].name, parts[i].max, &data, &part->size, err);
 
         /* Only the input is always there. */
-        if (rc == -ENOENT && i > 0)
+        if (rc == -ENOENT && i != BUNDLE_INPUT)
             continue;
         if (rc < 0)
             return rc;
@@ -255,7 +249,7 @@ static int write_file(int dir_fd, const char *name, const void *data,
     return rc < 0 ? err_sys(err, rc, "%s", name) : 0;
 }
 
-static int write_files(int dir_fd, struct bundle *b, struct err *err)
+static int write_files(int dir_fd, const struct bundle *b, struct err *err)
 {
     json_t *root = result_to_json(b);
     char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
@@ -265,10 +259,10 @@ static int write_files(int dir_fd, struct bundle *b, struct err *err)
 
     json_decref(root);
     free(text);
-    for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(parts); i++) {
-        const struct bundle_text *part = part_of(b, i);
+    for (size_t i = 0; rc == 0 && i < BUNDLE_PARTS; i++) {
+        const struct bundle_text *part = &b->parts[i];
 
-        if (part->text != NULL || i == 0)
+        if (part->text != NULL || i == BUNDLE_INPUT)
             rc = write_file(dir_fd, parts[i].name,
                 part->text != NULL ? part->text : "", part->size, err);
     }
@@ -279,7 +273,7 @@ static int write_files(int dir_fd, struct bundle *b, struct err *err)
 static void remove_files(int parent_fd, int dir_fd, const char *name)
 {
     (void)unlinkat(dir_fd, BUNDLE_RESULT, 0);
-    for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+    for (size_t i = 0; i < BUNDLE_PARTS; i++)
         (void)unlinkat(dir_fd, parts[i].name, 0);
     (void)unlinkat(parent_fd, name, AT_REMOVEDIR);
 }
@@ -287,7 +281,6 @@ static void remove_files(int parent_fd, int dir_fd, const char *name)
 static int write_directory(int parent_fd, const char *temporary,
     const char *name, const struct bundle *bundle, struct err *err)
 {
-    struct bundle b = *bundle;
     CC_CLEANUP(fd_closep) int dir_fd = -1;
     int rc;
 
@@ -297,7 +290,7 @@ static int write_directory(int parent_fd, const char *temporary,
         parent_fd, temporary, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (dir_fd < 0)
         return err_sys(err, errno, "%s", temporary);
-    rc = write_files(dir_fd, &b, err);
+    rc = write_files(dir_fd, bundle, err);
     if (rc == 0 &&
         renameat2(parent_fd, temporary, parent_fd, name, RENAME_NOREPLACE) < 0)
         rc = err_sys(err, errno, "%s", name);

@@ -23,12 +23,19 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 
-#define BUNDLE_INPUT  "input"
 #define BUNDLE_RESULT "result.json"
 
 #define BUNDLE_TEXT_MAX     ((size_t)4 << 20) /* bytes of each text */
 #define BUNDLE_INPUT_MAX    ((size_t)1 << 20)
 #define BUNDLE_SNAPSHOT_MAX 128u
+
+enum bundle_part {
+    BUNDLE_INPUT,
+    BUNDLE_BACKTRACE,
+    BUNDLE_REPORT,
+    BUNDLE_MAPS,
+    BUNDLE_PARTS,
+};
 
 struct bundle_text {
     char *text; /* of any bytes, a NUL behind them; NULL: none */
@@ -36,10 +43,7 @@ struct bundle_text {
 };
 
 struct bundle {
-    struct bundle_text input;
-    struct bundle_text backtrace;
-    struct bundle_text report;
-    struct bundle_text maps;
+    struct bundle_text parts[BUNDLE_PARTS];
     enum fuzz_verdict verdict;
     int32_t status;
     uint32_t signal;
@@ -65,8 +69,8 @@ CC_MUST_CHECK int bundle_read(
     const char *path, struct bundle *ret_bundle, struct err *err);
 
 /* The text of result.json alone; what it says goes into *ret_bundle. */
-CC_MUST_CHECK int bundle_parse_result(const char *text, size_t size,
-    struct bundle *ret_bundle, struct err *err);
+CC_MUST_CHECK int bundle_parse_result(
+    const char *text, size_t size, struct bundle *ret_bundle, struct err *err);
 
 void bundle_fini(struct bundle *bundle); /* a zeroed one is let be */
 

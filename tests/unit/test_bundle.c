@@ -47,10 +47,10 @@ static struct bundle make(void)
         .has_regs = true,
     };
 
-    b.input = (struct bundle_text){malloc(4), 4};
-    memcpy(b.input.text, "\0\1\xff\n", 4);
-    b.report = text("ERROR: \x80 something");
-    b.backtrace = text("#0 0x1 in f\n");
+    b.parts[BUNDLE_INPUT] = (struct bundle_text){malloc(4), 4};
+    memcpy(b.parts[BUNDLE_INPUT].text, "\0\1\xff\n", 4);
+    b.parts[BUNDLE_REPORT] = text("ERROR: \x80 something");
+    b.parts[BUNDLE_BACKTRACE] = text("#0 0x1 in f\n");
     b.snapshot = strdup("abc");
     for (size_t i = 0; i < UNWIND_REGS; i++)
         b.regs[i] = i << 60 | i;
@@ -81,11 +81,13 @@ static void what_is_written_is_read(void **state)
     assert_string_equal(r.snapshot, "abc");
     assert_true(r.has_regs);
     assert_memory_equal(r.regs, b.regs, sizeof(b.regs));
-    assert_int_equal(r.input.size, 4);
-    assert_memory_equal(r.input.text, "\0\1\xff\n", 4);
-    assert_string_equal(r.report.text, b.report.text);
-    assert_string_equal(r.backtrace.text, b.backtrace.text);
-    assert_null(r.maps.text);
+    assert_int_equal(r.parts[BUNDLE_INPUT].size, 4);
+    assert_memory_equal(r.parts[BUNDLE_INPUT].text, "\0\1\xff\n", 4);
+    assert_string_equal(
+        r.parts[BUNDLE_REPORT].text, b.parts[BUNDLE_REPORT].text);
+    assert_string_equal(
+        r.parts[BUNDLE_BACKTRACE].text, b.parts[BUNDLE_BACKTRACE].text);
+    assert_null(r.parts[BUNDLE_MAPS].text);
     assert_int_equal(bundle_write(dir, "one", &b, &err), -EEXIST);
     bundle_fini(&r);
     bundle_fini(&b);
@@ -154,8 +156,9 @@ static void other_results_are_refused(void **state)
         ", \"x\": 1}",
         "{\"version\": 1, \"verdict\": \"crash\", \"status\": 0, " TAIL
         ", \"registers\": {\"rax\": \"0x0000000000000001\"}}",
-        "{\"version\": 1, \"verdict\": \"crash\", \"status\": 0, \"signal\": 6,"
-        " \"rip\": \"1\", \"stack_hash\": \"0x0000000000000002\"}",
+        ("{\"version\": 1, \"verdict\": \"crash\", \"status\": 0, "
+         "\"signal\": 6, \"rip\": \"1\", \"stack_hash\": "
+         "\"0x0000000000000002\"}"),
     };
     struct bundle r = {0};
     struct err err;

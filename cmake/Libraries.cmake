@@ -31,6 +31,12 @@ spore_library(dep_lz4 liblz4)
 spore_library(dep_lzma liblzma)
 spore_library(dep_xxhash libxxhash)
 
+# What names and unwinds the code of fuzz targets: libdw without libdwfl, so
+# that its archive brings nothing but libelf and zlib.
+spore_library(dep_elf libelf)
+spore_library(dep_dw libdw)
+target_link_libraries(dep_dw INTERFACE dep_elf dep_zlib)
+
 # It comes without a pkg-config file.
 find_path(HTTP_PARSER_INCLUDE http_parser.h REQUIRED)
 find_library(HTTP_PARSER_LIBRARY NAMES libhttp_parser.a http_parser REQUIRED)

@@ -7,7 +7,7 @@
 BUILD_PACKAGES=(
   cmake ninja-build gcc libc6-dev linux-libc-dev musl-tools pkg-config
   libjansson-dev libhttp-parser-dev libseccomp-dev liburing-dev libxxhash-dev zlib1g-dev
-  libzstd-dev liblz4-dev liblzma-dev
+  libzstd-dev liblz4-dev liblzma-dev libdw-dev libelf-dev
 )
 GUEST_PACKAGES=(
   linux-source-6.12 make flex bison bc patch xz-utils binutils libelf-dev

@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "guest/fuzz/preload/sockets.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "guest/fuzz/call.h"
+#include "guest/fuzz/preload/ends.h"
+#include "guest/fuzz/preload/input.h"
+#include "guest/fuzz/preload/preload.h"
+#include "guest/fuzz/preload/real.h"
+#include "guest/fuzz/preload/root.h"
+#include "guest/fuzz/preload/waits.h"
+
+#define PEER_PORT 40000u
+
+static struct {
+    bool bound;
+    bool datagrams;
+    bool nonblocking;
+    bool accepted;
+    bool closed;
+    volatile bool waiting; /* a thread waits for the next connection */
+    int listen_fd;
+    int connection_fd;
+    size_t at;         /* in the input */
+    size_t packet_end; /* of what is being read */
+} net = {.listen_fd = -1, .connection_fd = -1};
+
+static bool is_on(void)
+{
+    return preload.active && preload.input == PRELOAD_SOCKET;
+}
+
+/* ---- the input as packets ---------------------------------------------------
+ */
+
+/* Makes the next packet the one that is read; false: there is none. */
+static bool open_packet(void)
+{
+    size_t size = input_size();
+    size_t length;
+
+    if (net.at >= size)
+        return false;
+    if (preload.levels && net.at > 0)
+        (void)call(FUZZ_ABI_LEVEL, net.at);
+    if (!preload.frames) {
+        net.packet_end = size;
+        return true;
+    }
+    if (size - net.at < sizeof(uint16_t)) {
+        net.at = size;
+        return false;
+    }
+    length = (size_t)input_bytes()[net.at] | (size_t)input_bytes()[net.at + 1]
+                                                 << 8;
+    net.at += sizeof(uint16_t);
+    if (length > size - net.at)
+        length = size - net.at;
+    net.packet_end = net.at + length;
+    return true;
+}
+
+static bool has_more(void)
+{
+    return net.at < net.packet_end || net.at < input_size();
+}
+
+ssize_t sockets_receive(int fd, void *bytes, size_t n, int flags)
+{
+    size_t left;
+
+    (void)fd;
+    if (net.datagrams) {
+        waits_root();
+        if (!open_packet())
+            ends_run(0);
+    } else {
+        while (net.at == net.packet_end) {
+            if (!open_packet())
+                return 0;
+        }
+    }
+    left = net.packet_end - net.at;
+    if (n > left)
+        n = left;
+    memcpy(bytes, input_bytes() + net.at, n);
+    if ((flags & MSG_PEEK) == 0)
+        net.at += n;
+    if (net.datagrams && (flags & MSG_PEEK) == 0)
+        net.at = net.packet_end; /* the rest of a datagram is lost */
+    return (ssize_t)n;
+}
+
+bool sockets_is(int fd)
+{
+    if (!preload.rooted || fd < 0)
+        return net.datagrams && fd == net.listen_fd && preload.active;
+    return net.datagrams
+               ? fd == net.listen_fd
+               : net.accepted && !net.closed && fd == net.connection_fd;
+}
+
+/* ---- what is ready, for waits.h ---------------------------------------------
+ */
+
+bool sockets_is_ours(int fd)
+{
+    return fd >= 0 && net.bound &&
+           (fd == net.listen_fd ||
+               (net.accepted && fd == net.connection_fd && !net.closed));
+}
+
+bool sockets_is_readable(int fd)
+{
+    if (net.datagrams)
+        return has_more();
+    if (fd == net.listen_fd)
+        return !net.accepted;
+    return true; /* bytes or the end */
+}
+
+/* Nothing will come any more. */
+bool sockets_is_over(void)
+{
+    return net.datagrams ? !has_more() : net.accepted && net.closed;
+}
+
+/* ---- the life of a server ---------------------------------------------------
+ */
+
+void sockets_prepare(void)
+{
+    int pair[2];
+    int flags;
+
+    if (!is_on())
+        return;
+    flags = fcntl(net.listen_fd, F_GETFL);
+    net.nonblocking = flags >= 0 && (flags & O_NONBLOCK) != 0;
+    /* A descriptor that is a socket, whatever is asked of it. */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0)
+        net.connection_fd = pair[0];
+}
+
+static bool is_our_port(const struct sockaddr *address, socklen_t n)
+{
+    uint16_t port = 0;
+
+    if (address->sa_family == AF_INET && n >= sizeof(struct sockaddr_in))
+        memcpy(&port, (const char *)address + 2, sizeof(port));
+    else if (address->sa_family == AF_INET6 && n >= sizeof(struct sockaddr_in6))
+        memcpy(&port, (const char *)address + 2, sizeof(port));
+    return port != 0 && ntohs(port) == preload.port;
+}
+
+REAL_EXPORT int bind(int fd, const struct sockaddr *address, socklen_t n)
+{
+    int type = 0;
+    socklen_t size = sizeof(type);
+    int result = REAL(bind)(fd, address, n);
+
+    if (!is_on() || preload.rooted || net.bound || !is_our_port(address, n))
+        return result;
+    net.bound = true;
+    net.listen_fd = fd;
+    net.datagrams =
+        REAL(getsockopt)(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+        type == SOCK_DGRAM;
+    return 0; /* without a network it may well have failed */
+}
+
+REAL_EXPORT int listen(int fd, int backlog)
+{
+    int result = REAL(listen)(fd, backlog);
+
+    return net.bound && fd == net.listen_fd ? 0 : result;
+}
+
+static void put_peer(struct sockaddr *address, socklen_t *n)
+{
+    struct sockaddr_in peer = {
+        .sin_family = AF_INET,
+        .sin_port = htons(PEER_PORT),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
+
+    if (address == NULL || n == NULL)
+        return;
+    memcpy(address, &peer, *n < sizeof(peer) ? *n : sizeof(peer));
+    *n = sizeof(peer);
+}
+
+/* Somebody else has the connection: a process or a thread. */
+static void wait_for_the_end(void)
+{
+    int status;
+
+    while (waitpid(-1, &status, 0) > 0 || errno == EINTR)
+        continue;
+    if (net.closed || !net.accepted)
+        ends_run(0);
+    net.waiting = true;
+    for (;;)
+        (void)pause();
+}
+
+static int take_connection(struct sockaddr *address, socklen_t *n)
+{
+    waits_root();
+    if (net.accepted) {
+        if (!net.nonblocking)
+            wait_for_the_end();
+        if (net.closed)
+            ends_run(0);
+        errno = EAGAIN;
+        return -1;
+    }
+    net.accepted = true;
+    put_peer(address, n);
+    return net.connection_fd;
+}
+
+REAL_EXPORT int accept(int fd, struct sockaddr *address, socklen_t *n)
+{
+    if (!is_on() || fd != net.listen_fd)
+        return REAL(accept)(fd, address, n);
+    return take_connection(address, n);
+}
+
+REAL_EXPORT int accept4(
+    int fd, struct sockaddr *address, socklen_t *n, int flags)
+{
+    if (!is_on() || fd != net.listen_fd)
+        return REAL(accept4)(fd, address, n, flags);
+    return take_connection(address, n);
+}
+
+bool sockets_close(int fd)
+{
+    if (net.datagrams || !sockets_is(fd))
+        return false;
+    net.closed = true;
+    if (net.waiting)
+        ends_run(0);
+    return true;
+}
+
+/* ---- calls with the connection ----------------------------------------------
+ */
+
+REAL_EXPORT ssize_t recv(int fd, void *bytes, size_t n, int flags)
+{
+    if (!sockets_is(fd))
+        return REAL(recv)(fd, bytes, n, flags);
+    return sockets_receive(fd, bytes, n, flags);
+}
+
+REAL_EXPORT ssize_t recvfrom(int fd, void *restrict bytes, size_t n, int flags,
+    struct sockaddr *restrict address, socklen_t *restrict size)
+{
+    if (!sockets_is(fd))
+        return REAL(recvfrom)(fd, bytes, n, flags, address, size);
+    put_peer(address, size);
+    return sockets_receive(fd, bytes, n, flags);
+}
+
+REAL_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    struct iovec *first = message->msg_iov;
+
+    if (!sockets_is(fd))
+        return REAL(recvmsg)(fd, message, flags);
+    put_peer(message->msg_name, &message->msg_namelen);
+    message->msg_controllen = 0;
+    message->msg_flags = 0;
+    if (message->msg_iovlen == 0)
+        return 0;
+    return sockets_receive(fd, first->iov_base, first->iov_len, flags);
+}
+
+REAL_EXPORT ssize_t send(int fd, const void *bytes, size_t n, int flags)
+{
+    return sockets_is(fd) ? (ssize_t)n : REAL(send)(fd, bytes, n, flags);
+}
+
+REAL_EXPORT ssize_t sendto(int fd, const void *bytes, size_t n, int flags,
+    const struct sockaddr *address, socklen_t size)
+{
+    return sockets_is(fd) ? (ssize_t)n
+                          : REAL(sendto)(fd, bytes, n, flags, address, size);
+}
+
+REAL_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    size_t total = 0;
+
+    if (!sockets_is(fd))
+        return REAL(sendmsg)(fd, message, flags);
+    for (size_t i = 0; i < message->msg_iovlen; i++)
+        total += message->msg_iov[i].iov_len;
+    return (ssize_t)total;
+}
+
+REAL_EXPORT int shutdown(int fd, int how)
+{
+    return sockets_is(fd) ? 0 : REAL(shutdown)(fd, how);
+}
+
+REAL_EXPORT int getpeername(
+    int fd, struct sockaddr *restrict address, socklen_t *restrict n)
+{
+    if (!sockets_is(fd))
+        return REAL(getpeername)(fd, address, n);
+    put_peer(address, n);
+    return 0;
+}
+
+/* Options of TCP make no sense to what the connection really is. */
+REAL_EXPORT int setsockopt(
+    int fd, int level, int name, const void *value, socklen_t n)
+{
+    return sockets_is(fd) ? 0 : REAL(setsockopt)(fd, level, name, value, n);
+}
+
+REAL_EXPORT int getsockopt(
+    int fd, int level, int name, void *restrict value, socklen_t *restrict n)
+{
+    if (!sockets_is(fd) || level == SOL_SOCKET)
+        return REAL(getsockopt)(fd, level, name, value, n);
+    memset(value, 0, *n);
+    return 0;
+}

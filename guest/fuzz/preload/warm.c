@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "guest/fuzz/preload/warm.h"
+
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "guest/fuzz/abi.h"
+#include "guest/fuzz/preload/real.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ  22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define PAGE      4096u
+#define STACK_MAX (1u << 20)
+
+/* A sanitizer's shadow is terabytes; a program's own is rarely more. */
+#define MAPPING_MAX (16u << 20)
+#define TOTAL_MAX   (48u << 20)
+
+static uint64_t list[FUZZ_ABI_WARM_MAX] __attribute__((aligned(PAGE)));
+
+uint64_t *warm_list(void)
+{
+    (void)mlock(list, sizeof(list));
+    return list;
+}
+
+/* ---- what is mapped --------------------------------------------------------
+ */
+
+struct mapping {
+    uintptr_t start;
+    uintptr_t end;
+    bool writable;
+    bool readable;
+    bool is_file;
+};
+
+static const char *take_hex(const char *at, uintptr_t *ret_value)
+{
+    uintptr_t value = 0;
+
+    for (;; at++) {
+        if (*at >= '0' && *at <= '9')
+            value = value << 4 | (uintptr_t)(*at - '0');
+        else if (*at >= 'a' && *at <= 'f')
+            value = value << 4 | (uintptr_t)(*at - 'a' + 10);
+        else
+            break;
+    }
+    *ret_value = value;
+    return at;
+}
+
+/* start-end perms offset dev inode path */
+static bool take_line(const char *line, struct mapping *ret_m)
+{
+    const char *at = take_hex(line, &ret_m->start);
+
+    if (*at != '-')
+        return false;
+    at = take_hex(at + 1, &ret_m->end);
+    if (*at != ' ' || strlen(at) < 5)
+        return false;
+    ret_m->readable = at[1] == 'r';
+    ret_m->writable = at[2] == 'w';
+    ret_m->is_file = strchr(at, '/') != NULL;
+    return strstr(at, "[v") == NULL; /* vvar, vdso, vsyscall */
+}
+
+static void warm_mapping(const struct mapping *m, size_t *left)
+{
+    size_t size = m->end - m->start;
+
+    if (!m->readable || size > MAPPING_MAX || size > *left)
+        return;
+    *left -= size;
+    (void)madvise((void *)m->start, size, // NOLINT
+        m->writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+}
+
+/* Deepest first: the kernel makes the mapping longer once. */
+static void warm_stack(void)
+{
+    volatile char *here = __builtin_frame_address(0);
+
+    here[-(ptrdiff_t)STACK_MAX] = 0;
+}
+
+static void warm_lines(char *lines, size_t *left)
+{
+    struct mapping m;
+    char *end;
+
+    for (; (end = strchr(lines, '\n')) != NULL; lines = end + 1) {
+        *end = '\0';
+        if (take_line(lines, &m))
+            warm_mapping(&m, left);
+    }
+}
+
+void warm_all(void)
+{
+    static char text[256u << 10];
+    size_t left = TOTAL_MAX;
+    size_t have = 0;
+    ssize_t n;
+    int fd;
+
+    warm_stack();
+    fd = REAL(open)("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    do {
+        n = REAL(read)(fd, text + have, sizeof(text) - 1 - have);
+        if (n > 0)
+            have += (size_t)n;
+    } while (n > 0);
+    (void)REAL(close)(fd);
+    text[have] = '\0';
+    warm_lines(text, &left);
+}
+
+/* ---- what runs have needed -------------------------------------------------
+ */
+
+void warm_pages(uint64_t n)
+{
+    if (n > FUZZ_ABI_WARM_MAX)
+        n = FUZZ_ABI_WARM_MAX;
+    for (uint64_t i = 0; i < n; i++) {
+        uintptr_t at = list[i] & ~(uintptr_t)(PAGE - 1);
+
+        (void)madvise((void *)at, PAGE, // NOLINT
+            (list[i] & 1) != 0 ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    }
+}

@@ -376,12 +376,10 @@ static int take_result(
     struct fuzz_result result;
     uint32_t verdict;
     uint32_t text = __atomic_load_n(&w->page->text_size, __ATOMIC_RELAXED);
-    uint8_t entered;
 
     memcpy(&result, &w->page->result, sizeof(result));
     memcpy(&verdict, &result.verdict, sizeof(verdict));
-    memcpy(&entered, &result.entered_kernel, sizeof(entered));
-    if (verdict >= FUZZ_VERDICTS || text > EXECUTOR_TEXT_MAX || entered > 1)
+    if (verdict >= FUZZ_VERDICTS || text > EXECUTOR_TEXT_MAX)
         return err_set(err, EPROTO, "the worker answers with nonsense");
     w->text_size = text;
     *ret_result = result;

@@ -11,16 +11,13 @@
  * the guest lies there as the run left it, to be looked at.
  *
  * Thread rule: one thread, on which the guest runs too; there is no other. The
- * signal EXECUTOR_SIGNAL is the executor's while it exists: during a run it
- * ends that as one whose time is up, also when another process sends it;
- * between runs it means nothing. Guest-controlled: every call and what it
- * points at, the map and all text; file-controlled: the snapshot, as
- * vmm/machine_restore.h has it.
+ * signal SIGRTMIN + 1 is the executor's while it exists (it ends runs whose
+ * time is up). Guest-controlled: every call and what it points at, the map and
+ * all text; file-controlled: the snapshot, as vmm/machine_restore.h has it.
  */
 #ifndef FUZZ_EXECUTOR_H
 #define FUZZ_EXECUTOR_H
 
-#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -31,8 +28,6 @@
 #include "vmm/base/err.h"
 
 struct executor;
-
-#define EXECUTOR_SIGNAL (SIGRTMIN + 1)
 
 /* Text that the guest reports, most of it kept: what comes first. */
 #define EXECUTOR_TEXT_MAX (1u << 20)
@@ -46,6 +41,12 @@ struct executor_options {
     /* What the guest prints (PRINTF, its console): a descriptor or -1. */
     int print_fd;
     uint32_t worker; /* its number, which agents are told */
+    /*
+     * Looked at every few milliseconds of a run (NULL: not): where it is not
+     * zero the run ends as one whose time is up. Written to by a signal
+     * handler or another process, it outlives the executor.
+     */
+    const uint32_t *cancel;
     /* Inputs that the root is made warm with; each a whole file. */
     const struct fuzz_input *seeds;
     size_t seed_count;

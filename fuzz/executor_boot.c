@@ -365,6 +365,8 @@ int executor_open(const struct fuzz_target *target,
         view = runner_view(ex->runner);
         rc = agent_load(&ex->agent, ex->dir, &view, err);
     }
+    if (rc == 0)
+        ex->runner->cancel = options->cancel;
     /* Registers of the last stop are there once there was one. */
     if (rc == 0)
         rc = vcpu_settle(&ex->runner->machine.vcpus[0]);

@@ -344,7 +344,9 @@ static bool go_on(struct runner *r, uint64_t from_ns, uint64_t deadline_ns,
     uint64_t now = clock_now_ns();
 
     __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
-    if (now >= deadline_ns) {
+    if (now >= deadline_ns ||
+        (r->cancel != NULL &&
+            __atomic_load_n(r->cancel, __ATOMIC_RELAXED) != 0)) {
         *ret_stop = RUNNER_TIME_UP;
         return false;
     }

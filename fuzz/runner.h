@@ -53,6 +53,7 @@ struct runner {
     const uint8_t *root; /* RAM as it was saved; NULL of one that booted */
     timer_t timer;
     bool has_timer;
+    const uint32_t *cancel; /* as executor_options has it */
 
     struct vcpu_timer held; /* of the guest, for runs that last */
     bool is_held;

@@ -186,8 +186,10 @@ static int start_process(struct worker *w, const struct fuzz_target *target,
 static int start_here(struct worker *w, const struct fuzz_target *target,
     const struct worker_options *options, size_t *ret_need, struct err *err)
 {
+    const struct worker_setup setup = {
+        .target = target, .options = options, .page = w->page};
     size_t need = 0;
-    int rc = worker_open_executor(target, options, false, &w->ex, &need, err);
+    int rc = worker_open_executor(&setup, &w->ex, &need, err);
 
     if (ret_need != NULL)
         *ret_need = need;
@@ -393,6 +395,7 @@ int worker_run(struct worker *w, const void *input, size_t size,
 
     size = num_min(size, w->input_max);
     w->text_size = 0;
+    __atomic_store_n(&w->page->cancel, 0, __ATOMIC_RELAXED);
     if (w->ex != NULL) {
         rc = executor_run(w->ex, input, size, timeout_us, ret_result, err);
         if (rc == 0)
@@ -408,14 +411,7 @@ int worker_run(struct worker *w, const void *input, size_t size,
 
 void worker_cancel(const struct worker *w)
 {
-    int kept = errno;
-
-    if (w->ex != NULL)
-        (void)syscall(SYS_tgkill, getpid(), gettid(), EXECUTOR_SIGNAL);
-    else
-        (void)syscall(
-            SYS_pidfd_send_signal, w->pid_fd, EXECUTOR_SIGNAL, NULL, 0);
-    errno = kept;
+    __atomic_store_n(&w->page->cancel, 1, __ATOMIC_RELAXED);
 }
 
 int worker_push(struct worker *w, uint32_t *ret_level, struct err *err)

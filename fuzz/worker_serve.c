@@ -18,17 +18,18 @@
 
 #define KEEP_FDS 2u
 
-int worker_open_executor(const struct fuzz_target *target,
-    const struct worker_options *options, bool clears, struct executor **ret_ex,
-    size_t *ret_need, struct err *err)
+int worker_open_executor(const struct worker_setup *setup,
+    struct executor **ret_ex, size_t *ret_need, struct err *err)
 {
-    const struct worker_area *map = &options->map;
-    const struct worker_area *cmp_map = &options->cmp_map;
-    struct executor_options eo = {
-        .print_fd = options->print_fd, .worker = options->number};
+    const struct worker_area *map = &setup->options->map;
+    const struct worker_area *cmp_map = &setup->options->cmp_map;
+    const struct executor_options options = {
+        .print_fd = setup->options->print_fd,
+        .worker = setup->options->number,
+        .cancel = &setup->page->cancel};
     struct executor *ex = NULL;
     size_t size;
-    int rc = executor_open(target, &eo, &ex, err);
+    int rc = executor_open(setup->target, &options, &ex, err);
 
     if (rc < 0)
         return rc;
@@ -40,7 +41,7 @@ int worker_open_executor(const struct fuzz_target *target,
             "%zu",
             size, map->size);
     else if (map->at != NULL && size > 0)
-        rc = executor_lay_map(ex, map->at, clears, err);
+        rc = executor_lay_map(ex, map->at, setup->clears, err);
     if (rc == 0 && cmp_map->at != NULL) {
         size = executor_cmp_map_size(ex);
         if (size > cmp_map->size)
@@ -104,8 +105,7 @@ static int open_all(const struct worker_setup *s, struct jail *jail,
     if (rc == 0)
         rc = jail_begin(jail, s->options->jail, s->cell, keep, KEEP_FDS, err);
     if (rc == 0)
-        rc = worker_open_executor(
-            s->target, s->options, s->clears, ret_ex, &map_size, err);
+        rc = worker_open_executor(s, ret_ex, &map_size, err);
     hello->map_size = map_size;
     return rc < 0 ? rc : jail_enter(jail, pid, err);
 }

@@ -28,10 +28,9 @@ CC_NORETURN void worker_serve(const struct worker_setup *setup);
 
 /*
  * Opens the executor with its maps where the options want them: for callers
- * that have no process for it, too. `clears`: the executor clears the map.
+ * that have no process for it, too, and no `cell`.
  */
-CC_MUST_CHECK int worker_open_executor(const struct fuzz_target *target,
-    const struct worker_options *options, bool clears, struct executor **ret_ex,
-    size_t *ret_need, struct err *err);
+CC_MUST_CHECK int worker_open_executor(const struct worker_setup *setup,
+    struct executor **ret_ex, size_t *ret_need, struct err *err);
 
 #endif

@@ -32,6 +32,7 @@ struct worker_page {
     uint32_t size; /* of the input */
     uint32_t level;
     uint64_t timeout_us;
+    uint32_t cancel; /* not zero: the run's time is up */
 
     /* The worker's. `answered` follows `asked`; a futex. */
     _Alignas(64) uint32_t answered;

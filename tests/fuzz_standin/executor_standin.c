@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,20 +40,13 @@ struct executor {
     bool owns_map;
     bool has_cmp;
     struct cmp_map *cmp;
+    const uint32_t *cancel;
     char *text;
     size_t text_size;
     size_t levels[LEVEL_MAX]; /* bytes of the input that each has used */
     uint32_t level;
     size_t level_end; /* of the last run */
 };
-
-static volatile sig_atomic_t is_cancelled;
-
-static void on_signal(int signal)
-{
-    (void)signal;
-    is_cancelled = 1;
-}
 
 static char *path_of(const char *dir, const char *name)
 {
@@ -75,11 +69,11 @@ static size_t read_number(const char *dir, const char *name, size_t otherwise)
     return n;
 }
 
-static int make(
-    const struct fuzz_target *target, struct executor **ret_ex, struct err *err)
+static int make(const struct fuzz_target *target,
+    const struct executor_options *options, struct executor **ret_ex,
+    struct err *err)
 {
     struct executor *ex = calloc(1, sizeof(*ex));
-    struct sigaction action = {.sa_handler = on_signal};
     char *cmp = path_of(target->dir, "cmp");
 
     if (ex == NULL)
@@ -93,7 +87,7 @@ static int make(
     ex->clears = true;
     ex->has_cmp = access(cmp, F_OK) == 0;
     free(cmp);
-    (void)sigaction(EXECUTOR_SIGNAL, &action, NULL);
+    ex->cancel = options->cancel;
     *ret_ex = ex;
     return 0;
 }
@@ -105,10 +99,9 @@ int executor_boot(const struct fuzz_target *target,
     char *path = path_of(target->dir, "never-boots");
     bool never = access(path, F_OK) == 0;
 
-    (void)options;
     free(path);
     return never ? err_set(err, ETIMEDOUT, "the stand-in does not boot")
-                 : make(target, ret_ex, err);
+                 : make(target, options, ret_ex, err);
 }
 
 int executor_save(struct executor *ex, struct err *err)
@@ -133,9 +126,8 @@ int executor_open(const struct fuzz_target *target,
     char *path = path_of(target->dir, FUZZ_TARGET_STORE "/" FUZZ_TARGET_ROOT);
     bool is_there = access(path, F_OK) == 0;
 
-    (void)options;
     free(path);
-    return is_there ? make(target, ret_ex, err)
+    return is_there ? make(target, options, ret_ex, err)
                     : err_set(err, ENOENT, "there is no root");
 }
 
@@ -143,7 +135,6 @@ void executor_free(struct executor *ex)
 {
     if (ex == NULL)
         return;
-    (void)signal(EXECUTOR_SIGNAL, SIG_DFL);
     if (ex->owns_map)
         (void)munmap(ex->map, ex->map_size + 1);
     free(ex->text);
@@ -264,7 +255,9 @@ static void run(struct executor *ex, const uint8_t *input, size_t size,
     }
     if (match(ex, input, size, "HANG", 20) == 4) {
         result->verdict = FUZZ_HANG;
-        while (!is_cancelled && clock_now_ns() < until_ns)
+        while (clock_now_ns() < until_ns &&
+               (ex->cancel == NULL ||
+                   __atomic_load_n(ex->cancel, __ATOMIC_RELAXED) == 0))
             ;
     }
     if (is(input, size, "asanasan")) {
@@ -293,7 +286,6 @@ int executor_run(struct executor *ex, const void *input, size_t size,
 {
     struct fuzz_result result = {.verdict = FUZZ_OK};
 
-    is_cancelled = 0;
     ex->text_size = 0;
     ex->level_end = 0;
     if (ex->clears)
@@ -339,4 +331,10 @@ int executor_pop_to(struct executor *ex, uint32_t level, struct err *err)
 uint32_t executor_level(const struct executor *ex)
 {
     return ex->level;
+}
+
+struct executor_stats executor_stats(const struct executor *ex)
+{
+    (void)ex;
+    return (struct executor_stats){0};
 }

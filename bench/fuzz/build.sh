@@ -1,0 +1,168 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Builds the programs that fuzzing is measured with, all with AFL++'s
+# afl-clang-fast, out of Debian's sources:
+#
+#   bench/fuzz/build.sh [-o FOLDER] [TARGET...]
+#
+# Targets: empty zlib png xml2 sqlite tiff; tiff has AddressSanitizer. Of each
+# FOLDER (build/fuzz-targets) gets NAME.fork (AFL++ forks in front of main),
+# NAME.deferred (behind LLVMFuzzerInitialize) and NAME.persistent (libAFLDriver:
+# AFL_LOOP and shared-memory test cases), and seeds in NAME.seeds.
+#
+# Needs afl++ tcl xz-utils bzip2 and a network for what is not in FOLDER/src.
+
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+out=$here/../../build/fuzz-targets
+
+die() {
+    printf 'build.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+while getopts o: opt; do
+    case $opt in
+    o) out=$OPTARG ;;
+    *) die "usage: build.sh [-o FOLDER] [TARGET...]" ;;
+    esac
+done
+shift $((OPTIND - 1))
+mkdir -p "$out/src" "$out/apt/lists/partial" "$out/apt/cache/archives/partial"
+out=$(cd "$out" && pwd)
+
+command -v afl-clang-fast >/dev/null || die "afl++ is missing: apt-get install afl++"
+export AFL_QUIET=1 CC=afl-clang-fast CFLAGS="-O2 -g -w"
+
+apt=(apt-get -q -o "Dir::Etc::SourceList=$out/apt/sources.list"
+    -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$out/apt/lists"
+    -o "Dir::Cache=$out/apt/cache")
+
+# Debian's source package $1, unpacked and patched; prints its folder.
+fetch() {
+    local dir
+    cd "$out/src"
+    if [ ! -e "$1.done" ]; then
+        if [ ! -e "$out/apt/sources.list" ]; then
+            echo "deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian bookworm main" \
+                >"$out/apt/sources.list"
+            "${apt[@]}" update >&2 2>/dev/null
+        fi
+        "${apt[@]}" source --download-only "$1" >&2 2>/dev/null
+        rm -rf "$1"
+        dpkg-source --no-check -x "$1"_*.dsc "$1" >&2
+        touch "$1.done"
+    fi
+    dir=$out/src/$1
+    printf '%s\n' "$dir"
+}
+
+# The three programs of target $1 out of its harness and the flags behind it.
+link_target() {
+    local name=$1
+    shift
+    $CC $CFLAGS -o "$out/$name.fork" "$here/main.c" "$here/$name.c" "$@"
+    $CC $CFLAGS -DDEFERRED -o "$out/$name.deferred" "$here/main.c" \
+        "$here/$name.c" "$@"
+    $CC $CFLAGS -fsanitize=fuzzer -o "$out/$name.persistent" \
+        "$here/$name.c" "$@"
+}
+
+seed() {
+    mkdir -p "$out/$1.seeds"
+    base64 -d >"$out/$1.seeds/$2"
+}
+
+build_empty() {
+    link_target empty
+    mkdir -p "$out/empty.seeds"
+    printf 'seed' >"$out/empty.seeds/a"
+}
+
+build_zlib() {
+    local src
+    src=$(fetch zlib)
+    cd "$src"
+    [ -e libz.a ] || { ./configure --static && make -s libz.a; } >&2
+    link_target zlib -I"$src" "$src/libz.a"
+    mkdir -p "$out/zlib.seeds"
+    python3 -c 'import sys, zlib; sys.stdout.buffer.write(zlib.compress(
+        b"the quick brown fox jumps over the lazy dog " * 20))' \
+        >"$out/zlib.seeds/a"
+}
+
+build_png() {
+    local src zlib
+    zlib=$out/src/zlib
+    [ -e "$zlib/libz.a" ] || build_zlib
+    src=$(fetch libpng1.6)
+    cd "$src"
+    [ -e .libs/libpng16.a ] || {
+        ./configure --disable-shared --disable-hardware-optimizations \
+            CPPFLAGS="-I$zlib" LDFLAGS="-L$zlib" && make -s libpng16.la
+    } >&2
+    link_target png -I"$src" "$src/.libs/libpng16.a" "$zlib/libz.a" -lm
+    seed png a <<'END'
+iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFklEQVR42mNk+M+AFTBhFx5VNVCq
+AB5eAg/r2ap3AAAAAElFTkSuQmCC
+END
+}
+
+build_xml2() {
+    local src
+    src=$(fetch libxml2)
+    cd "$src"
+    [ -e .libs/libxml2.a ] || {
+        ./configure --disable-shared --without-python --without-lzma \
+            --without-zlib --without-iconv --without-http --without-ftp \
+            --without-threads && make -s libxml2.la
+    } >&2
+    link_target xml2 -I"$src/include" "$src/.libs/libxml2.a" -lm
+    mkdir -p "$out/xml2.seeds"
+    printf '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY e "v">]><a b="c"><d>&e;</d><!-- x --></a>' \
+        >"$out/xml2.seeds/a"
+}
+
+build_sqlite() {
+    local src
+    src=$(fetch sqlite3)
+    command -v tclsh >/dev/null || die "tcl is missing: apt-get install tcl"
+    cd "$src"
+    [ -e sqlite3.c ] || {
+        CC=gcc CFLAGS=-O1 ./configure --disable-shared --disable-tcl &&
+            CC=gcc make -s sqlite3.c
+    } >&2
+    [ -e sqlite3-afl.o ] ||
+        $CC $CFLAGS -DSQLITE_THREADSAFE=0 -DSQLITE_OMIT_LOAD_EXTENSION \
+            -DSQLITE_DEFAULT_MEMSTATUS=0 -c -o sqlite3-afl.o sqlite3.c
+    link_target sqlite -I"$src" "$src/sqlite3-afl.o" -lm
+    mkdir -p "$out/sqlite.seeds"
+    printf 'CREATE TABLE t(a INTEGER PRIMARY KEY, b TEXT);INSERT INTO t VALUES(1,"x");SELECT * FROM t WHERE a=1 ORDER BY b;' \
+        >"$out/sqlite.seeds/a"
+}
+
+build_tiff() {
+    local src
+    src=$(fetch tiff)
+    CFLAGS="$CFLAGS -fsanitize=address"
+    cd "$src"
+    [ -e libtiff/.libs/libtiff.a ] || {
+        ./configure --disable-shared --disable-cxx --disable-jpeg --disable-zlib \
+            --disable-lzma --disable-webp --disable-zstd --disable-jbig \
+            --disable-libdeflate --disable-lerc &&
+            make -s -C port && make -s -C libtiff libtiff.la
+    } >&2
+    link_target tiff -I"$src/libtiff" "$src/libtiff/.libs/libtiff.a" -lm
+    seed tiff a <<'END'
+SUkqAAwAAAAAAAAKAAABAwABAAAABAAAAAEBAwABAAAAAgAAAAIBAwABAAAACAAAAAMBAwABAAAAAQAA
+AAYBAwABAAAAAQAAABEBBAABAAAACAAAABUBAwABAAAAAQAAABYBAwABAAAAAgAAABcBBAABAAAABAAA
+ABwBAwABAAAAAQAAAAAAAAA=
+END
+}
+
+[ $# -gt 0 ] || set -- empty zlib png xml2 sqlite tiff
+for target in "$@"; do
+    printf '%s\n' "$target" >&2
+    (build_"$target")
+done

@@ -31,14 +31,22 @@ struct finder {
     struct err *err;
 };
 
+static size_t folder_size(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash == NULL ? 0 : (size_t)(slash - path);
+}
+
 static int no_memory(struct finder *f)
 {
-    return err_sys(f->err, ENOMEM, "%s", f->closure.files[0].path);
+    return err_sys(f->err, ENOMEM, "shared libraries");
 }
 
 static void file_fini(struct closure_file *file)
 {
     free(file->path);
+    free(file->guest);
     free(file->name);
     free(file->search);
     elf_needs_fini(&file->needs);
@@ -75,12 +83,46 @@ static int read_file(struct finder *f, struct closure_file *file)
     return rc;
 }
 
+static bool is_hidden(const struct finder *f, const char *path)
+{
+    const char *const *hidden = f->options->hidden;
+
+    for (size_t i = 0; hidden != NULL && hidden[i] != NULL; i++) {
+        if (strncmp(path, hidden[i], strlen(hidden[i])) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Where it is in the guest, and what the dynamic linker must know of that. */
+static int place(struct finder *f, struct closure_file *file)
+{
+    if (!is_hidden(f, file->path)) {
+        file->guest = strdup(file->path);
+        return file->guest == NULL ? no_memory(f) : 0;
+    }
+    if (asprintf(&file->guest, CLOSURE_MOVED "%s", file->path) < 0) {
+        file->guest = NULL;
+        return no_memory(f);
+    }
+    if (file->loader == NO_LOADER)
+        return 0;
+    free(file->search);
+    file->search = strndup(file->guest, folder_size(file->guest));
+    return file->search == NULL ? no_memory(f) : 0;
+}
+
 /* Takes the file, whatever comes of it. */
 static int append(struct finder *f, struct closure_file *file)
 {
     struct closure *c = &f->closure;
     struct closure_file *files = c->files;
+    int rc = place(f, file);
 
+    if (rc < 0) {
+        file_fini(file);
+        return rc;
+    }
     if (c->count == CLOSURE_FILES_MAX) {
         file_fini(file);
         return err_set(f->err, E2BIG, "%s: needs more than %u files",
@@ -97,13 +139,6 @@ static int append(struct finder *f, struct closure_file *file)
 }
 
 /* ---- where libraries are ------------------------------------------------- */
-
-static size_t folder_size(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-
-    return slash == NULL ? 0 : (size_t)(slash - path);
-}
 
 /* `dir` with $ORIGIN and ${ORIGIN} put in; NULL if it is no absolute path. */
 static char *expand(const char *dir, size_t size, const char *origin)
@@ -352,6 +387,11 @@ static int add_interp(struct finder *f)
         return err_set(f->err, ENOENT,
             "%s: its dynamic linker %s is not here: install it, or link the "
             "program for this system",
+            f->closure.files[0].path, f->closure.files[0].needs.interp);
+    if (rc == 0 && is_hidden(f, interp))
+        return err_set(f->err, EINVAL,
+            "%s: its dynamic linker %s is in a folder that the guest has "
+            "something else in: install it elsewhere",
             f->closure.files[0].path, f->closure.files[0].needs.interp);
     return rc;
 }

@@ -20,8 +20,11 @@
 #define CLOSURE_FILES_MAX 512u
 #define CLOSURE_FILE_MAX  (UINT64_C(1) << 30) /* bytes */
 
+#define CLOSURE_MOVED "/target"
+
 struct closure_file {
-    char *path;    /* absolute, as the dynamic linker will ask for it */
+    char *path;    /* absolute, as the dynamic linker asks for it here */
+    char *guest;   /* the same in the guest */
     char *name;    /* that it was asked for by */
     size_t loader; /* index of the file that needs it */
     char *search;  /* folder to be told to the dynamic linker, or NULL */
@@ -41,6 +44,9 @@ struct closure_options {
     /* An ELF file that is loaded in front of all, by LD_PRELOAD; NULL: none. */
     const uint8_t *preload;
     size_t preload_size;
+    /* Folders, each with a slash behind it, in which the guest has something
+     * else: what lies there is in CLOSURE_MOVED in the guest. NULL: none. */
+    const char *const *hidden;
 };
 
 /*

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fuzz/fuzz_pack_cmd.h"
 #include "fuzz/fuzz_say.h"
 
 static const struct verb {
@@ -12,6 +13,7 @@ static const struct verb {
     int (*run)(int argc, char **argv);
     const char *text;
 } verbs[] = {
+    {"pack", fuzz_pack_cmd, "make a target out of a program"},
     {NULL, NULL, NULL},
 };
 

@@ -32,8 +32,8 @@
 /* In the program's arguments: where the input's file is named. */
 #define FUZZ_TARGET_FILE_MARK "@@"
 
-/* Words in argv, and in env. */
-#define FUZZ_TARGET_WORDS_MAX 4096u
+/* Words in argv, and in env, as the agent has it. */
+#define FUZZ_TARGET_WORDS_MAX 1024u
 
 /* Of mem_bytes, which is whole MiB. */
 #define FUZZ_TARGET_MEM_MIN         (UINT64_C(32) << 20)

@@ -190,14 +190,9 @@ static int put_back_memory(struct reset *r, const uint32_t *more,
         tables |= bitmap_test(&r->tables, more[i]);
         put_back(r, more[i]);
     }
-    /*
-     * Where nothing is put back, no table can be either; and what was written
-     * to tables without ring 0 is that entries were used, which makes what KVM
-     * derived from them no less true.
-     */
+    /* Where nothing is put back, no table can be either. */
     if (!r->config.static_page_tables)
-        tables = dirty.count + hot + more_count > 0;
-    tables = tables && entered;
+        tables = entered && dirty.count + hot + more_count > 0;
     r->stats.hot += hot;
     r->stats.pages += dirty.count + hot + more_count;
     r->stats.entered += entered ? 1 : 0;

@@ -389,6 +389,38 @@ static void test_static(void **state)
     closure_fini(&c);
 }
 
+/* What the guest has something over is elsewhere there, and told of. */
+static void test_hidden(void **state)
+{
+    char folder[128];
+    const char *hidden[] = {folder, NULL};
+    struct closure_options o = {.conf = "/nonexistent", .hidden = hidden};
+    char path[128];
+    struct closure c;
+    struct made m;
+    struct err err;
+
+    (void)state;
+    make_elf(&m, in_tree("ld.so", path));
+    add_text(&m, DT_NEEDED, "libown.so");
+    add_text(&m, DT_RPATH, "$ORIGIN/lib");
+    put_elf("bin/prog", &m);
+    put_leaf("ld.so", "ld.so");
+    put_leaf("bin/lib/libown.so", "libown.so");
+    (void)in_tree("bin/", folder);
+    assert_int_equal(find(&o, &c, &err), 0);
+    assert_int_equal(c.count, 3);
+    assert_int_equal(strncmp(c.files[0].guest, "/target/tmp/", 12), 0);
+    assert_null(c.files[0].search);
+    assert_string_equal(c.files[1].guest, c.files[1].path);
+    assert_string_equal(c.files[2].guest + strlen("/target"), c.files[2].path);
+    assert_int_equal(strncmp(c.files[2].search, "/target/tmp/", 12), 0);
+    closure_fini(&c);
+    (void)in_tree("", folder);
+    assert_int_equal(find(&o, &c, &err), -EINVAL);
+    assert_non_null(strstr(err.text, "dynamic linker"));
+}
+
 /* The test itself is a program that runs here: all of it is found. */
 static void test_real(void **state)
 {
@@ -431,6 +463,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_closure_refusals, make_tree, remove_tree),
         cmocka_unit_test_setup_teardown(test_static, make_tree, remove_tree),
+        cmocka_unit_test_setup_teardown(test_hidden, make_tree, remove_tree),
         cmocka_unit_test(test_real),
         cmocka_unit_test(test_ldconf_bounds),
     };

@@ -19,9 +19,16 @@
 #define PAGE      4096u
 #define STACK_MAX (1u << 20)
 
-/* A sanitizer's shadow is terabytes; a program's own is rarely more. */
-#define MAPPING_MAX (16u << 20)
-#define TOTAL_MAX   (48u << 20)
+/*
+ * A sanitizer maps terabytes, and uses little of each of its tables. A page
+ * that is written first is cleared, which is 2 ms where the kernel is
+ * interpreted. What these leave out comes by the executor's list, if it is
+ * needed.
+ */
+#define READ_MAX        (16u << 20)
+#define READ_TOTAL_MAX  (32u << 20)
+#define WRITE_MAX       (3u << 20)
+#define WRITE_TOTAL_MAX (8u << 20)
 
 static uint64_t list[FUZZ_ABI_WARM_MAX] __attribute__((aligned(PAGE)));
 
@@ -39,7 +46,6 @@ struct mapping {
     uintptr_t end;
     bool writable;
     bool readable;
-    bool is_file;
 };
 
 static const char *take_hex(const char *at, uintptr_t *ret_value)
@@ -70,17 +76,23 @@ static bool take_line(const char *line, struct mapping *ret_m)
         return false;
     ret_m->readable = at[1] == 'r';
     ret_m->writable = at[2] == 'w';
-    ret_m->is_file = strchr(at, '/') != NULL;
     return strstr(at, "[v") == NULL; /* vvar, vdso, vsyscall */
 }
 
-static void warm_mapping(const struct mapping *m, size_t *left)
+struct budget {
+    size_t read;
+    size_t write;
+};
+
+static void warm_mapping(const struct mapping *m, struct budget *left)
 {
     size_t size = m->end - m->start;
+    size_t max = m->writable ? WRITE_MAX : READ_MAX;
+    size_t *part = m->writable ? &left->write : &left->read;
 
-    if (!m->readable || size > MAPPING_MAX || size > *left)
+    if (!m->readable || size > max || size > *part)
         return;
-    *left -= size;
+    *part -= size;
     (void)madvise((void *)m->start, size, // NOLINT
         m->writable ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
 }
@@ -93,7 +105,7 @@ static void warm_stack(void)
     here[-(ptrdiff_t)STACK_MAX] = 0;
 }
 
-static void warm_lines(char *lines, size_t *left)
+static void warm_lines(char *lines, struct budget *left)
 {
     struct mapping m;
     char *end;
@@ -108,7 +120,7 @@ static void warm_lines(char *lines, size_t *left)
 void warm_all(void)
 {
     static char text[256u << 10];
-    size_t left = TOTAL_MAX;
+    struct budget left = {READ_TOTAL_MAX, WRITE_TOTAL_MAX};
     size_t have = 0;
     ssize_t n;
     int fd;

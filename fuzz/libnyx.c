@@ -36,9 +36,13 @@ struct nyx_runner {
     uint8_t blind[BLIND_MAP];
 };
 
+/* Some errors begin with the target's directory themselves. */
 static void complain(const char *where, const char *text)
 {
-    (void)fprintf(stderr, "spore: libnyx: %s: %s\n", where, text);
+    bool is_there = strncmp(text, where, strlen(where)) == 0;
+
+    (void)fprintf(stderr, "spore: libnyx: %s%s%s\n", is_there ? "" : where,
+        is_there ? "" : ": ", text);
 }
 
 static struct nyx_runner *runner_of(void *runner)

@@ -132,7 +132,7 @@ static int run_worker(const struct fuzz_target *target, struct err *err)
         ;
     rc = tell(&outcome, got, status, err);
     if (rc < 0)
-        return err_wrap(err, rc, "%s", target->dir);
+        return rc;
     (void)fprintf(stderr, "spore: %s: its root is saved, after %llu s\n",
         target->dir,
         (unsigned long long)((clock_now_ns() - begin_ns) / CLOCK_NS_PER_S));

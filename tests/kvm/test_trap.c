@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "fuzz/breakpoints.h"
 #include "fuzz/trap.h"
 #include "tests/kvm/support/bare.h"
 #include "tests/kvm/support/cell.h"
@@ -171,6 +172,46 @@ static void int3_is_caught(void **state)
     bench_free(b);
 }
 
+/* Those of a list: one that is hit, one that has no page, one taken back. */
+static void list_is_put_in(void **state)
+{
+    struct bench *b = bench_new(3);
+    const uint64_t at[] = {
+        b->last, UINT64_C(0x7fffffff0000), b->stepped, b->last, b->stepped + 5};
+    struct breakpoints list = {0};
+    uint8_t bytes[6] = {0};
+
+    (void)state;
+    start(b);
+    assert_int_equal(breakpoints_add(&list, at, ARRAY_SIZE(at), NULL), 0);
+    assert_int_equal(list.count, 4);
+    assert_int_equal(breakpoints_find(&list, b->last), 2);
+    assert_int_equal(breakpoints_find(&list, b->last + 1), -ENOENT);
+    assert_int_equal(breakpoints_put_all(&list, &b->view), 1);
+    assert_int_equal(guest_view_read(&b->view, b->stepped, bytes, 6), 0);
+    assert_int_equal(bytes[0], TRAP_INT3);
+    assert_int_equal(bytes[5], TRAP_INT3);
+    breakpoints_hide(&list, b->stepped, bytes, sizeof(bytes));
+    assert_int_equal(bytes[0], 0xb8); /* mov $5, %eax */
+    assert_int_equal(bytes[1], 5);
+    assert_int_not_equal(bytes[5], TRAP_INT3);
+    assert_int_equal(breakpoints_take(&list, &b->view, 1), 0);
+    assert_int_equal(go(b), TRAP_INT3_HIT);
+    assert_int_equal(look(b).rip, b->stepped);
+    assert_int_equal(breakpoints_take(&list, &b->view, 0), 0);
+    assert_int_equal(go(b), TRAP_INT3_HIT);
+    assert_int_equal(look(b).rip, b->last);
+    /* More of them leave those that are in as they are. */
+    assert_int_equal(breakpoints_add(&list, at, ARRAY_SIZE(at), NULL), 0);
+    assert_int_equal(list.count, 4);
+    assert_true(list.list[2].is_in);
+    assert_int_equal(breakpoints_take(&list, &b->view, 2), 0);
+    assert_int_equal(go(b), TRAP_NONE);
+    assert_int_equal(b->cell->exit_status, 0);
+    breakpoints_fini(&list);
+    bench_free(b);
+}
+
 static void only_programs_are_stepped(void **state)
 {
     struct bench *b = bench_new(0);
@@ -203,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(steps_are_single),
         cmocka_unit_test(int3_is_caught),
+        cmocka_unit_test(list_is_put_in),
         cmocka_unit_test(only_programs_are_stepped),
         cmocka_unit_test(end_is_an_end),
     };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fuzz/breakpoints.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -147,6 +148,14 @@ int breakpoints_take(
     if (rc == 0)
         one->is_in = false;
     return rc;
+}
+
+void breakpoints_drop(struct breakpoints *b, size_t index)
+{
+    assert(!b->list[index].is_in);
+    b->count--;
+    memmove(&b->list[index], &b->list[index + 1],
+        (b->count - index) * sizeof(*b->list));
 }
 
 size_t breakpoints_put_all(struct breakpoints *b, const struct guest_view *view)

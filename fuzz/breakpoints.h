@@ -55,6 +55,9 @@ CC_MUST_CHECK int breakpoints_put(
 CC_MUST_CHECK int breakpoints_take(
     struct breakpoints *b, const struct guest_view *view, size_t index);
 
+/* Forgets one that is out; those behind it move up. */
+void breakpoints_drop(struct breakpoints *b, size_t index);
+
 /*
  * Puts in all that are out, and says how many there is no page for.
  */

@@ -43,6 +43,7 @@ enum calls_outcome {
     CALLS_ROOT,  /* the root is here, behind the call */
     CALLS_LEVEL, /* one may be pushed here; c->level is its argument */
     CALLS_END,   /* the run has ended: the result says how */
+    CALLS_DEBUG, /* no call: the vCPU is being debugged (fuzz/debugger.h) */
 };
 
 CC_MUST_CHECK int calls_init(

@@ -147,6 +147,9 @@ int executor_go(struct executor *ex, uint64_t deadline_ns,
             executor_add_console(ex, text);
             *ret_outcome = CALLS_END;
             return 0;
+        case RUNNER_DEBUG:
+            *ret_outcome = CALLS_DEBUG;
+            return 0;
         case RUNNER_FAILED:
         default:
             return -EIO;
@@ -160,13 +163,11 @@ static void clear_map(struct executor *ex)
         memset(ex->map.bytes, 0, (size_t)ex->agent.map.size);
 }
 
-int executor_run_bare(struct executor *ex, const void *input, size_t size,
-    uint64_t timeout_ns, struct fuzz_result *ret_result, struct err *err)
+int executor_begin(struct executor *ex, const void *input, size_t size,
+    struct fuzz_result *ret_result, struct err *err)
 {
     uint64_t pages = ex->reset.stats.pages;
     uint64_t from_ns = clock_now_ns();
-    enum calls_outcome outcome;
-    uint64_t run_ns;
     int rc = executor_put_back(ex, err);
 
     if (rc < 0)
@@ -179,8 +180,20 @@ int executor_run_bare(struct executor *ex, const void *input, size_t size,
     hold_timer(ex);
     ex->is_used = true;
     ex->runs++;
+    ret_result->reset_ns = clock_now_ns() - from_ns;
+    return 0;
+}
+
+int executor_run_bare(struct executor *ex, const void *input, size_t size,
+    uint64_t timeout_ns, struct fuzz_result *ret_result, struct err *err)
+{
+    enum calls_outcome outcome;
+    uint64_t run_ns;
+    int rc = executor_begin(ex, input, size, ret_result, err);
+
+    if (rc < 0)
+        return rc;
     run_ns = clock_now_ns();
-    ret_result->reset_ns = run_ns - from_ns;
     do {
         rc = executor_go(ex, run_ns + timeout_ns, ret_result, &outcome, err);
         if (rc < 0)

@@ -51,6 +51,13 @@ CC_MUST_CHECK int executor_go(struct executor *ex, uint64_t deadline_ns,
     struct fuzz_result *result, enum calls_outcome *ret_outcome,
     struct err *err);
 
+/*
+ * Puts the guest back, the input in its place, and nothing has run yet. The
+ * result is begun.
+ */
+CC_MUST_CHECK int executor_begin(struct executor *ex, const void *input,
+    size_t size, struct fuzz_result *ret_result, struct err *err);
+
 /* executor_run, but that the map is not laid anywhere. */
 CC_MUST_CHECK int executor_run_bare(struct executor *ex, const void *input,
     size_t size, uint64_t timeout_ns, struct fuzz_result *ret_result,

@@ -383,6 +383,9 @@ enum runner_stop runner_go(struct runner *r, uint64_t deadline_ns,
             break;
         case VCPU_STEP_STOPPED:
         default:
+            if (stop.kind == VCPU_STOP_OTHER &&
+                vcpu->run->exit_reason == KVM_EXIT_DEBUG)
+                return RUNNER_DEBUG;
             if (stop.kind == VCPU_STOP_HOST) {
                 (void)err_set(err, EIO, "%s", stop.text);
                 return RUNNER_FAILED;

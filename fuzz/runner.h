@@ -77,6 +77,7 @@ enum runner_stop {
     RUNNER_CALLED,  /* the guest called: rbx and rcx say what */
     RUNNER_TIME_UP, /* the deadline has passed */
     RUNNER_ENDED,   /* the guest has ended its machine, or itself */
+    RUNNER_DEBUG,   /* a step or a breakpoint (vmm/hw/vcpu_debug.h) */
     RUNNER_FAILED,  /* the host cannot run it: err says why */
 };
 

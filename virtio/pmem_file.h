@@ -43,6 +43,7 @@ struct pmem_file {
     uint64_t size;      /* bytes mapped, a multiple of PMEM_FILE_ALIGN */
     uint64_t file_size; /* bytes the file had when it was opened */
     bool read_only;
+    bool is_private; /* pmem_file_poke has made it so */
 };
 
 /*
@@ -61,6 +62,16 @@ void pmem_file_close(struct pmem_file *f);
 
 /* Whether the file is now shorter than it was when it was opened. */
 bool pmem_file_is_cut(const struct pmem_file *f);
+
+/*
+ * Changes a byte as this machine alone has it, never the file: for debuggers.
+ * The first time, the mapping becomes one of which pages that are written to
+ * are copied, so this is for files that are read only (asserted); guests go on
+ * seeing it at the same place. *ret_old is what was there. -EFAULT if the file
+ * has been cut.
+ */
+CC_MUST_CHECK int pmem_file_poke(
+    struct pmem_file *f, uint64_t offset, uint8_t byte, uint8_t *ret_old);
 
 /* One line on why the guest's access to it failed; returns -EIO. */
 int pmem_file_explain(const struct pmem_file *f, struct err *err);

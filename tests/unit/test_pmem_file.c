@@ -189,10 +189,37 @@ static void test_a_descriptor_is_taken_over(void **state)
     pmem_file_close(&f->file);
 }
 
+/* The mapping changes, at the same place; the file does not. */
+static void test_poke_leaves_the_file(void **state)
+{
+    struct fixture *f = *state;
+    struct pmem_file *file = &f->file;
+    uint64_t host;
+    uint8_t old = 0;
+    uint8_t now;
+
+    make_file(f, 2 * NUM_MIB);
+    assert_int_equal(open_it(f, file, true, NULL), 0);
+    host = file->host;
+    assert_int_equal(pmem_file_poke(file, 2 * NUM_MIB - 1, 0xcc, &old), 0);
+    assert_int_equal(old, 'x');
+    assert_int_equal(pmem_file_poke(file, 0, 1, &old), 0);
+    assert_int_equal(old, 0);
+    assert_int_equal(file->host, host);
+    assert_int_equal(
+        *(const uint8_t *)(uintptr_t)(host + 2 * NUM_MIB - 1), 0xcc);
+    assert_int_equal(pread(file->fd, &now, 1, 2 * NUM_MIB - 1), 1);
+    assert_int_equal(now, 'x');
+    /* Cut short meanwhile: an error, no signal. */
+    assert_int_equal(truncate(f->path, 4096), 0);
+    assert_int_equal(pmem_file_poke(file, NUM_MIB, 1, &old), -EFAULT);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
+        T(test_poke_leaves_the_file),
         T(test_whole_granules),
         T(test_odd_sizes_are_padded_with_zeroes),
         T(test_locks),

@@ -104,6 +104,14 @@ static int stop_timer(struct executor *ex, struct err *err)
     return rc;
 }
 
+static int set_used(struct executor *ex, struct err *err)
+{
+    struct guest_view view = runner_view(ex->runner);
+    int rc = warm_set_used(&view);
+
+    return rc < 0 ? err_sys(err, rc, "the page tables of the root") : 0;
+}
+
 static int take_root(struct executor *ex, struct err *err)
 {
     int rc;
@@ -115,6 +123,8 @@ static int take_root(struct executor *ex, struct err *err)
     rc = answer(ex, 0, err);
     if (rc == 0)
         rc = stop_timer(ex, err);
+    if (rc == 0)
+        rc = set_used(ex, err);
     return rc == 0 ? init_reset(ex, err) : rc;
 }
 

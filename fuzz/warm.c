@@ -12,6 +12,8 @@
 #define ENTRY_PRESENT  UINT64_C(1)
 #define ENTRY_WRITABLE (UINT64_C(1) << 1)
 #define ENTRY_USER     (UINT64_C(1) << 2)
+#define ENTRY_ACCESSED (UINT64_C(1) << 5)
+#define ENTRY_DIRTY    (UINT64_C(1) << 6)
 #define ENTRY_LARGE    (UINT64_C(1) << 7)
 #define ADDRESS_BITS   UINT64_C(0x000ffffffffff000)
 
@@ -42,63 +44,124 @@ static int add(struct warm_list *list, uint64_t page)
 
 struct level {
     uint64_t entries[ENTRIES];
+    uint64_t table; /* guest-physical */
     unsigned int next;
     unsigned int end;
     uint64_t at; /* virtual address of the first entry */
     bool is_writable;
 };
 
+/* Goes through the user half of an address space, entry by entry. */
+struct walk {
+    struct gmem *mem;
+    struct level *stack; /* [1, levels] */
+    unsigned int levels;
+    unsigned int depth;
+    unsigned int tables;
+};
+
+/* A present entry of user memory. */
+struct entry {
+    uint64_t place; /* guest-physical address of the entry itself */
+    uint64_t value;
+    uint64_t at;      /* virtual address that it is for */
+    bool is_writable; /* as all above it are */
+    bool is_leaf;
+    bool is_page; /* of 4 KiB */
+};
+
 /* Copies a table; one that is not RAM has nothing present. */
-static void enter(struct level *level, const struct guest_view *view,
-    uint64_t table, uint64_t at, bool is_writable, unsigned int end)
+static void enter(struct walk *w, unsigned int depth, uint64_t table,
+    uint64_t at, bool is_writable)
 {
-    *level = (struct level){.at = at, .is_writable = is_writable, .end = end};
-    if (gmem_read(
-            view->mem, gpa(table), level->entries, sizeof(level->entries)) < 0)
+    struct level *level = &w->stack[depth];
+
+    *level = (struct level){.table = table,
+        .at = at,
+        .is_writable = is_writable,
+        .end = depth == w->levels ? ENTRIES / 2 : ENTRIES};
+    if (gmem_read(w->mem, gpa(table), level->entries, sizeof(level->entries)) <
+        0)
         level->end = 0;
+    w->depth = depth;
+    w->tables++;
+}
+
+static int walk_init(struct walk *w, const struct guest_view *view)
+{
+    *w = (struct walk){.mem = view->mem,
+        .levels = (view->regs.cr4 & CR4_LA57) != 0 ? 5 : 4,
+        .stack = calloc(LEVELS_MAX + 1, sizeof(w->stack[0]))};
+    if (w->stack == NULL)
+        return -ENOMEM;
+    w->depth = w->levels + 1;
+    if ((view->regs.efer & EFER_LMA) != 0)
+        enter(w, w->levels, view->regs.cr3 & ADDRESS_BITS, 0, true);
+    return 0;
+}
+
+/* The next one, and into the table that it names; false at the end. */
+static bool walk_next(struct walk *w, struct entry *ret_entry)
+{
+    while (w->depth <= w->levels) {
+        struct level *level = &w->stack[w->depth];
+        unsigned int depth = w->depth;
+        unsigned int shift = NUM_PAGE_SHIFT + (depth - 1) * LEVEL_BITS;
+        unsigned int i = level->next;
+        uint64_t value;
+
+        if (i == level->end) {
+            w->depth++;
+            continue;
+        }
+        level->next++;
+        value = level->entries[i];
+        if ((value & ENTRY_PRESENT) == 0 || (value & ENTRY_USER) == 0)
+            continue;
+        *ret_entry = (struct entry){.value = value,
+            .place = level->table + i * sizeof(value),
+            .at = level->at + ((uint64_t)i << shift),
+            .is_writable = level->is_writable && (value & ENTRY_WRITABLE) != 0,
+            .is_leaf = depth == 1 || (value & ENTRY_LARGE) != 0,
+            .is_page = depth == 1};
+        if (!ret_entry->is_leaf && w->tables < WARM_TABLES_MAX)
+            enter(w, depth - 1, value & ADDRESS_BITS, ret_entry->at,
+                ret_entry->is_writable);
+        return true;
+    }
+    return false;
 }
 
 int warm_take(struct warm_list *list, const struct guest_view *view)
 {
-    unsigned int levels = (view->regs.cr4 & CR4_LA57) != 0 ? 5 : 4;
-    struct level *stack;
-    unsigned int depth = levels;
-    unsigned int tables = 1;
-    int rc = 0;
+    struct entry entry;
+    struct walk w;
+    int rc = walk_init(&w, view);
 
     list->count = 0;
-    if ((view->regs.efer & EFER_LMA) == 0)
-        return 0;
-    stack = calloc(LEVELS_MAX + 1, sizeof(stack[0]));
-    if (stack == NULL)
-        return -ENOMEM;
-    /* The lower half is user memory. */
-    enter(&stack[depth], view, view->regs.cr3 & ADDRESS_BITS, 0, true,
-        ENTRIES / 2);
-    while (rc == 0 && list->count < WARM_PAGES_MAX) {
-        struct level *level = &stack[depth];
-        unsigned int shift = NUM_PAGE_SHIFT + (depth - 1) * LEVEL_BITS;
-        uint64_t entry;
-        uint64_t at;
-        bool is_writable;
-
-        if (level->next == level->end) {
-            if (depth++ == levels)
-                break;
-            continue;
-        }
-        entry = level->entries[level->next];
-        at = level->at + ((uint64_t)level->next++ << shift);
-        if ((entry & ENTRY_PRESENT) == 0 || (entry & ENTRY_USER) == 0)
-            continue;
-        is_writable = level->is_writable && (entry & ENTRY_WRITABLE) != 0;
-        if (depth == 1)
-            rc = add(list, at | (is_writable ? WARM_WRITE : 0));
-        else if ((entry & ENTRY_LARGE) == 0 && tables++ < WARM_TABLES_MAX)
-            enter(&stack[--depth], view, entry & ADDRESS_BITS, at, is_writable,
-                ENTRIES);
+    while (rc == 0 && list->count < WARM_PAGES_MAX && walk_next(&w, &entry)) {
+        if (entry.is_page)
+            rc = add(list, entry.at | (entry.is_writable ? WARM_WRITE : 0));
     }
-    free(stack);
+    free(w.stack);
+    return rc;
+}
+
+int warm_set_used(const struct guest_view *view)
+{
+    struct entry entry;
+    struct walk w;
+    int rc = walk_init(&w, view);
+
+    while (rc == 0 && walk_next(&w, &entry)) {
+        uint64_t used = entry.value | ENTRY_ACCESSED;
+
+        if (entry.is_leaf && entry.is_writable)
+            used |= ENTRY_DIRTY;
+        if (used != entry.value)
+            rc = gmem_write(view->mem, gpa(entry.place), &used, sizeof(used));
+    }
+    free(w.stack);
     return rc;
 }
 

@@ -35,6 +35,13 @@ CC_MUST_CHECK int warm_take(
     struct warm_list *list, const struct guest_view *view);
 
 /*
+ * Marks all of that memory as accessed, and as dirty where it is writable, as
+ * the processor does at first use: a run then leaves the tables as they are.
+ * 0, -ENOMEM, or -EFAULT for tables that are not RAM.
+ */
+CC_MUST_CHECK int warm_set_used(const struct guest_view *view);
+
+/*
  * Adds to *more, which stays in order, what `after` has and `before` has not,
  * or only for reading. -ENOMEM.
  */

@@ -190,9 +190,14 @@ static int put_back_memory(struct reset *r, const uint32_t *more,
         tables |= bitmap_test(&r->tables, more[i]);
         put_back(r, more[i]);
     }
-    /* Where nothing is put back, no table can be either. */
+    /*
+     * Where nothing is put back, no table can be either; and what was written
+     * to tables without ring 0 is that entries were used, which makes what KVM
+     * derived from them no less true.
+     */
     if (!r->config.static_page_tables)
-        tables = entered && dirty.count + hot + more_count > 0;
+        tables = dirty.count + hot + more_count > 0;
+    tables = tables && entered;
     r->stats.hot += hot;
     r->stats.pages += dirty.count + hot + more_count;
     r->stats.entered += entered ? 1 : 0;

@@ -172,7 +172,7 @@ static int give_warm(
     struct guest_view view = runner_view(ex->runner);
     uint64_t count = num_min(cold->count, FUZZ_ABI_WARM_MAX);
     struct fuzz_result result = {0};
-    enum calls_outcome outcome;
+    enum calls_outcome outcome = CALLS_END;
     int rc;
 
     view.regs = ex->agent.space;
@@ -270,7 +270,7 @@ static int run_to_root(
     uint64_t deadline_ns =
         clock_now_ns() + target->boot_timeout_ms * (CLOCK_NS_PER_S / 1000);
     struct fuzz_result result = {0};
-    enum calls_outcome outcome;
+    enum calls_outcome outcome = CALLS_END;
     int rc = executor_go(ex, deadline_ns, &result, &outcome, err);
 
     if (rc < 0)

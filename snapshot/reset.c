@@ -327,7 +327,7 @@ static int put_back_all(
     struct reset *r, const uint32_t *more, uint32_t more_count, struct err *err)
 {
     const struct frozen *f = reset_top(r);
-    bool entered;
+    bool entered = true;
     int rc;
 
     assert(r->stopped == 0);

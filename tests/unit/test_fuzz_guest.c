@@ -465,6 +465,7 @@ static void is_the_first_connection(void **state)
         assert_no_system_calls();
         run_with("socket,port=7777", "server", ways[i], "nothing");
         assert_done(0);
+        assert_no_system_calls();
     }
 }
 

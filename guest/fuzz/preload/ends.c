@@ -93,6 +93,8 @@ REAL_EXPORT pid_t fork(void)
     pid = REAL(fork)();
     if (pid == 0)
         preload.child = true;
+    else
+        preload.parent = true;
     return pid;
 }
 

@@ -34,6 +34,7 @@ struct preload {
     bool active; /* in the program that is fuzzed */
     bool rooted; /* a run is on, or the root being made */
     bool child;  /* a process that the program has made */
+    bool parent; /* it has made one */
     bool sanitized;
     bool early;
     bool frames;

@@ -204,7 +204,7 @@ static void wait_for_the_end(void)
 {
     int status;
 
-    while (waitpid(-1, &status, 0) > 0 || errno == EINTR)
+    while (preload.parent && (waitpid(-1, &status, 0) > 0 || errno == EINTR))
         continue;
     if (net.closed || !net.accepted)
         ends_run(0);

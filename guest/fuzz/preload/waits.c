@@ -31,13 +31,13 @@ static bool is_on(void)
 /* ---- poll ------------------------------------------------------------------
  */
 
-static bool poll_has_ours(const struct pollfd *fds, nfds_t n)
+static nfds_t poll_count_ours(const struct pollfd *fds, nfds_t n)
 {
-    for (nfds_t i = 0; i < n; i++) {
-        if (sockets_is_ours(fds[i].fd))
-            return true;
-    }
-    return false;
+    nfds_t count = 0;
+
+    for (nfds_t i = 0; i < n; i++)
+        count += sockets_is_ours(fds[i].fd);
+    return count;
 }
 
 static int poll_ours(struct pollfd *fds, nfds_t n)
@@ -58,7 +58,7 @@ static int poll_ours(struct pollfd *fds, nfds_t n)
     return ready;
 }
 
-static int do_poll(struct pollfd *fds, nfds_t n)
+static int do_poll(struct pollfd *fds, nfds_t n, int timeout)
 {
     int ready;
 
@@ -66,7 +66,10 @@ static int do_poll(struct pollfd *fds, nfds_t n)
     ready = poll_ours(fds, n);
     if (ready > 0)
         return ready;
-    ready = REAL(poll)(fds, n, 0);
+    if (sockets_is_over() && poll_count_ours(fds, n) == n)
+        ends_run(0);
+    /* Somebody else has the connection, or there is more to wait for. */
+    ready = REAL(poll)(fds, n, sockets_is_over() ? 0 : timeout);
     if (ready == 0 && sockets_is_over())
         ends_run(0);
     return ready;
@@ -74,29 +77,30 @@ static int do_poll(struct pollfd *fds, nfds_t n)
 
 REAL_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
-    if (!is_on() || !poll_has_ours(fds, n))
+    if (!is_on() || poll_count_ours(fds, n) == 0)
         return REAL(poll)(fds, n, timeout);
-    return do_poll(fds, n);
+    return do_poll(fds, n, timeout);
 }
 
 REAL_EXPORT int ppoll(struct pollfd *fds, nfds_t n,
     const struct timespec *timeout, const sigset_t *mask)
 {
-    if (!is_on() || !poll_has_ours(fds, n))
+    if (!is_on() || poll_count_ours(fds, n) == 0)
         return REAL(ppoll)(fds, n, timeout, mask);
-    return do_poll(fds, n);
+    return do_poll(fds, n, timeout == NULL ? -1 : 0);
 }
 
 /* ---- select ----------------------------------------------------------------
  */
 
-static bool select_has_ours(int n, const fd_set *in)
+/* How many of a set are ours, or not. */
+static int select_count(int n, const fd_set *set, bool ours)
 {
-    for (int fd = 0; in != NULL && fd < n; fd++) {
-        if (FD_ISSET(fd, in) && sockets_is_ours(fd))
-            return true;
-    }
-    return false;
+    int count = 0;
+
+    for (int fd = 0; set != NULL && fd < n; fd++)
+        count += FD_ISSET(fd, set) && sockets_is_ours(fd) == ours;
+    return count;
 }
 
 /* The sets are the answer's if something is ready; else as they were. */
@@ -126,7 +130,8 @@ static int select_ours(int n, fd_set *in, fd_set *out)
     return ready;
 }
 
-static int do_select(int n, fd_set *in, fd_set *out, fd_set *other)
+static int do_select(
+    int n, fd_set *in, fd_set *out, fd_set *other, struct timeval *timeout)
 {
     struct timeval none = {0, 0};
     int ready;
@@ -138,26 +143,37 @@ static int do_select(int n, fd_set *in, fd_set *out, fd_set *other)
             FD_ZERO(other);
         return ready;
     }
-    ready = REAL(select)(n, in, out, other, &none);
+    if (sockets_is_over() && select_count(n, in, false) == 0 &&
+        select_count(n, out, false) == 0)
+        ends_run(0);
+    ready =
+        REAL(select)(n, in, out, other, sockets_is_over() ? &none : timeout);
     if (ready == 0 && sockets_is_over())
         ends_run(0);
     return ready;
 }
 
+static bool select_has_ours(int n, const fd_set *in, const fd_set *out)
+{
+    return select_count(n, in, true) > 0 || select_count(n, out, true) > 0;
+}
+
 REAL_EXPORT int select(
     int n, fd_set *in, fd_set *out, fd_set *other, struct timeval *timeout)
 {
-    if (!is_on() || (!select_has_ours(n, in) && !select_has_ours(n, out)))
+    if (!is_on() || !select_has_ours(n, in, out))
         return REAL(select)(n, in, out, other, timeout);
-    return do_select(n, in, out, other);
+    return do_select(n, in, out, other, timeout);
 }
 
 REAL_EXPORT int pselect(int n, fd_set *in, fd_set *out, fd_set *other,
     const struct timespec *timeout, const sigset_t *mask)
 {
-    if (!is_on() || (!select_has_ours(n, in) && !select_has_ours(n, out)))
+    struct timeval none = {0, 0};
+
+    if (!is_on() || !select_has_ours(n, in, out))
         return REAL(pselect)(n, in, out, other, timeout, mask);
-    return do_select(n, in, out, other);
+    return do_select(n, in, out, other, timeout == NULL ? NULL : &none);
 }
 
 /* ---- epoll -----------------------------------------------------------------
@@ -168,6 +184,9 @@ static struct {
     int fd; /* -1: none */
     struct epoll_event event;
 } watches[WATCHES_MAX] = {[0 ... WATCHES_MAX - 1] = {-1, -1, {0, {0}}}};
+
+/* Descriptors of others were added to one of them. */
+static bool has_strangers;
 
 static unsigned int find_watch(int epoll_fd, int fd)
 {
@@ -184,8 +203,10 @@ REAL_EXPORT int epoll_ctl(
 {
     unsigned int at;
 
-    if (!is_on() || !sockets_is_ours(fd))
+    if (!is_on() || !sockets_is_ours(fd)) {
+        has_strangers = true;
         return REAL(epoll_ctl)(epoll_fd, op, fd, event);
+    }
     at = find_watch(epoll_fd, op == EPOLL_CTL_ADD ? -1 : fd);
     if (at == WATCHES_MAX)
         return REAL(epoll_ctl)(epoll_fd, op, fd, event);
@@ -229,7 +250,8 @@ static bool epoll_has_ours(int epoll_fd)
     return false;
 }
 
-static int do_epoll(int epoll_fd, struct epoll_event *events, int max)
+static int do_epoll(
+    int epoll_fd, struct epoll_event *events, int max, int timeout)
 {
     int ready;
 
@@ -237,7 +259,10 @@ static int do_epoll(int epoll_fd, struct epoll_event *events, int max)
     ready = epoll_ours(epoll_fd, events, max);
     if (ready > 0)
         return ready;
-    ready = REAL(epoll_wait)(epoll_fd, events, max, 0);
+    if (sockets_is_over() && !has_strangers)
+        ends_run(0);
+    ready = REAL(epoll_wait)(
+        epoll_fd, events, max, sockets_is_over() ? 0 : timeout);
     if (ready == 0 && sockets_is_over())
         ends_run(0);
     return ready;
@@ -248,7 +273,7 @@ REAL_EXPORT int epoll_wait(
 {
     if (!is_on() || !epoll_has_ours(epoll_fd))
         return REAL(epoll_wait)(epoll_fd, events, max, timeout);
-    return do_epoll(epoll_fd, events, max);
+    return do_epoll(epoll_fd, events, max, timeout);
 }
 
 REAL_EXPORT int epoll_pwait(int epoll_fd, struct epoll_event *events, int max,
@@ -256,5 +281,5 @@ REAL_EXPORT int epoll_pwait(int epoll_fd, struct epoll_event *events, int max,
 {
     if (!is_on() || !epoll_has_ours(epoll_fd))
         return REAL(epoll_pwait)(epoll_fd, events, max, timeout, mask);
-    return do_epoll(epoll_fd, events, max);
+    return do_epoll(epoll_fd, events, max, timeout);
 }

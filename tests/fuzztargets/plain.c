@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -96,6 +97,60 @@ static int by_file(const char *path)
     return judge(buf, n);
 }
 
+/* Twice, since it is to be there again; its size as stat has it. */
+static int by_open(const char *path)
+{
+    struct stat by_path, by_fd;
+    char buf[64];
+    ssize_t n = 0;
+
+    for (int i = 0; i < 2; i++) {
+        int fd = open(path, O_RDONLY);
+
+        if (fd < 0 || stat(path, &by_path) != 0 || fstat(fd, &by_fd) != 0)
+            return 1;
+        n = read(fd, buf, sizeof(buf));
+        if (n != by_path.st_size || n != by_fd.st_size ||
+            !S_ISREG(by_fd.st_mode) || lseek(fd, 0, SEEK_END) != n ||
+            pread(fd, buf, 1, n) != 0 || close(fd) != 0)
+            return 1;
+    }
+    return judge(buf, (size_t)n);
+}
+
+static int by_map(const char *path)
+{
+    int fd = path != NULL ? open(path, O_RDONLY) : 0;
+    struct stat st;
+    int result;
+    char *at;
+
+    if (fd < 0 || fstat(fd, &st) != 0)
+        return 1;
+    at = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (at == MAP_FAILED || at[st.st_size] != 0)
+        return 1;
+    result = judge(at, (size_t)st.st_size);
+    munmap(at, (size_t)st.st_size);
+    close(fd);
+    return result;
+}
+
+/* What cannot be answered without the kernel. */
+static int by_other_name(const char *path)
+{
+    char buf[64] = "";
+    const char *name = strrchr(path, '/') + 1;
+    int fd;
+
+    if (chdir("/dev/shm") != 0)
+        return 1;
+    fd = open(name, O_RDWR);
+    if (fd < 0 || read(fd, buf, sizeof(buf)) < 0)
+        return 1;
+    return judge(buf, strlen(buf));
+}
+
 static int overflow(void)
 {
     volatile char big[4096];
@@ -162,6 +217,12 @@ int main(int argc, char **argv)
         return by_child();
     if (strcmp(how, "file") == 0)
         return by_file(argv[2]);
+    if (strcmp(how, "open") == 0)
+        return by_open(argv[2]);
+    if (strcmp(how, "map") == 0)
+        return by_map(argv[2]);
+    if (strcmp(how, "other") == 0)
+        return by_other_name(argv[2]);
     if (strcmp(how, "exit") == 0)
         exit(7);
     if (strcmp(how, "_exit") == 0)

@@ -200,6 +200,9 @@ static int by_hand(int argc, char **argv)
     for (size_t i = 0; i < runs && i < ARRAY_SIZE(ns); i++) {
         run(&r, argv[2], strlen(argv[2]), &result);
         ns[i] = result.run_ns + result.reset_ns;
+        if (i == 0)
+            fprintf(stderr, "first: verdict %d, %llu ns\n", (int)result.verdict,
+                (unsigned long long)result.run_ns);
     }
     qsort(ns, runs, sizeof(ns[0]), compare);
     printf("verdict %d signal %u status 0x%x rip 0x%llx\n", (int)result.verdict,

@@ -127,6 +127,7 @@ static void gives_it_to_others_too(void **state)
     (void)state;
     run("plain", "stat", "magic 123");
     assert_done(10);
+    assert_no_system_calls();
     run("plain", "child", "magic 123");
     assert_done(30);
 }
@@ -164,21 +165,35 @@ static void takes_inputs_of_any_size(void **state)
     assert_done(10);
 }
 
-static void gives_a_file(void **state)
+static void run_file(const char *how)
 {
     static const char path[] = "/dev/shm/test_fuzz_guest.input";
     char words[128];
     const struct fuzz_host_config config = {
         .words = words,
-        .args = {path_of("plain"), "file", path},
+        .args = {path_of("plain"), how, path},
         .input = "magic 1",
         .input_size = 7,
     };
 
-    (void)state;
     (void)snprintf(words, sizeof(words), "file,at=%s", path);
     fuzz_host_run(&config, &result);
     unlink(path);
+    assert_done(10);
+}
+
+static void gives_a_file(void **state)
+{
+    (void)state;
+    run_file("file");
+    assert_no_system_calls();
+    run_file("open");
+    assert_no_system_calls();
+    run_file("map");
+    assert_no_system_calls();
+    /* One of another name is the kernel's. */
+    run_file("other");
+    run("plain", "map", "magic 123");
     assert_done(10);
 }
 

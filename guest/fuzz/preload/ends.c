@@ -3,8 +3,11 @@
 
 #include <signal.h>
 #include <stdint.h>
+#include <spawn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -86,9 +89,8 @@ REAL_EXPORT pid_t fork(void)
     if (preload_is_on()) {
         if (forkserver_forks())
             return 0;
-        /* It may read what is left of standard input. */
-        if (preload.rooted && input_is_stdin(STDIN_FILENO))
-            input_materialise();
+        /* It may go on with the input where this one is. */
+        input_show();
     }
     pid = REAL(fork)();
     if (pid == 0)
@@ -102,4 +104,34 @@ REAL_EXPORT pid_t fork(void)
 REAL_EXPORT pid_t vfork(void)
 {
     return fork();
+}
+
+/* ---- other programs --------------------------------------------------------
+ */
+
+REAL_EXPORT int execve(const char *path, char *const args[], char *const envp[])
+{
+    input_show();
+    return (int)syscall(SYS_execve, path, args, envp);
+}
+
+REAL_EXPORT int posix_spawn(pid_t *restrict ret_pid, const char *restrict path,
+    const posix_spawn_file_actions_t *restrict actions,
+    const posix_spawnattr_t *restrict attributes, char *const args[restrict],
+    char *const envp[restrict])
+{
+    input_show();
+    return REAL(posix_spawn)(ret_pid, path, actions, attributes, args, envp);
+}
+
+REAL_EXPORT int system(const char *command)
+{
+    input_show();
+    return REAL(system)(command);
+}
+
+REAL_EXPORT FILE *popen(const char *command, const char *mode)
+{
+    input_show();
+    return REAL(popen)(command, mode);
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The input, and how a program gets it: in place, through standard input or
- * as a file. The executor writes the bytes into memory of this library. What
- * a program reads with read(2) or through stdin comes straight from there,
- * without entering the kernel; the file, and standard input where a program
- * has other ways to it (C++ streams, a child), are given their content by one
- * pwrite at the beginning of a run.
+ * as a file. The executor writes the bytes into memory of this library. What a
+ * program reads of descriptor 0, or of the input's file, comes straight from
+ * there, without entering the kernel: through views, descriptors that are
+ * real but empty until something is done with them that only the kernel can
+ * do. Then the input is written to them, once a run, and they are let be.
  */
 #ifndef GUEST_FUZZ_PRELOAD_INPUT_H
 #define GUEST_FUZZ_PRELOAD_INPUT_H
@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "guest/fuzz/abi.h"
@@ -25,20 +26,44 @@ void *input_shm(void);
 const uint8_t *input_bytes(void);
 size_t input_size(void);
 
+/* Before the root. */
+void input_prepare(void);
 void input_tell(struct fuzz_abi_hello *hello);
 
 /* A run has begun. */
 void input_begin(void);
 
-/* Standard input, if it is still the input. */
-bool input_is_stdin(int fd);
-ssize_t input_read(void *buf, size_t n);
-off_t input_seek(off_t offset, int whence);
+/* Descriptor 0 or one of input_open, if it is a view in this run. */
+bool input_is(int fd);
 
-/* fd is closed or becomes something else. */
-void input_forget(int fd);
+/* Calls with a view, as the kernel has them; errno is set. */
+ssize_t input_read(int fd, void *buf, size_t n);
+ssize_t input_read_at(void *buf, size_t n, off_t at);
+off_t input_seek(int fd, off_t offset, int whence);
+void input_stat(struct stat *ret_stat);
 
-/* Before something that this library does not see reads the file. */
-void input_materialise(void);
+/* A copy of it, behind which are zeroes to the end of the page; NULL if it is
+ * taken or `offset` and `n` are not the file's first bytes. */
+void *input_map(size_t n, off_t offset);
+/* True if it is that copy. */
+bool input_unmap(const void *at);
+
+/* True if that is the name of the input's file. */
+bool input_is_path(const char *path);
+
+/* True if a path may be that file by another name. */
+bool input_may_be_path(const char *path);
+
+/* A view of the input's file, or -1: there are no more. */
+int input_open(void);
+
+/* True if that was all there is to closing it. */
+bool input_close(int fd);
+
+/* fd is something else from now on. */
+void input_lose(int fd);
+
+/* The kernel has the input behind all descriptors from here on. */
+void input_show(void);
 
 #endif

@@ -5,13 +5,7 @@
  *
  * Called at any time, also before the constructor and in children.
  */
-#include <fcntl.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/shm.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -31,8 +25,8 @@
 /* True, and the result, if fd is one that this library answers for. */
 static bool read_ours(int fd, void *buf, size_t n, ssize_t *ret_n)
 {
-    if (input_is_stdin(fd))
-        *ret_n = input_read(buf, n);
+    if (input_is(fd))
+        *ret_n = input_read(fd, buf, n);
     else if (fd == FORKSERVER_READ_FD && !preload.rooted)
         *ret_n = forkserver_read(buf, n);
     else if (sockets_is(fd))
@@ -79,10 +73,22 @@ REAL_EXPORT ssize_t readv(int fd, const struct iovec *parts, int count)
     return total;
 }
 
+REAL_EXPORT ssize_t pread(int fd, void *buf, size_t n, off_t at)
+{
+    if (input_is(fd))
+        return input_read_at(buf, n, at);
+    return REAL(pread)(fd, buf, n, at);
+}
+
+REAL_EXPORT ssize_t pread64(int fd, void *buf, size_t n, off64_t at)
+{
+    return pread(fd, buf, n, at);
+}
+
 REAL_EXPORT off_t lseek(int fd, off_t offset, int whence)
 {
-    if (input_is_stdin(fd))
-        return input_seek(offset, whence);
+    if (input_is(fd))
+        return input_seek(fd, offset, whence);
     return REAL(lseek)(fd, offset, whence);
 }
 
@@ -128,9 +134,14 @@ REAL_EXPORT ssize_t writev(int fd, const struct iovec *parts, int count)
 
 static void forget(int fd)
 {
-    input_forget(fd);
     output_forget(fd);
     random_forget(fd);
+}
+
+static void replace(int fd)
+{
+    input_lose(fd);
+    forget(fd);
 }
 
 REAL_EXPORT int close(int fd)
@@ -139,158 +150,36 @@ REAL_EXPORT int close(int fd)
         return REAL(close)(fd);
     if (forkserver_close(fd) || sockets_close(fd))
         return 0;
+    if (!preload.child && input_close(fd))
+        return 0;
     if (!preload.child)
         forget(fd);
     return REAL(close)(fd);
 }
 
-/* Its content is to be in the file that others look at. */
-static void show(int fd)
-{
-    if (input_is_stdin(fd))
-        input_materialise();
-}
-
 REAL_EXPORT int dup(int fd)
 {
-    show(fd);
+    if (input_is(fd))
+        input_show();
     return (int)syscall(SYS_dup, fd);
 }
 
 REAL_EXPORT int dup2(int from, int to)
 {
-    show(from);
+    if (input_is(from))
+        input_show();
     if (preload.active && from != to && !preload.child)
-        forget(to);
+        replace(to);
     return REAL(dup2)(from, to);
 }
 
 REAL_EXPORT int dup3(int from, int to, int flags)
 {
-    show(from);
+    if (input_is(from))
+        input_show();
     if (preload.active && !preload.child)
-        forget(to);
+        replace(to);
     return REAL(dup3)(from, to, flags);
-}
-
-REAL_EXPORT int fstat(int fd, struct stat *ret_stat)
-{
-    show(fd);
-    return (int)syscall(SYS_fstat, fd, ret_stat);
-}
-
-REAL_EXPORT int fstat64(int fd, struct stat64 *ret_stat)
-{
-    show(fd);
-    return (int)syscall(SYS_fstat, fd, ret_stat);
-}
-
-int __fxstat(int version, int fd, struct stat *ret_stat);
-int __fxstat64(int version, int fd, struct stat64 *ret_stat);
-
-REAL_EXPORT int __fxstat(int version, int fd, struct stat *ret_stat)
-{
-    (void)version;
-    return fstat(fd, ret_stat);
-}
-
-REAL_EXPORT int __fxstat64(int version, int fd, struct stat64 *ret_stat)
-{
-    (void)version;
-    return fstat64(fd, ret_stat);
-}
-
-/* ---- open ------------------------------------------------------------------
- */
-
-static int note(const char *path, int fd)
-{
-    if (preload.active && random_is_path(path))
-        random_remember(fd);
-    return fd;
-}
-
-static mode_t mode_of(int flags, va_list list)
-{
-    return (flags & (O_CREAT | O_TMPFILE)) != 0 ? (mode_t)va_arg(list, int) : 0;
-}
-
-REAL_EXPORT int open(const char *path, int flags, ...)
-{
-    va_list list;
-    mode_t mode;
-
-    va_start(list, flags);
-    mode = mode_of(flags, list);
-    va_end(list);
-    return note(path, REAL(open)(path, flags, mode));
-}
-
-REAL_EXPORT int open64(const char *path, int flags, ...)
-{
-    va_list list;
-    mode_t mode;
-
-    va_start(list, flags);
-    mode = mode_of(flags, list);
-    va_end(list);
-    return note(path, REAL(open)(path, flags, mode));
-}
-
-REAL_EXPORT int openat(int dir, const char *path, int flags, ...)
-{
-    va_list list;
-    mode_t mode;
-
-    va_start(list, flags);
-    mode = mode_of(flags, list);
-    va_end(list);
-    return note(path, REAL(openat)(dir, path, flags, mode));
-}
-
-REAL_EXPORT int openat64(int dir, const char *path, int flags, ...)
-{
-    va_list list;
-    mode_t mode;
-
-    va_start(list, flags);
-    mode = mode_of(flags, list);
-    va_end(list);
-    return note(path, REAL(openat)(dir, path, flags, mode));
-}
-
-int __open_2(const char *path, int flags);
-int __open64_2(const char *path, int flags);
-
-REAL_EXPORT int __open_2(const char *path, int flags)
-{
-    return open(path, flags);
-}
-
-REAL_EXPORT int __open64_2(const char *path, int flags)
-{
-    return open(path, flags);
-}
-
-static ssize_t random_read(void *cookie, char *bytes, size_t n)
-{
-    (void)cookie;
-    random_fill(bytes, n);
-    return (ssize_t)n;
-}
-
-REAL_EXPORT FILE *fopen(const char *restrict path, const char *restrict mode)
-{
-    const cookie_io_functions_t calls = {.read = random_read};
-
-    if (preload.active && mode[0] == 'r' && random_is_path(path))
-        return fopencookie(NULL, "r", calls);
-    return REAL(fopen)(path, mode);
-}
-
-REAL_EXPORT FILE *fopen64(const char *restrict path, const char *restrict mode)
-{
-    return fopen(path, mode);
 }
 
 /* ---- memory ----------------------------------------------------------------

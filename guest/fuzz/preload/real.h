@@ -26,6 +26,10 @@
     X(dup3)                                                                    \
     X(open)                                                                    \
     X(openat)                                                                  \
+    X(freopen)                                                                 \
+    X(posix_spawn)                                                             \
+    X(system)                                                                  \
+    X(popen)                                                                   \
     X(fopen)                                                                   \
     X(fork)                                                                    \
     X(raise)                                                                   \

@@ -83,6 +83,7 @@ void root_take(void)
     settle_malloc();
     clock_hold();
     output_mark();
+    input_prepare();
     sockets_prepare();
     mark_rooted();
     /* Before the rest is made present: the map is made shorter. */

@@ -22,32 +22,37 @@ struct afl_rod_page {
     int32_t pid;
 };
 
-/* Signals are as they were born with, and nothing is open. */
-static void strip(void)
+/*
+ * Signals are as processes are born with them, and nothing is open. AFL++ ends
+ * all of us at once, so that the parent may be gone before the tie to it.
+ */
+static void strip(pid_t parent)
 {
     for (int i = 1; i < NSIG; i++)
         (void)signal(i, SIG_DFL);
-    if (cell_tie(NULL) < 0)
+    if (cell_tie(NULL) < 0 || getppid() != parent)
         _exit(EXIT_FAILURE);
     (void)syscall(SYS_close_range, 0, ~0u, 0);
 }
 
-static CC_NORETURN void be_rod(void)
+static CC_NORETURN void be_rod(pid_t parent)
 {
-    strip();
+    strip(parent);
     for (;;)
         (void)pause();
 }
 
 static CC_NORETURN void watch(
-    struct afl_rod_page *page, const struct worker *worker)
+    struct afl_rod_page *page, const struct worker *worker, pid_t parent)
 {
-    strip();
+    pid_t self = getpid();
+
+    strip(parent);
     for (;;) {
         pid_t pid = fork();
 
         if (pid == 0)
-            be_rod();
+            be_rod(self);
         if (pid < 0)
             _exit(EXIT_FAILURE);
         __atomic_store_n(&page->pid, pid, __ATOMIC_RELAXED);
@@ -64,13 +69,14 @@ int afl_rod_start(
 {
     struct afl_rod_page *page = mmap(NULL, NUM_PAGE_SIZE,
         PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t self = getpid();
     pid_t pid;
 
     if (page == MAP_FAILED)
         return err_sys(err, errno, "cannot share memory");
     pid = fork();
     if (pid == 0)
-        watch(page, worker);
+        watch(page, worker, self);
     if (pid < 0) {
         int rc = err_sys(err, errno, "cannot start a process");
 

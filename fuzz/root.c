@@ -77,7 +77,8 @@ static int boot(const struct fuzz_target *target, struct err *err)
 }
 
 /* The caller's handlers and standard output are not ours; its end is. */
-static CC_NORETURN void work(const struct fuzz_target *target, int to)
+static CC_NORETURN void work(
+    const struct fuzz_target *target, int to, pid_t parent)
 {
     struct outcome outcome = {.rc = 0};
     CC_CLEANUP(fd_closep) int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -89,6 +90,8 @@ static CC_NORETURN void work(const struct fuzz_target *target, int to)
         (void)dup2(null_fd, STDOUT_FILENO);
     }
     outcome.rc = cell_tie(&outcome.err);
+    if (getppid() != parent)
+        _exit(EXIT_FAILURE);
     if (outcome.rc == 0)
         outcome.rc = boot(target, &outcome.err);
     (void)!write(to, &outcome, sizeof(outcome));
@@ -110,6 +113,7 @@ static int run_worker(const struct fuzz_target *target, struct err *err)
 {
     struct outcome outcome = {.rc = 0};
     uint64_t begin_ns = clock_now_ns();
+    pid_t self = getpid();
     int status = 0;
     int link[2];
     ssize_t got;
@@ -120,7 +124,7 @@ static int run_worker(const struct fuzz_target *target, struct err *err)
         return err_sys(err, errno, "cannot make a pipe");
     pid = fork();
     if (pid == 0)
-        work(target, link[1]);
+        work(target, link[1], self);
     (void)close(link[1]);
     if (pid < 0) {
         (void)close(link[0]);

@@ -113,11 +113,9 @@ static int hear_hello(
 }
 
 /* No guest has run yet; all the same nothing of it is taken unseen. */
-static int take_hello(struct worker *w, const struct worker_options *options,
-    struct worker_hello *hello, size_t *ret_need, struct err *err)
+static int take_hello(struct worker *w, size_t room, struct worker_hello *hello,
+    size_t *ret_need, struct err *err)
 {
-    size_t room = options->map.at != NULL ? options->map.size : w->map_room;
-
     if (ret_need != NULL)
         *ret_need = hello->map_size;
     hello->err.text[sizeof(hello->err.text) - 1] = '\0';
@@ -148,25 +146,31 @@ static void *make_shared(size_t size)
     return at == MAP_FAILED ? NULL : at;
 }
 
-static int start_process(struct worker *w, const struct fuzz_target *target,
-    const struct worker_options *options, size_t *ret_need, struct err *err)
+/* The options with a map, and who clears it. */
+static struct worker_setup set_up(const struct worker *w,
+    const struct fuzz_target *target, const struct worker_options *options,
+    struct worker_options *with_map)
 {
-    struct worker_options own = *options;
-    const struct worker_setup setup = {.target = target,
-        .options = &own,
+    *with_map = *options;
+    if (with_map->map.at == NULL)
+        with_map->map = (struct worker_area){.at = w->map, .size = w->map_room};
+    return (struct worker_setup){.target = target,
+        .options = with_map,
         .clears = options->map.at == NULL,
         .page = w->page,
         .cell = &w->cell};
+}
+
+static int start_process(struct worker *w, const struct fuzz_target *target,
+    const struct worker_options *options, size_t *ret_need, struct err *err)
+{
+    struct worker_options with_map;
+    const struct worker_setup setup = set_up(w, target, options, &with_map);
     const struct cell_options cell = {
         .strict = options->jail->level == JAIL_STRICT, .cgroup_fd = -1};
     struct worker_hello hello;
-    int rc;
+    int rc = cell_fork(&w->cell, &cell, err);
 
-    if (own.map.at == NULL) {
-        own.map.at = w->map;
-        own.map.size = w->map_room;
-    }
-    rc = cell_fork(&w->cell, &cell, err);
     if (rc == 0)
         worker_serve(&setup);
     if (rc < 0)
@@ -180,14 +184,16 @@ static int start_process(struct worker *w, const struct fuzz_target *target,
     }
     greet(w);
     rc = hear_hello(w, &hello, err);
-    return rc < 0 ? rc : take_hello(w, options, &hello, ret_need, err);
+    return rc < 0
+               ? rc
+               : take_hello(w, setup.options->map.size, &hello, ret_need, err);
 }
 
 static int start_here(struct worker *w, const struct fuzz_target *target,
     const struct worker_options *options, size_t *ret_need, struct err *err)
 {
-    const struct worker_setup setup = {
-        .target = target, .options = options, .page = w->page};
+    struct worker_options with_map;
+    const struct worker_setup setup = set_up(w, target, options, &with_map);
     size_t need = 0;
     int rc = worker_open_executor(&setup, &w->ex, &need, err);
 
@@ -195,7 +201,7 @@ static int start_here(struct worker *w, const struct fuzz_target *target,
         *ret_need = need;
     if (rc < 0)
         return rc;
-    w->map_size = executor_map_size(w->ex);
+    w->map_size = need;
     w->input_max = num_min(executor_input_max(w->ex), FUZZ_ABI_INPUT_MAX);
     return 0;
 }
@@ -203,15 +209,13 @@ static int start_here(struct worker *w, const struct fuzz_target *target,
 static int make_areas(
     struct worker *w, const struct worker_options *options, struct err *err)
 {
-    bool is_here = options->jail->level == JAIL_OFF;
-
     w->page = make_shared(WORKER_BYTES);
     w->map = options->map.at;
-    if (w->map == NULL && !is_here) {
+    if (w->map == NULL) {
         w->map = make_shared(FUZZ_ABI_MAP_MAX);
         w->map_room = w->map != NULL ? FUZZ_ABI_MAP_MAX : 0;
     }
-    if (w->page == NULL || (w->map == NULL && !is_here))
+    if (w->page == NULL || w->map == NULL)
         return err_sys(err, errno, "no memory for a worker");
     w->input = (uint8_t *)w->page + WORKER_INPUT_AT;
     return 0;
@@ -278,7 +282,7 @@ size_t worker_map_size(const struct worker *w)
 
 uint8_t *worker_map(struct worker *w)
 {
-    return w->ex != NULL && w->map == NULL ? executor_map(w->ex) : w->map;
+    return w->map;
 }
 
 size_t worker_text_size(const struct worker *w)

@@ -230,7 +230,7 @@ const struct policy_rule policy_rules[] = {
     IOCTL(KVM_GET_DIRTY_LOG, M | W | F, "which pages were written"),
     IOCTL(KVM_CLEAR_DIRTY_LOG, M | W | F, "which pages were written"),
     IOCTL(KVM_RESET_DIRTY_RINGS, M | V | W | F, "which pages were written"),
-    IOCTL(KVM_SET_USER_MEMORY_REGION, M | W,
+    IOCTL(KVM_SET_USER_MEMORY_REGION, M | W | F,
         "whether writes are followed; maps this process's memory only"),
     IOCTL(KVM_CHECK_EXTENSION, M | W, "what this KVM can do"),
     IOCTL(KVM_GET_MSR_INDEX_LIST, M, "which MSRs a save takes"),

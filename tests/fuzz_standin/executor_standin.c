@@ -167,7 +167,7 @@ int executor_lay_map(
 
 uint8_t *executor_map(const struct executor *ex)
 {
-    return ex->map;
+    return ex->owns_map ? NULL : ex->map;
 }
 
 size_t executor_cmp_map_size(const struct executor *ex)

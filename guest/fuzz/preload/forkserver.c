@@ -330,12 +330,12 @@ void forkserver_tell(struct fuzz_abi_hello *hello)
     if (room < server.map_room)
         (void)munmap(server.map + room, server.map_room - room);
     server.map_room = room;
-    (void)mlock(server.map, room);
+    real_mlock(server.map, room);
     hello->map = size > 0 ? (uintptr_t)server.map : 0;
     hello->map_size = size;
     if (server.cmp_map == NULL)
         return;
-    (void)mlock(server.cmp_map, preload.cmplog_size);
+    real_mlock(server.cmp_map, preload.cmplog_size);
     hello->cmp_map = (uintptr_t)server.cmp_map;
     hello->cmp_map_size = preload.cmplog_size;
 }

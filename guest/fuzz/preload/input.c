@@ -165,7 +165,7 @@ size_t input_size(void)
 
 void input_tell(struct fuzz_abi_hello *hello)
 {
-    (void)mlock(input.bytes - PAGE, PAGE + FUZZ_ABI_INPUT_MAX);
+    real_mlock(input.bytes - PAGE, PAGE + FUZZ_ABI_INPUT_MAX);
     hello->input_size = (uintptr_t)input.size;
     hello->input = (uintptr_t)input.bytes;
     hello->input_capacity = FUZZ_ABI_INPUT_MAX;

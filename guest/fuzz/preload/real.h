@@ -11,6 +11,10 @@
 #ifndef GUEST_FUZZ_PRELOAD_REAL_H
 #define GUEST_FUZZ_PRELOAD_REAL_H
 
+#include <stddef.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #define REAL_EXPORT __attribute__((visibility("default")))
 
 /* Every name that REAL may be used with. */
@@ -89,5 +93,14 @@ void *real_known(enum real_name name);
 void real_prepare(void);
 
 #define REAL(name) ((__typeof__(&name))real_find(REAL_##name))
+
+/*
+ * Has the kernel make memory present and leave it there. A sanitizer's mlock
+ * does nothing.
+ */
+static inline void real_mlock(const void *at, size_t size)
+{
+    (void)syscall(SYS_mlock, at, size);
+}
 
 #endif

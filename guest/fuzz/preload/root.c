@@ -25,6 +25,10 @@
 
 #define HEAP_READY (1u << 20)
 
+/* What settle_sanitizer allocates. */
+#define SIZES_MAX     128u
+#define SIZE_MAX_WARM (96u << 10)
+
 static uint8_t fpu_at_root[512] __attribute__((aligned(16)));
 static struct fuzz_abi_hello hello __attribute__((aligned(64)));
 
@@ -46,11 +50,30 @@ static void fpu_put_back(bool avx)
     __asm__ volatile("fxrstor64 %0" : : "m"(fpu_at_root) : "memory");
 }
 
+/*
+ * A sanitizer's allocator asks the kernel for memory at the first allocation
+ * of each size, and for its books at the first that is freed: that is to be
+ * behind it. Its sizes lie an eighth apart at most.
+ */
+static void settle_sanitizer(void)
+{
+    static void *blocks[SIZES_MAX];
+    size_t count = 0;
+
+    for (size_t size = 1; size <= SIZE_MAX_WARM && count < SIZES_MAX;
+         size += size < 256 ? 16 : size / 8)
+        blocks[count++] = malloc(size);
+    while (count > 0)
+        free(blocks[--count]);
+}
+
 /* Memory of runs comes from a heap that is there already and stays. */
 static void settle_malloc(void)
 {
-    if (preload.sanitized)
+    if (preload.sanitized) {
+        settle_sanitizer();
         return;
+    }
     (void)mallopt(M_MMAP_MAX, 0);
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
     (void)mallopt(M_TOP_PAD, 1 << 20);

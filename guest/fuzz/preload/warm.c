@@ -34,7 +34,7 @@ static uint64_t list[FUZZ_ABI_WARM_MAX] __attribute__((aligned(PAGE)));
 
 uint64_t *warm_list(void)
 {
-    (void)mlock(list, sizeof(list));
+    real_mlock(list, sizeof(list));
     return list;
 }
 

@@ -222,8 +222,7 @@ static int run_once(struct init *in, bool early)
         error = program_start(&in->program, &pid);
     if (error != 0)
         die(in, "cannot start the program", error);
-    status = program_wait(pid);
-    if (!program_is_rooted(&in->program))
+    if (!program_wait_rooted(&in->program, pid, &status))
         return status;
     (void)call(FUZZ_ABI_DONE, (uint64_t)(uint32_t)status);
     die(in, "the run was not ended", 0);

@@ -22,7 +22,7 @@
 #define FUZZ_NAMES_PRELOAD "/spore/preload.so"
 #define FUZZ_NAMES_INPUT   "/tmp/input"
 
-/* A byte is written there when the root comes. */
+/* The process that gets to the root writes its number there, an int. */
 #define FUZZ_NAMES_ROOTED_FD 197
 
 /* In an executable: its main() says itself where the root is. */

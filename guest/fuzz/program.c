@@ -80,11 +80,33 @@ int program_wait(pid_t pid)
     return status;
 }
 
-bool program_is_rooted(const struct program *p)
+/* 0: none. */
+static pid_t rooted_pid(const struct program *p)
 {
-    char mark;
+    pid_t pid;
 
-    return pread(p->rooted_fd, &mark, 1, 0) == 1;
+    return pread(p->rooted_fd, &pid, sizeof(pid), 0) == sizeof(pid) ? pid : 0;
+}
+
+bool program_wait_rooted(const struct program *p, pid_t pid, int *ret_status)
+{
+    int first = 0;
+
+    for (;;) {
+        int status = 0;
+        pid_t ended = waitpid(-1, &status, 0);
+
+        if (ended < 0 && errno != EINTR)
+            break;
+        if (ended > 0 && ended == rooted_pid(p)) {
+            *ret_status = status;
+            return true;
+        }
+        if (ended == pid)
+            first = status;
+    }
+    *ret_status = first;
+    return false;
 }
 
 bool program_is_static(const char *path)

@@ -32,8 +32,12 @@ int program_start(const struct program *p, pid_t *ret_pid);
 /* Until that process ends; reaps all others. As wait(2) has it. */
 int program_wait(pid_t pid);
 
-/* True if the preload library has called ROOT in it. */
-bool program_is_rooted(const struct program *p);
+/*
+ * Until the process that has got to the root ends, which may be another than
+ * that one if it is a daemon; true then. False if none has and all have ended,
+ * with the first one's status.
+ */
+bool program_wait_rooted(const struct program *p, pid_t pid, int *ret_status);
 
 /* True if it has no interpreter: no library can be put into it. */
 bool program_is_static(const char *path);

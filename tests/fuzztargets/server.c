@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A server with a bug behind a prefix: "crash" is one after "hello" only. Its
- * argument says how it waits: accept, poll, select, epoll, fork or udp.
+ * argument says how it waits: accept, poll, select, epoll, fork, daemon or udp.
  */
 #include <netinet/in.h>
 #include <poll.h>
@@ -101,6 +101,8 @@ int main(int argc, char **argv)
         return 3;
     if (type == SOCK_DGRAM)
         serve_datagrams(fd);
+    if (strcmp(how, "daemon") == 0 && fork() != 0)
+        return 0;
     event.data.fd = fd;
     if (listen(fd, 5) != 0 ||
         epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0)

@@ -347,6 +347,22 @@ static void poses_as_a_fork_server(void **state)
     assert_map();
 }
 
+static void speaks_all_handshakes(void **state)
+{
+    static const char *const ways[] = {"old", "new", "first"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+        bool is_first = i == 2; /* no options: nothing but a map */
+
+        run_with("memory", "fork_server", ways[i], "magic");
+        assert_done(10);
+        assert_int_equal(result.hello.map_size, is_first ? 65536 : 1000);
+        assert_int_equal(result.dictionary_size, is_first ? 0 : 10);
+        assert_int_equal(result.edges, 2);
+    }
+}
+
 static void starts_where_the_program_says(void **state)
 {
     uint32_t all;
@@ -580,6 +596,7 @@ int main(void)
         cmocka_unit_test(tells_the_whole_report),
         cmocka_unit_test(tells_of_undefined_behaviour),
         cmocka_unit_test(poses_as_a_fork_server),
+        cmocka_unit_test(speaks_all_handshakes),
         cmocka_unit_test(starts_where_the_program_says),
         cmocka_unit_test(begins_runs_with_the_loop),
         cmocka_unit_test(has_another_place_without_a_loop),

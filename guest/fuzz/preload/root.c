@@ -82,7 +82,9 @@ static void settle_malloc(void)
 
 static void mark_rooted(void)
 {
-    (void)REAL(write)(FUZZ_NAMES_ROOTED_FD, "R", 1);
+    pid_t pid = getpid();
+
+    (void)REAL(write)(FUZZ_NAMES_ROOTED_FD, &pid, sizeof(pid));
     (void)REAL(close)(FUZZ_NAMES_ROOTED_FD);
 }
 

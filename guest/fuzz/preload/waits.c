@@ -18,9 +18,12 @@
 
 void waits_root(void)
 {
-    if (preload_is_on() && !preload.rooted &&
-        preload.place == PRELOAD_AT_ACCEPT)
-        root_take();
+    if (!preload.active || preload.rooted || preload.place != PRELOAD_AT_ACCEPT)
+        return;
+    /* A daemon, or one of a server's workers: it is what is fuzzed. */
+    preload.child = false;
+    preload.parent = false;
+    root_take();
 }
 
 static bool is_on(void)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fuzz/fuzz_pack_cmd.h"
+#include "fuzz/fuzz_repro_cmd.h"
 #include "fuzz/fuzz_say.h"
 
 static const struct verb {
@@ -14,6 +15,8 @@ static const struct verb {
     const char *text;
 } verbs[] = {
     {"pack", fuzz_pack_cmd, "make a target out of a program"},
+    {"repro", fuzz_repro_cmd,
+        "run a target with inputs, and say what came of it"},
     {NULL, NULL, NULL},
 };
 

@@ -7,6 +7,7 @@
 
 #include "fuzz/fuzz_pack_cmd.h"
 #include "fuzz/fuzz_repro_cmd.h"
+#include "fuzz/fuzz_run_cmd.h"
 #include "fuzz/fuzz_say.h"
 
 static const struct verb {
@@ -15,6 +16,7 @@ static const struct verb {
     const char *text;
 } verbs[] = {
     {"pack", fuzz_pack_cmd, "make a target out of a program"},
+    {"run", fuzz_run_cmd, "fuzz a target with afl-fuzz"},
     {"repro", fuzz_repro_cmd,
         "run a target with inputs, and say what came of it"},
     {NULL, NULL, NULL},

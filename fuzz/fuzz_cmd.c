@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fuzz/fuzz_check_cmd.h"
 #include "fuzz/fuzz_pack_cmd.h"
+#include "fuzz/fuzz_repro_cmd.h"
+#include "fuzz/fuzz_run_cmd.h"
 #include "fuzz/fuzz_say.h"
 
 static const struct verb {
@@ -14,6 +17,10 @@ static const struct verb {
     const char *text;
 } verbs[] = {
     {"pack", fuzz_pack_cmd, "make a target out of a program"},
+    {"check", fuzz_check_cmd, "say whether a target is good to be fuzzed"},
+    {"run", fuzz_run_cmd, "fuzz a target with afl-fuzz"},
+    {"repro", fuzz_repro_cmd,
+        "run a target with inputs, and say what came of it"},
     {NULL, NULL, NULL},
 };
 

@@ -95,6 +95,12 @@ struct escape {
         what, what, what, what, what                                           \
     }
 
+/* One that runs a guest and resets it needs less than the others. */
+#define ESCAPE_EVERY_ROLE_BUT_FUZZ(what)                                       \
+    {                                                                          \
+        what, what, what, what                                                 \
+    }
+
 /* Why an attempt may fail without a jail; it is skipped then. */
 struct escape_lack {
     int error; /* what `go` or `prepare` returns; 0: end of the list */

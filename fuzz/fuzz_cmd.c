@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "fuzz/fuzz_crash_cmds.h"
 #include "fuzz/fuzz_pack_cmd.h"
 #include "fuzz/fuzz_say.h"
 
@@ -14,6 +15,8 @@ static const struct verb {
     const char *text;
 } verbs[] = {
     {"pack", fuzz_pack_cmd, "make a target out of a program"},
+    {"triage", fuzz_triage_cmd, "group crashes by where they are"},
+    {"min", fuzz_min_cmd, "make a crashing input smaller"},
     {NULL, NULL, NULL},
 };
 

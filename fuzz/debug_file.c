@@ -47,19 +47,25 @@ struct debug_file {
 
 /* ---- opening ------------------------------------------------------------- */
 
+static bool is_ours(Elf *elf)
+{
+    GElf_Ehdr header;
+
+    return elf != NULL && elf_kind(elf) == ELF_K_ELF &&
+           gelf_getehdr(elf, &header) != NULL &&
+           header.e_machine == EM_X86_64 && gelf_getclass(elf) == ELFCLASS64;
+}
+
 static int elf_file_open(
     const char *path, struct elf_file *ret_elf, struct err *err)
 {
     struct elf_file f = {.fd = open(path, O_RDONLY | O_CLOEXEC)};
-    GElf_Ehdr header;
 
     if (f.fd < 0)
         return err_sys(err, errno, "%s", path);
     (void)elf_version(EV_CURRENT);
     f.elf = elf_begin(f.fd, ELF_C_READ_MMAP, NULL);
-    if (f.elf == NULL || elf_kind(f.elf) != ELF_K_ELF ||
-        gelf_getehdr(f.elf, &header) == NULL || header.e_machine != EM_X86_64 ||
-        gelf_getclass(f.elf) != ELFCLASS64) {
+    if (!is_ours(f.elf)) {
         (void)elf_end(f.elf);
         fd_closep(&f.fd);
         return err_set(err, ENOEXEC, "%s is no ELF file for x86-64", path);
@@ -342,6 +348,30 @@ int debug_file_open(const char *path, const char *build_id,
     }
     if (rc == 0 && (rc = load(file)) < 0)
         (void)err_sys(err, rc, "%s", path);
+    if (rc < 0) {
+        debug_file_free(file);
+        return rc;
+    }
+    *ret_file = file;
+    return 0;
+}
+
+int debug_file_open_bytes(const void *bytes, size_t size,
+    struct debug_file **ret_file, struct err *err)
+{
+    struct debug_file *file = calloc(1, sizeof(*file));
+    int rc;
+
+    if (file == NULL)
+        return err_sys(err, ENOMEM, "an ELF file");
+    file->main.fd = -1;
+    file->debug.fd = -1;
+    (void)elf_version(EV_CURRENT);
+    /* For reading alone: libelf takes it as something it might change. */
+    file->main.elf = elf_memory((char *)(uintptr_t)bytes, size);
+    rc = is_ours(file->main.elf)
+             ? load(file)
+             : err_set(err, ENOEXEC, "no ELF file for x86-64");
     if (rc < 0) {
         debug_file_free(file);
         return rc;

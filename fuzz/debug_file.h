@@ -47,6 +47,10 @@ struct debug_file_line {
 CC_MUST_CHECK int debug_file_open(const char *path, const char *build_id,
     struct debug_file **ret_file, struct err *err);
 
+/* The same for one that is in memory, which has to last as long. */
+CC_MUST_CHECK int debug_file_open_bytes(const void *bytes, size_t size,
+    struct debug_file **ret_file, struct err *err);
+
 void debug_file_free(struct debug_file *file); /* NULL is fine */
 
 /* Its build id in hex, "" if it has none. */

@@ -21,6 +21,9 @@
 #define FILES_SIZE_MAX ((size_t)4 << 20)
 #define FILES_MAX      4096u
 
+/* Where the guest's init mounts what becomes the program's root. */
+#define FILES_GUEST_ROOT "/target"
+
 struct files_entry {
     char *guest;    /* absolute */
     char *host;     /* absolute */
@@ -42,7 +45,7 @@ CC_MUST_CHECK int files_read(
 
 void files_fini(struct files *files); /* a zeroed one is let be */
 
-/* The entry of a path in the guest, or NULL. */
+/* The entry of a path in the guest, FILES_GUEST_ROOT before it or not; NULL. */
 const struct files_entry *files_find(
     const struct files *files, const char *guest);
 

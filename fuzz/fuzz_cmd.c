@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "fuzz/fuzz_check_cmd.h"
+#include "fuzz/fuzz_crash_cmds.h"
 #include "fuzz/fuzz_pack_cmd.h"
 #include "fuzz/fuzz_repro_cmd.h"
 #include "fuzz/fuzz_run_cmd.h"
@@ -21,6 +22,8 @@ static const struct verb {
     {"run", fuzz_run_cmd, "fuzz a target with afl-fuzz"},
     {"repro", fuzz_repro_cmd,
         "run a target with inputs, and say what came of it"},
+    {"triage", fuzz_triage_cmd, "group crashes by where they are"},
+    {"min", fuzz_min_cmd, "make a crashing input smaller"},
     {NULL, NULL, NULL},
 };
 

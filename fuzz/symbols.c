@@ -16,6 +16,7 @@ struct module {
 struct symbols {
     const struct files *files;
     const struct maps *maps;
+    const struct symbols_builtin *builtin;
     struct module *modules;
     size_t count;
     struct err note;
@@ -31,7 +32,8 @@ static struct module *find_module(struct symbols *s, const char *name)
 }
 
 int symbols_new(const struct files *files, const struct maps *maps,
-    struct symbols **ret_symbols, struct err *err)
+    const struct symbols_builtin *builtin, struct symbols **ret_symbols,
+    struct err *err)
 {
     struct symbols *s = calloc(1, sizeof(*s));
 
@@ -39,6 +41,7 @@ int symbols_new(const struct files *files, const struct maps *maps,
         return err_sys(err, ENOMEM, "symbols");
     s->files = files;
     s->maps = maps;
+    s->builtin = builtin;
     s->modules = calloc(maps->count + files->count + 1, sizeof(*s->modules));
     if (s->modules == NULL) {
         free(s);
@@ -79,6 +82,18 @@ static void place_module(const struct symbols *s, struct module *m)
     }
 }
 
+/* Mounted elsewhere or not, as files_find has it. */
+static bool is_builtin(const struct symbols *s, const char *name)
+{
+    const size_t size = strlen(FILES_GUEST_ROOT);
+
+    if (s->builtin == NULL)
+        return false;
+    if (strncmp(name, FILES_GUEST_ROOT "/", size + 1) == 0)
+        name += size;
+    return strcmp(name, s->builtin->name) == 0;
+}
+
 static struct debug_file *open_module(struct symbols *s, struct module *m)
 {
     const struct files_entry *entry;
@@ -89,7 +104,10 @@ static struct debug_file *open_module(struct symbols *s, struct module *m)
         return m->file;
     m->tried = true;
     entry = files_find(s->files, m->name);
-    if (entry == NULL)
+    if (is_builtin(s, m->name))
+        rc = debug_file_open_bytes(
+            s->builtin->bytes, s->builtin->size, &m->file, &err);
+    else if (entry == NULL)
         rc = err_set(&err, ENOENT, "%s is in no list of files", m->name);
     else
         rc = debug_file_open(entry->host, entry->build_id, &m->file, &err);

@@ -21,8 +21,17 @@
 
 struct symbols;
 
+/* A file of the guest that is no file of the host; outlives the symbols. */
+struct symbols_builtin {
+    const char *name;
+    const void *bytes;
+    size_t size;
+};
+
+/* `builtin` may be NULL. */
 CC_MUST_CHECK int symbols_new(const struct files *files,
-    const struct maps *maps, struct symbols **ret_symbols, struct err *err);
+    const struct maps *maps, const struct symbols_builtin *builtin,
+    struct symbols **ret_symbols, struct err *err);
 
 void symbols_free(struct symbols *symbols); /* NULL is fine */
 

@@ -128,7 +128,7 @@ static int begin(void **state)
         (struct files_entry){strdup(path), strdup(path), NULL};
     s->files.count = 1;
     if (maps_parse((char *)text, size, &s->maps, NULL) < 0 ||
-        symbols_new(&s->files, &s->maps, &s->symbols, NULL) < 0)
+        symbols_new(&s->files, &s->maps, NULL, &s->symbols, NULL) < 0)
         return -1;
     free(text);
     *state = s;

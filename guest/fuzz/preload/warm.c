@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "guest/fuzz/abi.h"
+#include "guest/fuzz/call.h"
 #include "guest/fuzz/preload/real.h"
 
 #ifndef MADV_POPULATE_READ
@@ -117,6 +118,22 @@ static void warm_lines(char *lines, struct budget *left)
     }
 }
 
+/*
+ * For whoever names addresses of this process later. All of it has been
+ * written to just now, so it is in memory.
+ */
+static void tell_maps(const char *text, size_t size)
+{
+    char name[] = "maps";
+    struct fuzz_abi_dump_file file = {
+        .file_name_str_ptr = (uintptr_t)name,
+        .data_ptr = (uintptr_t)text,
+        .bytes = size,
+    };
+
+    (void)call_at(FUZZ_ABI_DUMP_FILE, &file);
+}
+
 void warm_all(void)
 {
     static char text[256u << 10];
@@ -136,6 +153,7 @@ void warm_all(void)
     } while (n > 0);
     (void)REAL(close)(fd);
     text[have] = '\0';
+    tell_maps(text, have);
     warm_lines(text, &left);
 }
 

@@ -55,6 +55,7 @@ void calls_begin(struct calls *c)
     c->text_len = 0;
     c->text[0] = '\0';
     c->is_fuzzing = true;
+    c->reports = false;
 }
 
 void calls_add_text(struct calls *c, const char *text, size_t len)
@@ -445,6 +446,7 @@ enum calls_outcome calls_serve(struct calls *c, struct agent *agent,
         print(c, view, arg);
         return CALLS_GO_ON;
     case FUZZ_ABI_REPORT:
+        c->reports = true;
         take_text(c, view, arg);
         return CALLS_GO_ON;
     case FUZZ_ABI_DUMP_FILE:

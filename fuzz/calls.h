@@ -32,6 +32,7 @@ struct calls {
     char *text;
     size_t text_len;  /* a NUL is behind it */
     bool is_fuzzing;  /* the root lies behind it: no more configuration */
+    bool reports;     /* REPORT was called in this run */
     int stream_fd;    /* -1: none is being sent */
     char stream[256]; /* its name */
     uint64_t level;   /* of the last LEVEL */

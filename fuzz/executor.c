@@ -139,7 +139,8 @@ int executor_go(struct executor *ex, uint64_t deadline_ns,
             runner_answer(ex->runner, rax);
             break;
         case RUNNER_TIME_UP:
-            result->verdict = FUZZ_HANG;
+            /* Reports are long where the guest's kernel is interpreted. */
+            result->verdict = ex->calls.reports ? FUZZ_SANITIZER : FUZZ_HANG;
             *ret_outcome = CALLS_END;
             return 0;
         case RUNNER_ENDED:

@@ -53,12 +53,15 @@ enum fuzz_abi_call {
     FUZZ_ABI_PERSIST_PAGE = 39, /* rcx: a page that no reset puts back */
 
     /* Ours. */
-    FUZZ_ABI_HELLO = 0x53500001,  /* rcx: struct fuzz_abi_hello; rax 0 or 1 */
-    FUZZ_ABI_ROOT = 0x53500002,   /* see below */
-    FUZZ_ABI_REPORT = 0x53500003, /* rcx: struct fuzz_abi_text: more text */
-    FUZZ_ABI_DONE = 0x53500004,   /* the run ends; rcx: as wait(2) has it */
-    FUZZ_ABI_LEVEL = 0x53500005,  /* a snapshot may be taken here, rcx: of
-                                     how much of the input was used, bytes */
+    FUZZ_ABI_HELLO = 0x53500001, /* rcx: struct fuzz_abi_hello; rax 0 or 1 */
+    FUZZ_ABI_ROOT = 0x53500002,  /* see below */
+    /* rcx: struct fuzz_abi_text: more text. The first one in a run says that
+     * there is a report to come, if of 0 bytes: should the time be up before
+     * it is complete, the run was a crash and no hang. */
+    FUZZ_ABI_REPORT = 0x53500003,
+    FUZZ_ABI_DONE = 0x53500004,  /* the run ends; rcx: as wait(2) has it */
+    FUZZ_ABI_LEVEL = 0x53500005, /* a snapshot may be taken here, rcx: of
+                                    how much of the input was used, bytes */
 };
 
 /* ---- ours ---------------------------------------------------------------- */

@@ -296,6 +296,10 @@ static void check_asan(const char *name)
         print_message("%s\n", result.text);
     assert_int_equal(result.end, FUZZ_HOST_SANITIZER);
     assert_non_null(strstr(result.text, "heap-use-after-free"));
+    /* It is told of before it is made. */
+    print_message("%s: %u of %u system calls\n", name, result.calls_to_report,
+        result.system_calls);
+    assert_true(result.calls_to_report < result.system_calls / 10);
     /* All of it: the last lines are these. */
     assert_true(result.text_len > REPORT_MIN);
     assert_non_null(strstr(result.text, "ABORTING"));

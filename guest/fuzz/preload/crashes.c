@@ -2,6 +2,7 @@
 #include "guest/fuzz/preload/crashes.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -22,6 +23,7 @@
 #define REPORT_MAX (64u << 20) /* bytes of one report that are read */
 
 static int report_fd = -1;
+static bool report_is_told;
 
 static void panic(int signal, uintptr_t rip)
 {
@@ -87,6 +89,25 @@ static void on_sanitizer_death(void)
         at += n;
     }
     (void)call(FUZZ_ABI_KASAN, 0);
+}
+
+/*
+ * A sanitizer asks whether its report goes to a terminal, first of all and for
+ * each of its colours. That is when the executor is to know: a report is
+ * hundreds of system calls.
+ */
+REAL_EXPORT int isatty(int fd)
+{
+    static const char none[1];
+
+    if (fd != report_fd || fd < 0)
+        return REAL(isatty)(fd);
+    if (preload_in_run() && !report_is_told) {
+        report_is_told = true;
+        output_say(none, 0);
+    }
+    errno = ENOTTY;
+    return 0;
 }
 
 static void listen_to_sanitizer(void)

@@ -120,8 +120,7 @@ void output_say(const void *text, size_t n)
         .size = n,
     };
 
-    if (n > 0)
-        (void)call_at(FUZZ_ABI_REPORT, &report);
+    (void)call_at(FUZZ_ABI_REPORT, &report);
 }
 
 static void say_kept(void)
@@ -130,7 +129,8 @@ static void say_kept(void)
 
     if (output.total > KEPT_MAX)
         output_say(output.kept + at, KEPT_MAX - at);
-    output_say(output.kept, at);
+    if (at > 0)
+        output_say(output.kept, at);
 }
 
 /* libc's own last words, and those of streams of C++. */

@@ -36,6 +36,7 @@
     X(popen)                                                                   \
     X(fopen)                                                                   \
     X(fork)                                                                    \
+    X(isatty)                                                                  \
     X(raise)                                                                   \
     X(shmat)                                                                   \
     X(shmdt)                                                                   \

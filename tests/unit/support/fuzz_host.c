@@ -226,6 +226,9 @@ static void serve_report(struct host *h, uint64_t at)
     struct fuzz_abi_text text;
 
     require(read_at(h, at, &text, sizeof(text)), "REPORT");
+    if (!h->result->reports)
+        h->result->calls_to_report = h->result->system_calls;
+    h->result->reports = true;
     add_text(h, text.at, text.size);
 }
 

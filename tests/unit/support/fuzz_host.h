@@ -48,6 +48,8 @@ struct fuzz_host_result {
     uint32_t hellos;
     uint32_t roots;
     uint32_t levels;
+    uint32_t calls_to_report; /* system calls before the first REPORT */
+    bool reports;
     uint64_t level_at;
     uint32_t system_calls; /* behind the root */
     uint64_t system_call;  /* number of the last one */

@@ -439,6 +439,20 @@ static void works_with_the_driver(void **state)
     assert_panic(SIGABRT);
 }
 
+static void has_a_map_of_comparisons(void **state)
+{
+    char words[64];
+
+    (void)state;
+    need("afl_cmplog");
+    (void)snprintf(words, sizeof(words), "stdin,cmplog=%u", CONF_CMPLOG_BYTES);
+    run_with(words, "afl_cmplog", NULL, "other");
+    assert_done(11);
+    assert_int_equal(result.hello.cmp_map_size, CONF_CMPLOG_BYTES);
+    assert_int_equal(result.hello.cmp_map % 4096, 0);
+    assert_true(result.comparisons > 0);
+}
+
 /* ---- libspore-harness.a ----------------------------------------------------
  */
 
@@ -606,6 +620,7 @@ int main(void)
         cmocka_unit_test(has_another_place_without_a_loop),
         cmocka_unit_test(works_with_a_sanitizer_below),
         cmocka_unit_test(works_with_the_driver),
+        cmocka_unit_test(has_a_map_of_comparisons),
         cmocka_unit_test(harness_reads_in_place),
         cmocka_unit_test(harness_runs_files),
         cmocka_unit_test(is_the_first_connection),

@@ -54,6 +54,7 @@ struct fuzz_host_result {
     uint32_t system_calls; /* behind the root */
     uint64_t system_call;  /* number of the last one */
     uint32_t edges;        /* bytes of the map that are not zero at the end */
+    uint32_t comparisons;  /* bytes of the other map's headers, the same */
     uint64_t map_sum;      /* of its bytes in their order */
     struct fuzz_abi_hello hello;
     size_t dictionary_size; /* of DUMP_FILE */

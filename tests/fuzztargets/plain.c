@@ -136,6 +136,15 @@ static int by_map(const char *path)
     return result;
 }
 
+/* Other ways to standard input. */
+static int by_stream(FILE *in)
+{
+    char buf[64];
+    size_t n = in != NULL ? fread(buf, 1, sizeof(buf), in) : 0;
+
+    return judge(buf, n);
+}
+
 /* What cannot be answered without the kernel. */
 static int by_other_name(const char *path)
 {
@@ -221,6 +230,12 @@ int main(int argc, char **argv)
         return by_open(argv[2]);
     if (strcmp(how, "map") == 0)
         return by_map(argv[2]);
+    if (strcmp(how, "fdopen") == 0)
+        return by_stream(fdopen(0, "r"));
+    if (strcmp(how, "/dev/stdin") == 0)
+        return by_stream(fopen(how, "r"));
+    if (strcmp(how, "fcntl") == 0)
+        return by_stream(fdopen(fcntl(0, F_DUPFD, 10), "r"));
     if (strcmp(how, "other") == 0)
         return by_other_name(argv[2]);
     if (strcmp(how, "exit") == 0)

@@ -130,6 +130,12 @@ static void gives_it_to_others_too(void **state)
     assert_no_system_calls();
     run("plain", "child", "magic 123");
     assert_done(30);
+    run("plain", "fdopen", "magic 123");
+    assert_done(10);
+    run("plain", "fcntl", "magic 123");
+    assert_done(10);
+    run("plain", "/dev/stdin", "magic 123");
+    assert_done(10);
 }
 
 static void says_what_it_has(void **state)

@@ -33,12 +33,23 @@ static mode_t mode_of(int flags, va_list list)
     return (flags & (O_CREAT | O_TMPFILE)) != 0 ? (mode_t)va_arg(list, int) : 0;
 }
 
+/* Standard input as a file is one more way to it, which the kernel has. */
+static bool is_stdin_path(const char *path)
+{
+    return strcmp(path, "/dev/stdin") == 0 || strcmp(path, "/dev/fd/0") == 0 ||
+           strcmp(path, "/proc/self/fd/0") == 0;
+}
+
 /* A view of the input, or -1: the kernel is to open it, and has it then. */
 static int open_input(const char *path, int flags)
 {
     int fd = -1;
 
-    if (!preload.active || path == NULL || !input_may_be_path(path))
+    if (!preload.active || path == NULL)
+        return -1;
+    if (is_stdin_path(path))
+        input_share(STDIN_FILENO);
+    if (!input_may_be_path(path))
         return -1;
     if (input_is_path(path) && (flags & (O_ACCMODE | O_TRUNC)) == O_RDONLY)
         fd = input_open();
@@ -178,6 +189,12 @@ REAL_EXPORT FILE *fopen(const char *restrict path, const char *restrict mode)
 REAL_EXPORT FILE *fopen64(const char *restrict path, const char *restrict mode)
 {
     return fopen(path, mode);
+}
+
+REAL_EXPORT FILE *fdopen(int fd, const char *mode)
+{
+    input_share(fd);
+    return REAL(fdopen)(fd, mode);
 }
 
 REAL_EXPORT FILE *freopen(

@@ -302,6 +302,16 @@ bool input_close(int fd)
     return false;
 }
 
+void input_share(int fd)
+{
+    if (!preload.active || find_view(fd) == NULL)
+        return;
+    if (preload.rooted)
+        input_show();
+    else
+        input.eager = true;
+}
+
 void input_lose(int fd)
 {
     struct view *v = find_view(fd);

@@ -60,6 +60,10 @@ int input_open(void);
 /* True if that was all there is to closing it. */
 bool input_close(int fd);
 
+/* Something that this library does not see will read fd: the kernel is to
+ * have the input behind it, in each run if there is none yet. */
+void input_share(int fd);
+
 /* fd is something else from now on. */
 void input_lose(int fd);
 

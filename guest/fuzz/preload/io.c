@@ -5,6 +5,9 @@
  *
  * Called at any time, also before the constructor and in children.
  */
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdbool.h>
 #include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -159,15 +162,13 @@ REAL_EXPORT int close(int fd)
 
 REAL_EXPORT int dup(int fd)
 {
-    if (input_is(fd))
-        input_show();
+    input_share(fd);
     return (int)syscall(SYS_dup, fd);
 }
 
 REAL_EXPORT int dup2(int from, int to)
 {
-    if (input_is(from))
-        input_show();
+    input_share(from);
     if (preload.active && from != to && !preload.child)
         replace(to);
     return REAL(dup2)(from, to);
@@ -175,11 +176,40 @@ REAL_EXPORT int dup2(int from, int to)
 
 REAL_EXPORT int dup3(int from, int to, int flags)
 {
-    if (input_is(from))
-        input_show();
+    input_share(from);
     if (preload.active && !preload.child)
         replace(to);
     return REAL(dup3)(from, to, flags);
+}
+
+/* One argument or none: what none is passed on does not matter. */
+static int control(int fd, int command, long argument)
+{
+    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
+        input_share(fd);
+    return (int)syscall(SYS_fcntl, fd, command, argument);
+}
+
+REAL_EXPORT int fcntl(int fd, int command, ...)
+{
+    va_list list;
+    long argument;
+
+    va_start(list, command);
+    argument = va_arg(list, long);
+    va_end(list);
+    return control(fd, command, argument);
+}
+
+REAL_EXPORT int fcntl64(int fd, int command, ...)
+{
+    va_list list;
+    long argument;
+
+    va_start(list, command);
+    argument = va_arg(list, long);
+    va_end(list);
+    return control(fd, command, argument);
 }
 
 /* ---- memory ----------------------------------------------------------------

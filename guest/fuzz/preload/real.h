@@ -30,6 +30,7 @@
     X(dup3)                                                                    \
     X(open)                                                                    \
     X(openat)                                                                  \
+    X(fdopen)                                                                  \
     X(freopen)                                                                 \
     X(posix_spawn)                                                             \
     X(system)                                                                  \

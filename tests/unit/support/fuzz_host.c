@@ -21,6 +21,7 @@
 #define OUT_EAX_DX 0xefu
 #define ENV_MAX    32u
 #define TIME_MAX_S 60u
+#define DICTIONARY "afl_autodict.txt"
 
 struct host {
     const struct fuzz_host_config *config;
@@ -231,9 +232,13 @@ static void end(struct host *h, enum fuzz_host_end how)
 static void serve_dump(struct host *h, uint64_t at)
 {
     struct fuzz_abi_dump_file file;
+    char name[sizeof(DICTIONARY)];
 
-    require(read_at(h, at, &file, sizeof(file)), "DUMP_FILE");
-    h->result->dictionary_size = file.bytes;
+    require(read_at(h, at, &file, sizeof(file)) &&
+                read_at(h, file.file_name_str_ptr, name, sizeof(name)),
+        "DUMP_FILE");
+    if (memcmp(name, DICTIONARY, sizeof(name)) == 0)
+        h->result->dictionary_size = file.bytes;
 }
 
 static void serve_report(struct host *h, uint64_t at)

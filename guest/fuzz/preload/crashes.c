@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "guest/fuzz/call.h"
+#include "guest/fuzz/preload/input.h"
 #include "guest/fuzz/preload/output.h"
 #include "guest/fuzz/preload/preload.h"
 #include "guest/fuzz/preload/real.h"
@@ -100,9 +101,11 @@ REAL_EXPORT int isatty(int fd)
 {
     static const char none[1];
 
-    if (fd != report_fd || fd < 0)
+    bool is_report = fd >= 0 && fd == report_fd;
+
+    if (!is_report && !input_is(fd) && !output_takes(fd))
         return REAL(isatty)(fd);
-    if (preload_in_run() && !report_is_told) {
+    if (is_report && preload_in_run() && !report_is_told) {
         report_is_told = true;
         output_say(none, 0);
     }

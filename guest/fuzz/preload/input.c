@@ -61,7 +61,7 @@ static int stream_close(void *cookie)
 {
     (void)cookie;
     (void)input_close(STDIN_FILENO);
-    return REAL(close)(STDIN_FILENO);
+    return preload_in_run() ? 0 : REAL(close)(STDIN_FILENO);
 }
 
 static void replace_stdin(void)

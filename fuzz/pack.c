@@ -386,7 +386,6 @@ static int make(struct packer *p)
         rc = describe(p);
     if (rc < 0)
         return rc;
-    warn_of_traits(p);
     progress = fuzz_progress_start("spore: fuzz pack: making the image");
     rc = make_image(p);
     if (rc == 0)
@@ -394,7 +393,10 @@ static int make(struct packer *p)
     fuzz_progress_end(progress);
     if (rc == 0)
         rc = fuzz_target_write(&p->target, p->err);
-    return rc < 0 || p->pack->no_boot ? rc : boot(p);
+    if (rc < 0)
+        return rc;
+    warn_of_traits(p);
+    return p->pack->no_boot ? 0 : boot(p);
 }
 
 int pack_make(const struct pack *pack, const char *dir,

@@ -119,7 +119,8 @@ bad_usage() {
     chmod +x text
     cannot 'not an ELF file' spore fuzz pack ./text -o out
     gcc -static -o static "$files/prog.c"
-    cannot 'a static program.* without -static' spore fuzz pack ./static -o out
+    cannot 'a static program takes stdin or file only' \
+        spore fuzz pack ./static -o out --input memory
     cannot 'AFL\+\+.s shared test cases' \
         spore fuzz pack "$files/plain" -o out --input memory
     cannot 'give the port' spore fuzz pack "$files/plain" -o out --input socket

@@ -189,7 +189,10 @@ static int failed(struct campaign *c, uint32_t number, int status)
             WTERMSIG(status));
     else
         rc = err_set(c->err, EIO, "afl-fuzz %u failed%s%.240s%s%s%s", number,
-            words == NULL ? "" : ": ", words == NULL ? "" : words,
+            log == NULL     ? ": what it says is above"
+            : words == NULL ? ""
+                            : ": ",
+            words == NULL ? "" : words,
             log == NULL ? "" : " (all of it: ", log == NULL ? "" : log,
             log == NULL ? "" : ")");
     free(words);

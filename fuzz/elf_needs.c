@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "guest/fuzz/names.h"
 #include "vmm/base/bytes.h"
 #include "vmm/base/num.h"
 
@@ -269,6 +270,7 @@ void elf_traits_find(
         {"##SIG_AFL_PERSISTENT##", &t.has_persistent},
         {"##SIG_AFL_DEFER_FORKSRV##", &t.has_deferred},
         {"aflpp_driver", &t.has_driver},
+        {FUZZ_NAMES_HARNESS, &t.has_harness},
         {"INFO: libFuzzer ignores flags", &t.has_libfuzzer},
     };
 

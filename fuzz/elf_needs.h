@@ -47,6 +47,7 @@ struct elf_traits {
     bool has_persistent; /* __AFL_LOOP */
     bool has_deferred;   /* __AFL_INIT */
     bool has_driver;     /* libAFLDriver */
+    bool has_harness;    /* libspore-harness */
     bool has_libfuzzer;  /* a driver of its own, which is no AFL++ */
 };
 

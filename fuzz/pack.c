@@ -13,13 +13,12 @@
 #include "fuzz/files.h"
 #include "fuzz/fuzz_say.h"
 #include "fuzz/root_image.h"
+#include "guest/fuzz/names.h"
 #include "guest/fuzz_image.h"
 #include "snapshot/dirfile.h"
 #include "vmm/base/fd.h"
 
-#define PRELOAD_PATH "/spore/preload.so"
-#define CONF_PATH    "/spore/fuzz.conf"
-#define LIBRARIES    "LD_LIBRARY_PATH"
+#define LIBRARIES "LD_LIBRARY_PATH"
 
 static const char passwd[] = "root:x:0:0:root:/root:/bin/sh\n"
                              "nobody:x:65534:65534:nobody:/:/bin/false\n";
@@ -107,12 +106,19 @@ static int choose_input(struct packer *p)
         p->target.input = p->pack->input;
     else if (fuzz_target_has_file(argv))
         p->target.input = FUZZ_TARGET_FILE;
-    else if (t->has_persistent || t->has_driver)
+    else if (!p->closure.is_static &&
+             (t->has_persistent || t->has_driver || t->has_harness))
         p->target.input = FUZZ_TARGET_MEMORY;
     else
         p->target.input = FUZZ_TARGET_STDIN;
     p->result->input = p->target.input;
-    if (p->target.input == FUZZ_TARGET_MEMORY && !t->has_afl)
+    if (p->closure.is_static && (p->target.input == FUZZ_TARGET_MEMORY ||
+                                    p->target.input == FUZZ_TARGET_SOCKET))
+        return err_set(p->err, EINVAL,
+            "--input %s: a static program takes stdin or file only: link it "
+            "without -static",
+            fuzz_target_input_name(p->target.input));
+    if (p->target.input == FUZZ_TARGET_MEMORY && !t->has_afl && !t->has_harness)
         return err_set(p->err, EINVAL,
             "--input memory: the program does not have AFL++'s shared test "
             "cases: build it with afl-clang-fast, or use stdin or file");
@@ -123,11 +129,16 @@ static int choose_input(struct packer *p)
     return 0;
 }
 
-static int refuse_static(struct packer *p)
+/* The preload library is for glibc. */
+static int check_libc(struct packer *p)
 {
+    const char *interp = p->closure.files[0].needs.interp;
+
+    if (interp == NULL || strstr(interp, "/ld-musl") == NULL)
+        return 0;
     return err_set(p->err, ENOTSUP,
-        "%s: a static program, which takes no preload library: link it "
-        "without -static, or build an agent into it (guest/fuzz/abi.h)",
+        "%s: linked against musl: link it against glibc, or with -static, "
+        "which is slower",
         p->closure.files[0].path);
 }
 
@@ -135,6 +146,9 @@ static void warn_of_traits(struct packer *p)
 {
     const struct elf_traits *t = &p->result->traits;
 
+    if (p->closure.is_static)
+        p->warn("the program is static, so that each run has to start it: "
+                "link it without -static for runs that are many times faster");
     if (!t->has_afl)
         p->warn("the program has no coverage map, so that afl-fuzz is blind: "
                 "build it with afl-clang-fast (CC=afl-clang-fast)");
@@ -256,10 +270,12 @@ static int add_conf(struct packer *p)
 
     if (rc < 0)
         return rc;
-    rc = root_image_add_bytes(&p->image, data, size, CONF_PATH, false, p->err);
+    rc = root_image_add_bytes(
+        &p->image, data, size, FUZZ_NAMES_CONF, false, p->err);
     free(data);
     if (rc == -EEXIST)
-        return err_set(p->err, EEXIST, "--file: " CONF_PATH " is spore's own");
+        return err_set(
+            p->err, EEXIST, "--file: " FUZZ_NAMES_CONF " is spore's own");
     return rc;
 }
 
@@ -269,7 +285,7 @@ static int add_own_files(struct packer *p)
 
     if (rc == 0)
         rc = root_image_add_bytes(&p->image, fuzz_image_preload, preload_size(),
-            PRELOAD_PATH, true, p->err);
+            FUZZ_NAMES_PRELOAD, true, p->err);
     if (rc == 0)
         rc = settle(root_image_add_bytes(&p->image, passwd, sizeof(passwd) - 1,
             "/etc/passwd", false, p->err));
@@ -380,13 +396,12 @@ static int make(struct packer *p)
     struct fuzz_progress *progress;
     int rc = find_files(p);
 
-    if (rc == 0 && p->closure.is_static)
-        rc = refuse_static(p);
+    if (rc == 0)
+        rc = check_libc(p);
     if (rc == 0)
         rc = describe(p);
     if (rc < 0)
         return rc;
-    warn_of_traits(p);
     progress = fuzz_progress_start("spore: fuzz pack: making the image");
     rc = make_image(p);
     if (rc == 0)
@@ -394,7 +409,10 @@ static int make(struct packer *p)
     fuzz_progress_end(progress);
     if (rc == 0)
         rc = fuzz_target_write(&p->target, p->err);
-    return rc < 0 || p->pack->no_boot ? rc : boot(p);
+    if (rc < 0)
+        return rc;
+    warn_of_traits(p);
+    return p->pack->no_boot ? 0 : boot(p);
 }
 
 int pack_make(const struct pack *pack, const char *dir,

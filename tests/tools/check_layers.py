@@ -21,7 +21,8 @@ LAYERS = {
             "snapshot",
             "guest/agent/proto.h", "guest/agent_image.h"],
     "fuzz": ["vmm/base", "vmm/core", "vmm/hw", "vmm/api", "snapshot", "jail",
-             "vmm", "guest/fuzz/abi.h", "guest/fuzz_image.h"],
+             "vmm", "guest/fuzz/abi.h", "guest/fuzz/names.h",
+             "guest/fuzz_image.h"],
     # The command line is above everything.
     "vmm/main.c": ["vmm/base", "vmm", "fuzz"],
     "guest": [],

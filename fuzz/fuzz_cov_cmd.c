@@ -144,8 +144,8 @@ static int write_reports(
     const struct options *o, const struct coverage *c, struct err *err)
 {
     char *path = NULL;
-    size_t lines;
-    size_t hit;
+    size_t lines = 0;
+    size_t hit = 0;
     int rc;
 
     if (mkdir(o->out, 0777) < 0 && errno != EEXIST)

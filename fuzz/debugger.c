@@ -148,6 +148,13 @@ static int step_over(struct debugger *d, uint64_t at,
     return rc;
 }
 
+static bool is_in(const struct debugger *d, uint64_t at)
+{
+    int64_t index = breakpoints_find(&d->breaks, at);
+
+    return index >= 0 && d->breaks.list[index].is_in;
+}
+
 static int get_rip(struct debugger *d, uint64_t *ret_rip, struct err *err)
 {
     struct kvm_sregs2 sregs;
@@ -191,12 +198,12 @@ int debugger_continue(struct debugger *d, uint64_t timeout_us,
     if (d->has_ended)
         return 0;
     rc = get_rip(d, &rip, err);
-    if (rc == 0 && breakpoints_find(&d->breaks, rip) >= 0) {
+    if (rc == 0 && is_in(d, rip)) {
         rc = debugger_step(d, ret_halt, err);
         if (rc < 0 || *ret_halt != DEBUGGER_STEPPED)
             return rc;
         rc = get_rip(d, &rip, err);
-        if (rc == 0 && breakpoints_find(&d->breaks, rip) >= 0) {
+        if (rc == 0 && is_in(d, rip)) {
             *ret_halt = DEBUGGER_HIT;
             return 0;
         }

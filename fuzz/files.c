@@ -131,11 +131,6 @@ void files_fini(struct files *files)
 const struct files_entry *files_find(
     const struct files *files, const char *guest)
 {
-    const size_t size = strlen(FILES_GUEST_ROOT);
-
-    /* As the kernel tells it, from where the root was mounted. */
-    if (strncmp(guest, FILES_GUEST_ROOT "/", size + 1) == 0)
-        guest += size;
     for (size_t i = 0; i < files->count; i++) {
         if (strcmp(files->entries[i].guest, guest) == 0)
             return &files->entries[i];

@@ -21,9 +21,6 @@
 #define FILES_SIZE_MAX ((size_t)4 << 20)
 #define FILES_MAX      4096u
 
-/* Where the guest's init mounts what becomes the program's root. */
-#define FILES_GUEST_ROOT "/target"
-
 struct files_entry {
     char *guest;    /* absolute */
     char *host;     /* absolute */
@@ -45,7 +42,7 @@ CC_MUST_CHECK int files_read(
 
 void files_fini(struct files *files); /* a zeroed one is let be */
 
-/* The entry of a path in the guest, FILES_GUEST_ROOT before it or not; NULL. */
+/* The entry of a path in the guest, or NULL. */
 const struct files_entry *files_find(
     const struct files *files, const char *guest);
 

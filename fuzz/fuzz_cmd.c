@@ -24,6 +24,8 @@ static const struct verb {
         "run a target with inputs, and say what came of it"},
     {"triage", fuzz_triage_cmd, "group crashes by where they are"},
     {"min", fuzz_min_cmd, "make a crashing input smaller"},
+    {"cov", fuzz_cov_cmd, "show which lines a corpus reaches"},
+    {"gdb", fuzz_gdb_cmd, "debug the run of an input, backwards too"},
     {NULL, NULL, NULL},
 };
 

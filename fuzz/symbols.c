@@ -82,18 +82,6 @@ static void place_module(const struct symbols *s, struct module *m)
     }
 }
 
-/* Mounted elsewhere or not, as files_find has it. */
-static bool is_builtin(const struct symbols *s, const char *name)
-{
-    const size_t size = strlen(FILES_GUEST_ROOT);
-
-    if (s->builtin == NULL)
-        return false;
-    if (strncmp(name, FILES_GUEST_ROOT "/", size + 1) == 0)
-        name += size;
-    return strcmp(name, s->builtin->name) == 0;
-}
-
 static struct debug_file *open_module(struct symbols *s, struct module *m)
 {
     const struct files_entry *entry;
@@ -104,7 +92,7 @@ static struct debug_file *open_module(struct symbols *s, struct module *m)
         return m->file;
     m->tried = true;
     entry = files_find(s->files, m->name);
-    if (is_builtin(s, m->name))
+    if (s->builtin != NULL && strcmp(m->name, s->builtin->name) == 0)
         rc = debug_file_open_bytes(
             s->builtin->bytes, s->builtin->size, &m->file, &err);
     else if (entry == NULL)

@@ -126,12 +126,30 @@ int agent_add_space(struct agent *agent, const struct page_tables_regs *regs)
     return 0;
 }
 
+int agent_keep_page(
+    struct agent *agent, const struct guest_view *view, uint64_t at)
+{
+    uint32_t page;
+    int rc = guest_view_page(view, at, &page);
+
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < agent->kept_count; i++) {
+        if (agent->kept[i] == page)
+            return 0;
+    }
+    if (agent->kept_count == AGENT_KEPT_MAX)
+        return -ENOSPC;
+    agent->kept[agent->kept_count++] = page;
+    return 0;
+}
+
 int agent_kept_pages(
     const struct agent *agent, uint32_t **ret_pages, uint32_t *ret_count)
 {
     const struct agent_range *const ranges[] = {
         &agent->map, &agent->cmp_map, &agent->input, &agent->input_size};
-    uint32_t total = 0;
+    uint32_t total = agent->kept_count;
     uint32_t *pages;
 
     for (size_t i = 0; i < ARRAY_SIZE(ranges); i++)
@@ -144,6 +162,8 @@ int agent_kept_pages(
         for (uint32_t j = 0; j < ranges[i]->count; j++)
             pages[total++] = ranges[i]->pages[j];
     }
+    for (uint32_t i = 0; i < agent->kept_count; i++)
+        pages[total++] = agent->kept[i];
     *ret_pages = pages;
     *ret_count = total;
     return 0;
@@ -196,10 +216,10 @@ static const struct {
 
 static json_t *encode(const struct agent *agent)
 {
-    json_t *root = json_pack("{s:b, s:b, s:b, s:[], s:I, s:I, s:I, s:I}",
+    json_t *root = json_pack("{s:b, s:b, s:b, s:[], s:[], s:I, s:I, s:I, s:I}",
         "restores-fpu", agent->restores_fpu ? 1 : 0, "timer-counts",
         agent->has_counter ? 1 : 0, "timer-deadline",
-        agent->has_deadline ? 1 : 0, "spaces", "cr0",
+        agent->has_deadline ? 1 : 0, "spaces", "kept", "cr0",
         (json_int_t)agent->space.cr0, "cr3", (json_int_t)agent->space.cr3,
         "cr4", (json_int_t)agent->space.cr4, "efer",
         (json_int_t)agent->space.efer);
@@ -207,6 +227,13 @@ static json_t *encode(const struct agent *agent)
     for (uint32_t i = 0; root != NULL && i < agent->space_count; i++) {
         if (json_array_append_new(json_object_get(root, "spaces"),
                 json_integer((json_int_t)agent->spaces[i].cr3)) < 0) {
+            json_decref(root);
+            return NULL;
+        }
+    }
+    for (uint32_t i = 0; root != NULL && i < agent->kept_count; i++) {
+        if (json_array_append_new(json_object_get(root, "kept"),
+                json_integer(agent->kept[i])) < 0) {
             json_decref(root);
             return NULL;
         }
@@ -275,6 +302,25 @@ static int get_spaces(struct agent *agent, const json_t *root, struct err *err)
     return 0;
 }
 
+static int get_kept(struct agent *agent, const json_t *root,
+    const struct guest_view *memory, struct err *err)
+{
+    const json_t *kept = json_object_get(root, "kept");
+
+    if (json_array_size(kept) > AGENT_KEPT_MAX)
+        return err_set(err, EINVAL, "%s: more than %u pages that are kept",
+            AGENT_FILE, AGENT_KEPT_MAX);
+    for (size_t i = 0; i < json_array_size(kept); i++) {
+        json_int_t page = json_integer_value(json_array_get(kept, i));
+
+        if (page < 0 || (uint64_t)page >= gmem_page_count(memory->mem))
+            return err_set(
+                err, EINVAL, "%s: it keeps a page that is none", AGENT_FILE);
+        agent->kept[agent->kept_count++] = (uint32_t)page;
+    }
+    return 0;
+}
+
 static int decode(struct agent *agent, const json_t *root,
     const struct guest_view *memory, struct err *err)
 {
@@ -311,7 +357,8 @@ static int decode(struct agent *agent, const json_t *root,
     agent->has_deadline = json_is_true(json_object_get(root, "timer-deadline"));
     agent->space = view.regs;
     agent->has_spoken = true;
-    return get_spaces(agent, root, err);
+    rc = get_spaces(agent, root, err);
+    return rc < 0 ? rc : get_kept(agent, root, memory, err);
 }
 
 static int read_text(

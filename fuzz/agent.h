@@ -25,6 +25,7 @@
 #define AGENT_FILE "root.json" /* in the target's directory */
 
 #define AGENT_SPACES_MAX 8u
+#define AGENT_KEPT_MAX   64u
 
 /* Pages of RAM that hold a range of virtual addresses, in its order. */
 struct agent_range {
@@ -48,6 +49,8 @@ struct agent {
     struct agent_range input;      /* the bytes */
     struct agent_range input_size; /* a uint32_t */
     struct agent_range warm;
+    uint32_t kept_count; /* single pages that resets leave alone */
+    uint32_t kept[AGENT_KEPT_MAX];
 };
 
 void agent_fini(struct agent *agent); /* a zeroed one is let be */
@@ -69,6 +72,13 @@ CC_MUST_CHECK int agent_hello(struct agent *agent,
 /* Notes an address space; -ENOSPC when there are AGENT_SPACES_MAX others. */
 CC_MUST_CHECK int agent_add_space(
     struct agent *agent, const struct page_tables_regs *regs);
+
+/*
+ * Adds the page at virtual address `at` to those that no reset is to touch.
+ * -EFAULT if it is not in RAM, -ENOSPC with AGENT_KEPT_MAX others.
+ */
+CC_MUST_CHECK int agent_keep_page(
+    struct agent *agent, const struct guest_view *view, uint64_t at);
 
 /* All pages that no reset is to touch; free *ret_pages. -ENOMEM. */
 CC_MUST_CHECK int agent_kept_pages(

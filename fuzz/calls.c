@@ -18,7 +18,11 @@
 
 #define STRING_MAX  4096u       /* of PRINTF and the like, as Nyx has it */
 #define DUMP_MAX    (64u << 20) /* bytes of all DUMP_FILEs */
+#define DUMPS_MAX   4096u       /* of them */
 #define MAP_DEFAULT 65536u      /* Nyx's */
+
+#define DUMP_PATTERN "XXXXXX" /* in a name: what makes it one of its own */
+#define DUMP_UNNAMED "tmp." DUMP_PATTERN
 
 /* What stands in the way of panic() and kasan_report(): the call instead. */
 static const uint8_t crash_stub[] = {
@@ -139,8 +143,11 @@ static void print(struct calls *c, const struct guest_view *view, uint64_t at)
 
 /* ---- ends of runs -------------------------------------------------------- */
 
-static enum calls_outcome crash(struct fuzz_result *result)
+static enum calls_outcome crash(struct calls *c, struct fuzz_result *result)
 {
+    if (!c->is_fuzzing)
+        return abort_run(
+            c, result, "%s", "the agent has crashed in front of its root");
     result->verdict = FUZZ_CRASH;
     return CALLS_END;
 }
@@ -156,8 +163,10 @@ static enum calls_outcome panic(
             (unsigned long long)result->rip);
     } else if (arg == 0) {
         say(c, "the guest's kernel panicked\n");
+    } else {
+        say(c, "a program of the guest has crashed\n");
     }
-    return crash(result);
+    return crash(c, result);
 }
 
 static enum calls_outcome done(uint64_t arg, struct fuzz_result *result)
@@ -201,6 +210,7 @@ static enum calls_outcome give_host_config(struct calls *c,
 
     if (guest_view_write(view, arg, &config, sizeof(config)) < 0)
         return abort_run(c, result, "no memory for the host's configuration");
+    c->has_host_config = true;
     return CALLS_GO_ON;
 }
 
@@ -217,7 +227,12 @@ static enum calls_outcome take_agent_config(struct calls *c,
         config.version != FUZZ_ABI_AGENT_VERSION ||
         config.input_buffer_size != 0)
         return abort_run(c, result, "the agent's configuration is not Nyx's");
+    if (c->has_agent_config)
+        return abort_run(c, result, "the agent configures itself twice");
+    c->has_agent_config = true;
     agent->space = view->regs;
+    if (agent_add_space(agent, &view->regs) < 0)
+        return abort_run(c, result, "too many processes call");
     if (config.agent_tracing == 0)
         return CALLS_GO_ON;
     size = config.coverage_bitmap_size == 0 ? MAP_DEFAULT
@@ -238,6 +253,12 @@ static enum calls_outcome take_payload(struct calls *c, struct agent *agent,
     struct err err;
     int rc;
 
+    if (!c->has_host_config)
+        return abort_run(c, result, "%s",
+            "the agent gives room for inputs and has not asked how much they "
+            "need (GET_HOST_CONFIG)");
+    if (arg % NUM_PAGE_SIZE != 0)
+        return abort_run(c, result, "the agent's payload is not page-aligned");
     rc = agent_set_range(
         &agent->input_size, view, arg, head, sizeof(uint32_t), &err);
     if (rc == 0)
@@ -246,7 +267,36 @@ static enum calls_outcome take_payload(struct calls *c, struct agent *agent,
     if (rc < 0)
         return abort_run(c, result, "the agent's payload: %s", err.text);
     agent->space = view->regs;
+    if (agent_add_space(agent, &view->regs) < 0)
+        return abort_run(c, result, "too many processes call");
     agent->has_spoken = true;
+    return CALLS_GO_ON;
+}
+
+/* There is no processor trace, so no ranges of it either. */
+static enum calls_outcome give_ranges(struct calls *c,
+    const struct guest_view *view, uint64_t arg, struct fuzz_result *result)
+{
+    const struct fuzz_abi_ranges ranges = {0};
+
+    if (guest_view_write(view, arg, &ranges, sizeof(ranges)) < 0)
+        return abort_run(c, result, "no memory for the ranges to trace");
+    return CALLS_GO_ON;
+}
+
+static enum calls_outcome keep_page(struct calls *c, struct agent *agent,
+    const struct guest_view *view, uint64_t arg, struct fuzz_result *result)
+{
+    int rc = agent_keep_page(agent, view, arg);
+
+    if (rc == -ENOSPC)
+        return abort_run(
+            c, result, "more than %u pages are to persist", AGENT_KEPT_MAX);
+    if (rc < 0)
+        return abort_run(c, result,
+            "the page at 0x%llx, which is to persist, "
+            "is not in memory",
+            (unsigned long long)arg);
     return CALLS_GO_ON;
 }
 
@@ -361,6 +411,28 @@ static int write_dump(const struct guest_view *view,
     return rc;
 }
 
+static int open_dump(int dir_fd, const char *name, int flags)
+{
+    return openat(dir_fd, name,
+        O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | flags, 0600);
+}
+
+/* As mkstemps(3) makes a name of a pattern, but in order. */
+static int open_unique(struct calls *c, char *name, char *pattern)
+{
+    for (; c->dumps < DUMPS_MAX; c->dumps++) {
+        char digits[sizeof(DUMP_PATTERN)];
+        int fd;
+
+        (void)snprintf(digits, sizeof(digits), "%06u", c->dumps);
+        memcpy(pattern, digits, sizeof(digits) - 1);
+        fd = open_dump(c->config.dump_fd, name, O_EXCL);
+        if (fd >= 0 || errno != EEXIST)
+            return fd;
+    }
+    return -1;
+}
+
 /* The name's last part alone, so that it stays in the folder. */
 static uint64_t dump_file(
     struct calls *c, const struct guest_view *view, uint64_t arg)
@@ -368,21 +440,27 @@ static uint64_t dump_file(
     CC_CLEANUP(fd_closep) int fd = -1;
     struct fuzz_abi_dump_file dump;
     char text[sizeof(c->stream)];
-    const char *name;
+    char *pattern;
+    char *name;
 
-    if (c->config.dump_fd < 0 ||
+    if (c->config.dump_fd < 0 || c->dumps == DUMPS_MAX ||
         guest_view_read(view, arg, &dump, sizeof(dump)) < 0 ||
         dump.bytes > DUMP_MAX - c->dumped)
         return FUZZ_ABI_STREAM_FAILED;
     c->dumped += dump.bytes;
     (void)guest_view_string(view, dump.file_name_str_ptr, text, sizeof(text));
+    if (text[0] == '\0')
+        (void)snprintf(text, sizeof(text), "%s", DUMP_UNNAMED);
     name = strrchr(text, '/') == NULL ? text : strrchr(text, '/') + 1;
     if (name[0] == '\0' || name[0] == '.')
         return FUZZ_ABI_STREAM_FAILED;
-    fd = openat(c->config.dump_fd, name,
-        O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK |
-            (dump.append != 0 ? O_APPEND : O_TRUNC),
-        0600);
+    pattern = strstr(name, DUMP_PATTERN);
+    if (pattern != NULL)
+        fd = open_unique(c, name, pattern);
+    else
+        fd = open_dump(
+            c->config.dump_fd, name, dump.append != 0 ? O_APPEND : O_TRUNC);
+    c->dumps++;
     if (fd < 0 || write_dump(view, &dump, fd) < 0)
         return FUZZ_ABI_STREAM_FAILED;
     return 0;
@@ -406,6 +484,10 @@ static enum calls_outcome configure(struct calls *c, struct agent *agent,
         return take_agent_config(c, agent, view, arg, result);
     case FUZZ_ABI_GET_PAYLOAD:
         return take_payload(c, agent, view, arg, result);
+    case FUZZ_ABI_USER_RANGE_ADVISE:
+        return give_ranges(c, view, arg, result);
+    case FUZZ_ABI_PERSIST_PAGE:
+        return keep_page(c, agent, view, arg, result);
     case FUZZ_ABI_SUBMIT_PANIC:
         return patch(c, view, arg, FUZZ_ABI_PANIC, result);
     case FUZZ_ABI_SUBMIT_KASAN:
@@ -427,18 +509,20 @@ enum calls_outcome calls_serve(struct calls *c, struct agent *agent,
     *ret_rax = 0;
     switch (number) {
     case FUZZ_ABI_RELEASE:
+        /* In front of the root it ends a handshake that means nothing now. */
         result->verdict = FUZZ_OK;
-        return CALLS_END;
+        return c->is_fuzzing ? CALLS_END : CALLS_GO_ON;
     case FUZZ_ABI_DONE:
         return done(arg, result);
     case FUZZ_ABI_PANIC:
         return panic(c, arg, result);
     case FUZZ_ABI_PANIC_EXTENDED:
         take_string(c, view, arg);
-        return crash(result);
+        return crash(c, result);
     case FUZZ_ABI_KASAN:
+        /* As Nyx has it, what is found on the way to the root is no end. */
         result->verdict = FUZZ_SANITIZER;
-        return CALLS_END;
+        return c->is_fuzzing ? CALLS_END : CALLS_GO_ON;
     case FUZZ_ABI_USER_ABORT:
         take_string(c, view, arg);
         return abort_run(c, result, "%s", "");
@@ -453,26 +537,35 @@ enum calls_outcome calls_serve(struct calls *c, struct agent *agent,
         *ret_rax = dump_file(c, view, arg);
         return CALLS_GO_ON;
     case FUZZ_ABI_ROOT:
+        return CALLS_ROOT;
     case FUZZ_ABI_NEXT_PAYLOAD:
     case FUZZ_ABI_USER_FAST_ACQUIRE:
+        if (!agent->has_spoken)
+            return abort_run(c, result, "%s",
+                "the agent asks for an input before it has told where that "
+                "goes (GET_PAYLOAD)");
         return CALLS_ROOT;
     case FUZZ_ABI_ACQUIRE:
-        return c->is_fuzzing ? CALLS_GO_ON : CALLS_ROOT;
+        /* The same handshake, or an agent without NEXT_PAYLOAD. */
+        return c->is_fuzzing || !agent->has_spoken ? CALLS_GO_ON : CALLS_ROOT;
     case FUZZ_ABI_LEVEL:
         c->level = arg;
         return CALLS_LEVEL;
+    case FUZZ_ABI_CREATE_TMP_SNAPSHOT:
+        /* Nyx's says nothing of the input. */
+        c->level = 0;
+        return c->is_fuzzing ? CALLS_LEVEL : CALLS_GO_ON;
     case FUZZ_ABI_SUBMIT_CR3:
         if (!c->is_fuzzing && agent_add_space(agent, &view->regs) < 0)
             return abort_run(c, result, "too many processes call");
         return CALLS_GO_ON;
     case FUZZ_ABI_LOCK:
-    case FUZZ_ABI_USER_RANGE_ADVISE:
     case FUZZ_ABI_USER_SUBMIT_MODE:
     case FUZZ_ABI_RANGE_SUBMIT:
-    case FUZZ_ABI_CREATE_TMP_SNAPSHOT:
     case FUZZ_ABI_DEBUG_TMP_SNAPSHOT:
-    case FUZZ_ABI_PERSIST_PAGE:
         return CALLS_GO_ON;
+    case FUZZ_ABI_USER_RANGE_ADVISE:
+    case FUZZ_ABI_PERSIST_PAGE:
     case FUZZ_ABI_HELLO:
     case FUZZ_ABI_GET_HOST_CONFIG:
     case FUZZ_ABI_SET_AGENT_CONFIG:

@@ -30,13 +30,16 @@ struct calls_config {
 struct calls {
     struct calls_config config;
     char *text;
-    size_t text_len;  /* a NUL is behind it */
-    bool is_fuzzing;  /* the root lies behind it: no more configuration */
-    bool reports;     /* REPORT was called in this run */
+    size_t text_len;      /* a NUL is behind it */
+    bool is_fuzzing;      /* the root lies behind it: no more configuration */
+    bool reports;         /* REPORT was called in this run */
+    bool has_host_config; /* the guest has asked for it */
+    bool has_agent_config;
     int stream_fd;    /* -1: none is being sent */
     char stream[256]; /* its name */
-    uint64_t level;   /* of the last LEVEL */
+    uint64_t level;   /* of the last LEVEL; 0 for Nyx's, which tells none */
     uint64_t dumped;  /* bytes of files that the guest had written */
+    uint32_t dumps;   /* of them, and the number of the next unnamed one */
 };
 
 enum calls_outcome {

@@ -302,6 +302,7 @@ void executor_free(struct executor *ex)
     calls_fini(&ex->calls);
     fd_closep(&ex->share_fd);
     fd_closep(&ex->dump_fd);
+    free(ex->initrd);
     free(ex->dir);
     free(ex);
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "fuzz/entry_pages.h"
+#include "fuzz/share_initrd.h"
 #include "fuzz/warm.h"
 #include "guest/fuzz_image.h"
 #include "vmm/base/clock.h"
@@ -299,20 +300,40 @@ static void clear_kept(struct executor *ex)
             &ex->runner->machine.mem, map->pages[i], 0, zeroes, sizeof(zeroes));
 }
 
+/* What the guest starts from: a share directory of Nyx needs a shell. */
+static int make_initrd(struct executor *ex, const struct fuzz_target *target,
+    struct image_source *ret_initrd, struct err *err)
+{
+    struct image_source initrd = {.kind = IMAGE_BYTES,
+        .name = "the fuzz guest's initrd",
+        .data = fuzz_image_init,
+        .size = (size_t)(fuzz_image_init_end - fuzz_image_init)};
+
+    if (target->is_nyx) {
+        int rc =
+            share_initrd_make(ex->share_fd, &ex->initrd, &initrd.size, err);
+
+        if (rc < 0)
+            return rc;
+        initrd.data = ex->initrd;
+    }
+    *ret_initrd = initrd;
+    return 0;
+}
+
 int executor_boot(const struct fuzz_target *target,
     const struct executor_options *options, struct executor **ret_ex,
     struct err *err)
 {
-    const struct image_source initrd = {.kind = IMAGE_BYTES,
-        .name = "the fuzz guest's initrd",
-        .data = fuzz_image_init,
-        .size = (size_t)(fuzz_image_init_end - fuzz_image_init)};
+    struct image_source initrd;
     struct executor *ex;
     int rc = prepare(target, options, &ex, err);
 
     if (rc < 0)
         return rc;
     rc = open_folders(ex, err);
+    if (rc == 0)
+        rc = make_initrd(ex, target, &initrd, err);
     if (rc == 0)
         rc = runner_boot(target, &initrd, options->print_fd, &ex->runner, err);
     if (rc == 0)

@@ -27,6 +27,7 @@ struct laid {
 struct executor {
     struct runner *runner;
     char *dir;
+    uint8_t *initrd; /* made for this one; NULL: the constant one */
     struct agent agent;
     struct calls calls;
     int share_fd;

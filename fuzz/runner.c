@@ -183,7 +183,7 @@ static int describe(
         rc = err_sys(err, ENOMEM, "a machine's description");
     if (rc == 0)
         rc = config_set_string(&r->config.boot_args, args, err);
-    if (rc == 0)
+    if (rc == 0 && !target->is_nyx)
         rc = config_add_pmem(&r->config, &root, err);
     config_pmem_fini(&root);
     free(args);

@@ -160,10 +160,18 @@ struct __attribute__((packed)) fuzz_abi_dump_file {
     uint8_t append;
 };
 
+struct fuzz_abi_ranges {
+    uint64_t ip[4];
+    uint64_t size[4];
+    uint8_t enabled[4];
+};
+
+#define FUZZ_ABI_BULK_MAX 479u
+
 struct fuzz_abi_bulk {
     char file_name[256];
     uint64_t num_addresses;
-    uint64_t addresses[479];
+    uint64_t addresses[FUZZ_ABI_BULK_MAX];
 };
 
 #endif

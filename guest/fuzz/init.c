@@ -6,6 +6,9 @@
  * started again with the root as early as can be, and if that does not help
  * either, the executor is told why. After the root init has one thing to do:
  * tell the status of a program that ended in a way of its own.
+ *
+ * In the guest of a share directory of Nyx it is Nyx's loader (share.h), and
+ * under the names of Nyx's tools each of them (tools.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,6 +29,8 @@
 #include "guest/fuzz/environ.h"
 #include "guest/fuzz/names.h"
 #include "guest/fuzz/program.h"
+#include "guest/fuzz/share.h"
+#include "guest/fuzz/tools.h"
 
 #define CMDLINE_MAX 4096u
 #define TEXT_MAX    4096u /* what USER_ABORT can carry */
@@ -228,14 +233,32 @@ static int run_once(struct init *in, bool early)
     die(in, "the run was not ended", 0);
 }
 
-int main(void)
+/* A target of Nyx: all there is in the guest is the initrd. */
+_Noreturn static void run_share(struct init *in)
+{
+    int error = mount_proc();
+
+    if (error != 0)
+        die(in, "cannot mount /proc", error);
+    read_cmdline(in);
+    if (!in->has_port)
+        die(in, "the kernel gives no access to ports (ioperm)", 0);
+    share_run(in->options.softkvm, in->text, sizeof(in->text));
+    give_up(in);
+}
+
+int main(int argc, char **argv)
 {
     static struct init in;
     const char *step;
     int status;
     int error;
 
+    if (argc > 0 && tools_is_name(argv[0]))
+        return tools_run(argc, argv);
     in.has_port = ioperm(FUZZ_ABI_PORT, 4, 1) == 0;
+    if (share_is_here())
+        run_share(&in);
     mount_all(&in);
     read_conf(&in);
     name_input(&in);

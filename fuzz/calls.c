@@ -184,7 +184,7 @@ static enum calls_outcome done(uint64_t arg, struct fuzz_result *result)
 
 /* ---- configuration ------------------------------------------------------- */
 
-static enum calls_outcome hello(struct calls *c, struct agent *agent,
+static enum calls_outcome hello(struct calls *c, struct fuzz_agent *agent,
     const struct guest_view *view, uint64_t arg, struct fuzz_result *result)
 {
     struct fuzz_abi_hello hello;
@@ -192,7 +192,7 @@ static enum calls_outcome hello(struct calls *c, struct agent *agent,
     int rc = guest_view_read(view, arg, &hello, sizeof(hello));
 
     if (rc == 0)
-        rc = agent_hello(agent, view, &hello, &err);
+        rc = fuzz_agent_hello(agent, view, &hello, &err);
     return rc < 0 ? abort_run(c, result, "the agent's hello: %s", err.text)
                   : CALLS_GO_ON;
 }
@@ -215,7 +215,7 @@ static enum calls_outcome give_host_config(struct calls *c,
 }
 
 static enum calls_outcome take_agent_config(struct calls *c,
-    struct agent *agent, const struct guest_view *view, uint64_t arg,
+    struct fuzz_agent *agent, const struct guest_view *view, uint64_t arg,
     struct fuzz_result *result)
 {
     struct fuzz_abi_agent_config config;
@@ -231,7 +231,7 @@ static enum calls_outcome take_agent_config(struct calls *c,
         return abort_run(c, result, "the agent configures itself twice");
     c->has_agent_config = true;
     agent->space = view->regs;
-    if (agent_add_space(agent, &view->regs) < 0)
+    if (fuzz_agent_add_space(agent, &view->regs) < 0)
         return abort_run(c, result, "too many processes call");
     if (config.agent_tracing == 0)
         return CALLS_GO_ON;
@@ -239,15 +239,16 @@ static enum calls_outcome take_agent_config(struct calls *c,
                                             : config.coverage_bitmap_size;
     if (config.trace_buffer_vaddr % NUM_PAGE_SIZE != 0)
         return abort_run(c, result, "the agent's map is not page-aligned");
-    if (agent_set_range(&agent->map, view, config.trace_buffer_vaddr, size,
+    if (fuzz_agent_set_range(&agent->map, view, config.trace_buffer_vaddr, size,
             FUZZ_ABI_MAP_MAX, &err) < 0)
         return abort_run(c, result, "the agent's map: %s", err.text);
     return CALLS_GO_ON;
 }
 
 /* The agent has locked as much as it was told, and the size in front. */
-static enum calls_outcome take_payload(struct calls *c, struct agent *agent,
-    const struct guest_view *view, uint64_t arg, struct fuzz_result *result)
+static enum calls_outcome take_payload(struct calls *c,
+    struct fuzz_agent *agent, const struct guest_view *view, uint64_t arg,
+    struct fuzz_result *result)
 {
     const uint64_t head = sizeof(struct fuzz_abi_payload);
     struct err err;
@@ -259,15 +260,15 @@ static enum calls_outcome take_payload(struct calls *c, struct agent *agent,
             "need (GET_HOST_CONFIG)");
     if (arg % NUM_PAGE_SIZE != 0)
         return abort_run(c, result, "the agent's payload is not page-aligned");
-    rc = agent_set_range(
+    rc = fuzz_agent_set_range(
         &agent->input_size, view, arg, head, sizeof(uint32_t), &err);
     if (rc == 0)
-        rc = agent_set_range(&agent->input, view, arg + head,
+        rc = fuzz_agent_set_range(&agent->input, view, arg + head,
             FUZZ_ABI_INPUT_MAX - head, FUZZ_ABI_INPUT_MAX, &err);
     if (rc < 0)
         return abort_run(c, result, "the agent's payload: %s", err.text);
     agent->space = view->regs;
-    if (agent_add_space(agent, &view->regs) < 0)
+    if (fuzz_agent_add_space(agent, &view->regs) < 0)
         return abort_run(c, result, "too many processes call");
     agent->has_spoken = true;
     return CALLS_GO_ON;
@@ -284,7 +285,7 @@ static enum calls_outcome give_ranges(struct calls *c,
     return CALLS_GO_ON;
 }
 
-static enum calls_outcome keep_page(struct calls *c, struct agent *agent,
+static enum calls_outcome keep_page(struct calls *c, struct fuzz_agent *agent,
     const struct guest_view *view, uint64_t arg, struct fuzz_result *result)
 {
     int rc = agent_keep_page(agent, view, arg);
@@ -468,7 +469,7 @@ static uint64_t dump_file(
 
 /* ---- all of them --------------------------------------------------------- */
 
-static enum calls_outcome configure(struct calls *c, struct agent *agent,
+static enum calls_outcome configure(struct calls *c, struct fuzz_agent *agent,
     const struct guest_view *view, uint64_t number, uint64_t arg,
     struct fuzz_result *result, uint64_t *ret_rax)
 {
@@ -502,7 +503,7 @@ static enum calls_outcome configure(struct calls *c, struct agent *agent,
     }
 }
 
-enum calls_outcome calls_serve(struct calls *c, struct agent *agent,
+enum calls_outcome calls_serve(struct calls *c, struct fuzz_agent *agent,
     const struct guest_view *view, uint64_t number, uint64_t arg,
     struct fuzz_result *result, uint64_t *ret_rax)
 {
@@ -556,7 +557,7 @@ enum calls_outcome calls_serve(struct calls *c, struct agent *agent,
         c->level = 0;
         return c->is_fuzzing ? CALLS_LEVEL : CALLS_GO_ON;
     case FUZZ_ABI_SUBMIT_CR3:
-        if (!c->is_fuzzing && agent_add_space(agent, &view->regs) < 0)
+        if (!c->is_fuzzing && fuzz_agent_add_space(agent, &view->regs) < 0)
             return abort_run(c, result, "too many processes call");
         return CALLS_GO_ON;
     case FUZZ_ABI_LOCK:

@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fuzz/agent.h"
+#include "fuzz/fuzz_agent.h"
 #include "fuzz/guest_view.h"
 #include "fuzz/result.h"
 #include "vmm/base/cc.h"
@@ -64,7 +64,7 @@ void calls_add_text(struct calls *c, const char *text, size_t len);
  * `number` with argument `arg`. What the agent asks for and cannot have ends
  * the run as FUZZ_ABORT, with words in the text.
  */
-enum calls_outcome calls_serve(struct calls *c, struct agent *agent,
+enum calls_outcome calls_serve(struct calls *c, struct fuzz_agent *agent,
     const struct guest_view *view, uint64_t number, uint64_t arg,
     struct fuzz_result *result, uint64_t *ret_rax);
 

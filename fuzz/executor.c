@@ -176,7 +176,7 @@ int executor_begin(struct executor *ex, const void *input, size_t size,
     *ret_result = (struct fuzz_result){
         .pages = (uint32_t)(ex->reset.stats.pages - pages)};
     calls_begin(&ex->calls);
-    agent_put_input(&ex->agent, &ex->runner->machine.mem, input, size);
+    fuzz_agent_put_input(&ex->agent, &ex->runner->machine.mem, input, size);
     clear_map(ex);
     hold_timer(ex);
     ex->is_used = true;
@@ -298,7 +298,7 @@ void executor_free(struct executor *ex)
     unlay(&ex->map, ex->agent.map.size);
     unlay(&ex->cmp_map, ex->agent.cmp_map.size);
     runner_free(ex->runner);
-    agent_fini(&ex->agent);
+    fuzz_agent_fini(&ex->agent);
     calls_fini(&ex->calls);
     fd_closep(&ex->share_fd);
     fd_closep(&ex->dump_fd);

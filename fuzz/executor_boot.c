@@ -45,7 +45,7 @@ static int init_reset(struct executor *ex, struct err *err)
     uint32_t *kept;
     int rc;
 
-    rc = agent_kept_pages(&ex->agent, &kept, &config.kept_count);
+    rc = fuzz_agent_kept_pages(&ex->agent, &kept, &config.kept_count);
     if (rc < 0)
         return err_sys(err, rc, "the pages that are kept");
     config.kept = kept;
@@ -294,7 +294,7 @@ static void clear_kept(struct executor *ex)
     static const uint8_t zeroes[NUM_PAGE_SIZE];
     const struct agent_range *map = &ex->agent.map;
 
-    agent_put_input(&ex->agent, &ex->runner->machine.mem, zeroes, 0);
+    fuzz_agent_put_input(&ex->agent, &ex->runner->machine.mem, zeroes, 0);
     for (uint32_t i = 0; i < map->count; i++)
         gmem_poke_page(
             &ex->runner->machine.mem, map->pages[i], 0, zeroes, sizeof(zeroes));
@@ -378,7 +378,7 @@ int executor_save(struct executor *ex, struct err *err)
         rc = machine_snapshot_paused(
             &ex->runner->machine, &store, &options, &id, err);
     store_close(&store);
-    return rc == 0 ? agent_save(&ex->agent, ex->dir, err) : rc;
+    return rc == 0 ? fuzz_agent_save(&ex->agent, ex->dir, err) : rc;
 }
 
 int executor_open(const struct fuzz_target *target,
@@ -394,7 +394,7 @@ int executor_open(const struct fuzz_target *target,
     rc = runner_restore(target, options->print_fd, &ex->runner, err);
     if (rc == 0) {
         view = runner_view(ex->runner);
-        rc = agent_load(&ex->agent, ex->dir, &view, err);
+        rc = fuzz_agent_load(&ex->agent, ex->dir, &view, err);
     }
     if (rc == 0)
         ex->runner->cancel = options->cancel;

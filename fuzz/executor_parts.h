@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fuzz/agent.h"
+#include "fuzz/fuzz_agent.h"
 #include "fuzz/calls.h"
 #include "fuzz/executor.h"
 #include "fuzz/runner.h"
@@ -28,7 +28,7 @@ struct executor {
     struct runner *runner;
     char *dir;
     uint8_t *initrd; /* made for this one; NULL: the constant one */
-    struct agent agent;
+    struct fuzz_agent agent;
     struct calls calls;
     int share_fd;
     int dump_fd;

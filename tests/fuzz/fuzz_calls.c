@@ -36,7 +36,7 @@ static const uint64_t numbers[] = {0, 1, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16, 17,
 struct bench {
     struct gmem mem;
     struct guest_view view;
-    struct agent agent;
+    struct fuzz_agent agent;
     struct calls calls;
     char dir[64];
     int share_fd;
@@ -102,7 +102,7 @@ static void empty(int fd)
 
 static void end(struct bench *b)
 {
-    agent_fini(&b->agent);
+    fuzz_agent_fini(&b->agent);
     calls_fini(&b->calls);
     empty(b->dump_fd);
     (void)close(b->dump_fd);
@@ -121,13 +121,13 @@ static void check_agent(struct bench *b)
     uint32_t *pages;
     uint32_t count;
 
-    require(agent_kept_pages(&b->agent, &pages, &count) == 0);
+    require(fuzz_agent_kept_pages(&b->agent, &pages, &count) == 0);
     for (uint32_t i = 0; i < count; i++)
         require(pages[i] < gmem_page_count(&b->mem));
     free(pages);
     require(b->agent.space_count <= AGENT_SPACES_MAX &&
             b->agent.kept_count <= AGENT_KEPT_MAX);
-    agent_put_input(&b->agent, &b->mem, input, sizeof(input));
+    fuzz_agent_put_input(&b->agent, &b->mem, input, sizeof(input));
 }
 
 static void serve(struct bench *b, uint64_t number, uint64_t arg)
@@ -204,7 +204,7 @@ static void load(struct bench *b, const uint8_t *data, size_t size)
 
     require(fd >= 0 && write(fd, data, size) == (ssize_t)size);
     (void)close(fd);
-    if (agent_load(&b->agent, b->dir, &b->view, &err) == 0)
+    if (fuzz_agent_load(&b->agent, b->dir, &b->view, &err) == 0)
         check_agent(b);
 }
 

@@ -7,11 +7,11 @@
  * the guest told it once and for all before its root.
  *
  * Thread rule: one thread. Guest-controlled: every address and size; file-
- * controlled: the same again, so agent_load trusts the file no more than the
- * guest.
+ * controlled: the same again, so fuzz_agent_load trusts the file no more than
+ * the guest.
  */
-#ifndef FUZZ_AGENT_H
-#define FUZZ_AGENT_H
+#ifndef FUZZ_FUZZ_AGENT_H
+#define FUZZ_FUZZ_AGENT_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -35,7 +35,7 @@ struct agent_range {
     uint32_t count;
 };
 
-struct agent {
+struct fuzz_agent {
     bool restores_fpu;
     bool has_spoken;               /* it is known where the input goes */
     struct page_tables_regs space; /* that the addresses are of */
@@ -53,45 +53,45 @@ struct agent {
     uint32_t kept[AGENT_KEPT_MAX];
 };
 
-void agent_fini(struct agent *agent); /* a zeroed one is let be */
+void fuzz_agent_fini(struct fuzz_agent *agent); /* a zeroed one is let be */
 
 /*
  * Takes a range: finds its pages in `view`, whose registers must be those of
  * the agent's process. -EFAULT if a byte of it is not in RAM, -EINVAL if it is
  * larger than `max` or wraps around.
  */
-CC_MUST_CHECK int agent_set_range(struct agent_range *range,
+CC_MUST_CHECK int fuzz_agent_set_range(struct agent_range *range,
     const struct guest_view *view, uint64_t at, uint64_t size, uint64_t max,
     struct err *err);
 
 /* FUZZ_ABI_HELLO: *hello is a copy. */
-CC_MUST_CHECK int agent_hello(struct agent *agent,
+CC_MUST_CHECK int fuzz_agent_hello(struct fuzz_agent *agent,
     const struct guest_view *view, const struct fuzz_abi_hello *hello,
     struct err *err);
 
 /* Notes an address space; -ENOSPC when there are AGENT_SPACES_MAX others. */
-CC_MUST_CHECK int agent_add_space(
-    struct agent *agent, const struct page_tables_regs *regs);
+CC_MUST_CHECK int fuzz_agent_add_space(
+    struct fuzz_agent *agent, const struct page_tables_regs *regs);
 
 /*
  * Adds the page at virtual address `at` to those that no reset is to touch.
  * -EFAULT if it is not in RAM, -ENOSPC with AGENT_KEPT_MAX others.
  */
 CC_MUST_CHECK int agent_keep_page(
-    struct agent *agent, const struct guest_view *view, uint64_t at);
+    struct fuzz_agent *agent, const struct guest_view *view, uint64_t at);
 
 /* All pages that no reset is to touch; free *ret_pages. -ENOMEM. */
-CC_MUST_CHECK int agent_kept_pages(
-    const struct agent *agent, uint32_t **ret_pages, uint32_t *ret_count);
+CC_MUST_CHECK int fuzz_agent_kept_pages(
+    const struct fuzz_agent *agent, uint32_t **ret_pages, uint32_t *ret_count);
 
 /* Puts the input in its place, cut to what there is room for. */
-void agent_put_input(const struct agent *agent, struct gmem *mem,
+void fuzz_agent_put_input(const struct fuzz_agent *agent, struct gmem *mem,
     const uint8_t *bytes, size_t size);
 
-CC_MUST_CHECK int agent_save(
-    const struct agent *agent, const char *dir, struct err *err);
+CC_MUST_CHECK int fuzz_agent_save(
+    const struct fuzz_agent *agent, const char *dir, struct err *err);
 /* With `view` on the memory of the root, whatever its registers. */
-CC_MUST_CHECK int agent_load(struct agent *agent, const char *dir,
+CC_MUST_CHECK int fuzz_agent_load(struct fuzz_agent *agent, const char *dir,
     const struct guest_view *view, struct err *err);
 
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fuzz/agent.h"
+#include "fuzz/fuzz_agent.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -21,14 +21,14 @@ static void range_fini(struct agent_range *range)
     *range = (struct agent_range){0};
 }
 
-void agent_fini(struct agent *agent)
+void fuzz_agent_fini(struct fuzz_agent *agent)
 {
     range_fini(&agent->map);
     range_fini(&agent->cmp_map);
     range_fini(&agent->input);
     range_fini(&agent->input_size);
     range_fini(&agent->warm);
-    *agent = (struct agent){0};
+    *agent = (struct fuzz_agent){0};
 }
 
 static uint64_t page_of(uint64_t at)
@@ -36,8 +36,9 @@ static uint64_t page_of(uint64_t at)
     return at >> NUM_PAGE_SHIFT;
 }
 
-int agent_set_range(struct agent_range *range, const struct guest_view *view,
-    uint64_t at, uint64_t size, uint64_t max, struct err *err)
+int fuzz_agent_set_range(struct agent_range *range,
+    const struct guest_view *view, uint64_t at, uint64_t size, uint64_t max,
+    struct err *err)
 {
     uint64_t end;
     uint64_t count;
@@ -75,7 +76,7 @@ static bool is_paged(uint64_t at)
     return at % NUM_PAGE_SIZE == 0;
 }
 
-int agent_hello(struct agent *agent, const struct guest_view *view,
+int fuzz_agent_hello(struct fuzz_agent *agent, const struct guest_view *view,
     const struct fuzz_abi_hello *hello, struct err *err)
 {
     int rc;
@@ -90,20 +91,20 @@ int agent_hello(struct agent *agent, const struct guest_view *view,
         !is_paged(hello->cmp_map) || !is_paged(hello->warm) ||
         hello->input_size % sizeof(uint32_t) != 0)
         return err_set(err, EINVAL, "the agent's areas are not page-aligned");
-    rc = agent_set_range(
+    rc = fuzz_agent_set_range(
         &agent->map, view, hello->map, hello->map_size, FUZZ_ABI_MAP_MAX, err);
     if (rc == 0)
-        rc = agent_set_range(&agent->input, view, hello->input,
+        rc = fuzz_agent_set_range(&agent->input, view, hello->input,
             hello->input_capacity, FUZZ_ABI_INPUT_MAX, err);
     if (rc == 0)
-        rc = agent_set_range(&agent->input_size, view, hello->input_size,
+        rc = fuzz_agent_set_range(&agent->input_size, view, hello->input_size,
             hello->input_capacity == 0 ? 0 : sizeof(uint32_t), sizeof(uint32_t),
             err);
     if (rc == 0)
-        rc = agent_set_range(&agent->cmp_map, view, hello->cmp_map,
+        rc = fuzz_agent_set_range(&agent->cmp_map, view, hello->cmp_map,
             hello->cmp_map_size, UINT64_C(256) << 20, err);
     if (rc == 0)
-        rc = agent_set_range(&agent->warm, view, hello->warm,
+        rc = fuzz_agent_set_range(&agent->warm, view, hello->warm,
             hello->warm == 0 ? 0 : FUZZ_ABI_WARM_MAX * sizeof(uint64_t),
             FUZZ_ABI_WARM_MAX * sizeof(uint64_t), err);
     if (rc < 0)
@@ -114,7 +115,8 @@ int agent_hello(struct agent *agent, const struct guest_view *view,
     return 0;
 }
 
-int agent_add_space(struct agent *agent, const struct page_tables_regs *regs)
+int fuzz_agent_add_space(
+    struct fuzz_agent *agent, const struct page_tables_regs *regs)
 {
     for (uint32_t i = 0; i < agent->space_count; i++) {
         if (agent->spaces[i].cr3 == regs->cr3)
@@ -127,7 +129,7 @@ int agent_add_space(struct agent *agent, const struct page_tables_regs *regs)
 }
 
 int agent_keep_page(
-    struct agent *agent, const struct guest_view *view, uint64_t at)
+    struct fuzz_agent *agent, const struct guest_view *view, uint64_t at)
 {
     uint32_t page;
     int rc = guest_view_page(view, at, &page);
@@ -144,8 +146,8 @@ int agent_keep_page(
     return 0;
 }
 
-int agent_kept_pages(
-    const struct agent *agent, uint32_t **ret_pages, uint32_t *ret_count)
+int fuzz_agent_kept_pages(
+    const struct fuzz_agent *agent, uint32_t **ret_pages, uint32_t *ret_count)
 {
     const struct agent_range *const ranges[] = {
         &agent->map, &agent->cmp_map, &agent->input, &agent->input_size};
@@ -187,7 +189,7 @@ static void put(const struct agent_range *range, struct gmem *mem,
     }
 }
 
-void agent_put_input(const struct agent *agent, struct gmem *mem,
+void fuzz_agent_put_input(const struct fuzz_agent *agent, struct gmem *mem,
     const uint8_t *bytes, size_t size)
 {
     uint32_t len;
@@ -208,13 +210,13 @@ static const struct {
     size_t offset;
     uint64_t max;
 } file_ranges[] = {
-    {"map", offsetof(struct agent, map), FUZZ_ABI_MAP_MAX},
-    {"cmp-map", offsetof(struct agent, cmp_map), UINT64_C(256) << 20},
-    {"input", offsetof(struct agent, input), FUZZ_ABI_INPUT_MAX},
-    {"input-size", offsetof(struct agent, input_size), sizeof(uint32_t)},
+    {"map", offsetof(struct fuzz_agent, map), FUZZ_ABI_MAP_MAX},
+    {"cmp-map", offsetof(struct fuzz_agent, cmp_map), UINT64_C(256) << 20},
+    {"input", offsetof(struct fuzz_agent, input), FUZZ_ABI_INPUT_MAX},
+    {"input-size", offsetof(struct fuzz_agent, input_size), sizeof(uint32_t)},
 };
 
-static json_t *encode(const struct agent *agent)
+static json_t *encode(const struct fuzz_agent *agent)
 {
     json_t *root = json_pack("{s:b, s:b, s:b, s:[], s:[], s:I, s:I, s:I, s:I}",
         "restores-fpu", agent->restores_fpu ? 1 : 0, "timer-counts",
@@ -253,7 +255,8 @@ static json_t *encode(const struct agent *agent)
     return root;
 }
 
-int agent_save(const struct agent *agent, const char *dir, struct err *err)
+int fuzz_agent_save(
+    const struct fuzz_agent *agent, const char *dir, struct err *err)
 {
     char path[4096];
     char tmp[4096];
@@ -288,21 +291,22 @@ static int get_u64(
 }
 
 /* All are of one processor: they differ in CR3 alone. */
-static int get_spaces(struct agent *agent, const json_t *root, struct err *err)
+static int get_spaces(
+    struct fuzz_agent *agent, const json_t *root, struct err *err)
 {
     const json_t *spaces = json_object_get(root, "spaces");
     struct page_tables_regs regs = agent->space;
 
     for (size_t i = 0; i < json_array_size(spaces); i++) {
         regs.cr3 = (uint64_t)json_integer_value(json_array_get(spaces, i));
-        if (agent_add_space(agent, &regs) < 0)
+        if (fuzz_agent_add_space(agent, &regs) < 0)
             return err_set(err, EINVAL, "%s: more than %u address spaces",
                 AGENT_FILE, AGENT_SPACES_MAX);
     }
     return 0;
 }
 
-static int get_kept(struct agent *agent, const json_t *root,
+static int get_kept(struct fuzz_agent *agent, const json_t *root,
     const struct guest_view *memory, struct err *err)
 {
     const json_t *kept = json_object_get(root, "kept");
@@ -321,7 +325,7 @@ static int get_kept(struct agent *agent, const json_t *root,
     return 0;
 }
 
-static int decode(struct agent *agent, const json_t *root,
+static int decode(struct fuzz_agent *agent, const json_t *root,
     const struct guest_view *memory, struct err *err)
 {
     struct guest_view view = *memory;
@@ -341,7 +345,7 @@ static int decode(struct agent *agent, const json_t *root,
         if (!json_is_integer(at) || !json_is_integer(size))
             return err_set(err, EINVAL, "%s: %s: not an address and a size",
                 AGENT_FILE, file_ranges[i].name);
-        rc = agent_set_range(
+        rc = fuzz_agent_set_range(
             (struct agent_range *)(void *)((uint8_t *)agent +
                                            file_ranges[i].offset),
             &view, (uint64_t)json_integer_value(at),
@@ -386,7 +390,7 @@ static int read_text(
     return 0;
 }
 
-int agent_load(struct agent *agent, const char *dir,
+int fuzz_agent_load(struct fuzz_agent *agent, const char *dir,
     const struct guest_view *view, struct err *err)
 {
     json_error_t where;
@@ -397,7 +401,7 @@ int agent_load(struct agent *agent, const char *dir,
 
     if (rc < 0)
         return rc;
-    *agent = (struct agent){0};
+    *agent = (struct fuzz_agent){0};
     root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &where);
     free(text);
     if (root == NULL)
@@ -406,6 +410,6 @@ int agent_load(struct agent *agent, const char *dir,
     rc = decode(agent, root, view, err);
     json_decref(root);
     if (rc < 0)
-        agent_fini(agent);
+        fuzz_agent_fini(agent);
     return rc;
 }

@@ -62,6 +62,9 @@ need_target() {
     need_kvm
     [ -x "$files/prog" ] || cannot_run "there is no afl-clang-fast (afl++)"
     [ -d "$files/target" ] && return 0
+    # What did not come to its root once is not waited for again.
+    [ ! -e "$files/tried" ]
+    : > "$files/tried"
     run -0 spore fuzz pack "$files/prog" -o "$files/target" --seed "$files/in"
     [[ $output == *"target: input by memory, "*" bytes"* ]]
 }
@@ -183,8 +186,10 @@ bad_usage() {
     need_target
     run -0 --separate-stderr spore fuzz check "$files/target" -n 50 \
         --seed "$files/in" --json
-    [ "$(jq -c '[.runs, .map_differs, .bad_ends, .findings]' <<< "$output")" = \
-        '[50,0,0,[]]' ]
+    # What only costs may be due to what else this machine does.
+    [ "$(jq -c '[.runs, .map_differs, .bad_ends,
+        ([.findings[] | select(.kind == "wrong")] | length)]' \
+        <<< "$output")" = '[50,0,0,0]' ]
     [ "$(jq '.map_size > 0 and .map_edges > 0' <<< "$output")" = true ]
     printf CRASH > bad
     run -1 --separate-stderr spore fuzz check "$files/target" -n 2 --seed bad
@@ -205,14 +210,17 @@ bad_usage() {
     cannot 'none: No such file' spore fuzz repro "$files/target" none
 }
 
-@test "run: afl-fuzz finds the crash, with libnyx.so and with spore-afl" {
+@test "run: afl-fuzz runs it, with libnyx.so and with spore-afl" {
     local way
 
     need_afl
     mkdir empty
     for way in nyx afl; do
-        run -0 --separate-stderr spore fuzz run "$files/target" -i empty \
+        run --separate-stderr spore fuzz run "$files/target" -i empty \
             -o "$way" -V 8 --with "$way" --json
+        # Of two CPUs both may be those of others.
+        [[ $stderr != *"finds no CPU"* ]] || skip "no CPU is free"
+        [ "$status" -eq 0 ]
         [[ $stderr == *"empty is empty"* ]]
         [ "$(tail -n 1 <<< "$output" | jq '.execs > 10')" = true ]
         [ -e "$way/default/fuzzer_stats" ]
@@ -226,21 +234,23 @@ bad_usage() {
     cannot 'No such file' spore fuzz run "$files/target" -i none -o out
     cannot 'neither target.json' spore fuzz run . -i "$files/in" -o out
     run -125 --separate-stderr spore fuzz run "$files/target" -i "$files/in" \
-        -o out -- -x /nonexistent
+        -o out --with afl -- -x /nonexistent
     [[ $stderr == *"afl-fuzz 0 failed: "*"out/.spore/0.log"* ]]
     [ -z "$(marked_processes)" ]
 }
 
 @test "run: ends with a signal, and with SIGKILL, and takes all with it" {
     need_afl
-    start fuzz run "$files/target" -i "$files/in" -o ended -V 100
+    start fuzz run "$files/target" -i "$files/in" -o ended -V 100 \
+        --with afl
     await test -e ended/default/plot_data
     # shellcheck disable=SC2154
     kill -TERM "$pid"
     end_status
     [ "$status" -eq 0 ]
     [ -z "$(marked_processes)" ]
-    start fuzz run "$files/target" -i "$files/in" -o kept -V 100
+    start fuzz run "$files/target" -i "$files/in" -o kept -V 100 \
+        --with afl
     await test -e kept/default/plot_data
     kill -KILL "$pid"
     end_status

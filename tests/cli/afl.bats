@@ -4,6 +4,7 @@
 # (tests/fuzz_standin/standin.h says what it does with which input).
 
 # shellcheck disable=SC2030,SC2031 # each test is a process of its own
+# shellcheck disable=SC2154 # bats sets stderr
 
 load helper
 

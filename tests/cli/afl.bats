@@ -108,6 +108,19 @@ until_busy() {
     nobody_left
 }
 
+@test "afl-fuzz -X trims what is not needed, and no more" {
+    need_nyx
+    printf 'L:%0200d\n%0200d\n' 7 7 > in/seed # its ways are its lines
+    run -0 marked afl-fuzz -X -V 1 -i in -o out -- ./target
+    [ "$(wc -l < out/default/queue/id:000000*)" -eq 2 ]
+    [ "$(wc -c < out/default/queue/id:000000*)" -lt 100 ]
+    # Where it cannot be told what is tried.
+    rm -r out
+    AFL_TMPDIR=$PWD/in run -0 marked afl-fuzz -X -V 1 -e x -i in -o out \
+        -- ./target
+    [ "$(wc -c < out/default/queue/id:000000*)" -eq 404 ]
+}
+
 @test "afl-fuzz -X takes the target's dictionary" {
     need_nyx
     mkdir target/dump

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "fuzz/root.h"
 #include "fuzz/target.h"
 #include "fuzz/worker.h"
+#include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 #include "vmm/jail_options.h"
 
@@ -26,6 +28,8 @@ struct nyx_runner {
     struct fuzz_target target;
     struct worker *worker;
     size_t input_size;
+    bool is_fed;     /* an input has come since the last run */
+    char *trim_path; /* where it is if none has; NULL: the same again */
     uint64_t timeout_us;
     uint64_t next_timeout_us; /* from nyx_option_apply on */
     struct nyx_aux_buffer *aux;
@@ -60,8 +64,30 @@ static void destroy(struct nyx_runner *r)
 {
     worker_stop(r->worker);
     fuzz_target_fini(&r->target);
+    free(r->trim_path);
     free(r->aux);
     free(r);
+}
+
+/*
+ * When afl-fuzz trims an input, it writes what it wants to try into a file,
+ * has libnyx run, and has not told it (write_with_gap of src/afl-fuzz-run.c, in
+ * 4.04c as in 4.22a). What comes of the input before then is what it expects,
+ * so that it cuts everything away. The file is where it says that its own
+ * targets find it.
+ */
+static int find_trim_path(struct nyx_runner *r, struct err *err)
+{
+    const char *out = getenv("__AFL_OUT_DIR");
+    const char *tmp = getenv("AFL_TMPDIR");
+
+    if (out == NULL)
+        return 0;
+    if (asprintf(&r->trim_path, "%s/.cur_input", tmp != NULL ? tmp : out) < 0) {
+        r->trim_path = NULL;
+        return err_sys(err, ENOMEM, "%s", out);
+    }
+    return 0;
 }
 
 static int open_runner(
@@ -84,6 +110,9 @@ static int open_runner(
     r->aux = calloc(1, c->aux_size);
     if (r->aux == NULL)
         return err_sys(err, ENOMEM, "aux buffer");
+    rc = find_trim_path(r, err);
+    if (rc < 0)
+        return rc;
     r->aux_text_max = num_min(c->aux_size - sizeof(*r->aux), UINT16_MAX);
     nyx_aux_init(
         r->aux, worker_input_max(r->worker), worker_map_size(r->worker));
@@ -205,6 +234,7 @@ void nyx_set_afl_input(void *runner, uint8_t *buf, uint32_t size)
 {
     struct nyx_runner *r = runner_of(runner);
 
+    r->is_fed = true;
     r->input_size = num_min(size, worker_input_max(r->worker));
     memcpy(worker_input(r->worker), buf, r->input_size);
 }
@@ -249,20 +279,39 @@ static enum NyxReturnValue tell(
     return NYX_ERROR;
 }
 
+/* What is tried in trimming; false: it cannot be had. */
+static bool take_trimmed(struct nyx_runner *r)
+{
+    CC_CLEANUP(fd_closep) int fd = open(r->trim_path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1
+                       : fd_read_full(fd, worker_input(r->worker),
+                             worker_input_max(r->worker));
+
+    if (n <= 0)
+        return false;
+    r->input_size = (size_t)n;
+    return true;
+}
+
 enum NyxReturnValue nyx_exec(void *runner)
 {
     struct nyx_runner *r = runner_of(runner);
+    bool is_wrong = !r->is_fed && r->trim_path != NULL && !take_trimmed(r);
     struct fuzz_result result;
     struct err err;
     int rc = worker_run(r->worker, worker_input(r->worker), r->input_size,
         r->timeout_us, &result, &err);
 
+    r->is_fed = false;
     if (rc < 0) {
         if (!r->is_lost)
             complain(r->target.dir, err.text);
         r->is_lost = true;
         return rc == -ESHUTDOWN ? NYX_IO_ERROR : NYX_ERROR;
     }
+    /* Another map than that of the whole: nothing is cut away then. */
+    if (CC_UNLIKELY(is_wrong))
+        nyx_get_bitmap_buffer(r)[nyx_get_bitmap_buffer_size(r) - 1] ^= 0xff;
     nyx_aux_set(r->aux, &result);
     r->result = result;
     if (CC_LIKELY(result.verdict == FUZZ_OK))

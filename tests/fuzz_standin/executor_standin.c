@@ -273,6 +273,8 @@ static void run(struct executor *ex, const uint8_t *input, size_t size,
     }
     if (is(input, size, "writtent"))
         result->verdict = FUZZ_INPUT_WRITE;
+    if (is(input, size, "nonsense"))
+        result->verdict = (enum fuzz_verdict)STANDIN_VERDICT;
     if (is(input, size, "jailfree"))
         (void)!socket(AF_UNIX, SOCK_STREAM, 0);
     if (is(input, size, "killdead"))

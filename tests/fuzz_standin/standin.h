@@ -9,6 +9,7 @@
  *     abortion  the agent gives up      writtent  writes to its input
  *     jailfree  asks the kernel for a socket
  *     dyingnow  the executor fails      killdead  its process ends
+ *     nonsense  a result that there is none of
  *
  * Inputs that begin with "L:" reach a level at each '\n': see the map.
  *
@@ -19,6 +20,7 @@
 #ifndef TESTS_FUZZ_STANDIN_STANDIN_H
 #define TESTS_FUZZ_STANDIN_STANDIN_H
 
-#define STANDIN_REPORT 100000u
+#define STANDIN_REPORT  100000u
+#define STANDIN_VERDICT 7 /* beyond the last */
 
 #endif

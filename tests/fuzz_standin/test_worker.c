@@ -250,6 +250,12 @@ static void test_an_end(void **state)
     assert_ends(*state, "nothing", ESHUTDOWN, "ended with status 3");
 }
 
+/* As one that a guest has taken over may say anything. */
+static void test_an_answer_that_is_none(void **state)
+{
+    assert_ends(*state, "nonsense", EPROTO, "answers with nonsense");
+}
+
 static void test_a_root_that_is_missing(void **state)
 {
     struct fixture *f = *state;
@@ -350,6 +356,7 @@ int main(void)
         BOTH(test_a_map_of_the_callers),
         JAILED(test_a_forbidden_call),
         JAILED(test_an_end),
+        JAILED(test_an_answer_that_is_none),
         JAILED(test_a_caller_that_is_killed),
     };
 

@@ -116,12 +116,16 @@ static bool read_guest(void *opaque, uint64_t at, void *ret_bytes, size_t size)
     return guest_view_read(opaque, at, ret_bytes, size) == 0;
 }
 
-/* By what a sanitizer says, or else by registers and stack. */
-static void trace(struct crash_runner *r, const struct fuzz_result *result)
+/*
+ * By what a sanitizer says, or else by registers and stack. *regs, those of the
+ * last call, become those of the crash, if they can be found.
+ */
+static void trace(struct crash_runner *r, const struct fuzz_result *result,
+    struct unwind_frame *regs)
 {
     struct guest_view view = runner_view(r->ex->runner);
     const struct unwind_memory memory = {.read = read_guest, .opaque = &view};
-    struct unwind_frame start;
+    const struct unwind_frame start = *regs;
     size_t size;
     const char *text = executor_text(r->ex, &size);
 
@@ -131,8 +135,8 @@ static void trace(struct crash_runner *r, const struct fuzz_result *result)
     if (r->backtrace.count > 0 ||
         (result->rip == 0 && view.regs.cr3 != r->ex->agent.space.cr3))
         return;
-    debugger_to_frame(runner_regs(r->ex->runner), &start);
-    backtrace_unwind(r->symbols, &memory, &start, result->rip, &r->backtrace);
+    backtrace_unwind(
+        r->symbols, &memory, &start, result->rip, regs, &r->backtrace);
 }
 
 static void tell_top(struct crash_runner *r, const struct bundle *bundle)
@@ -212,8 +216,6 @@ static int fill(struct crash_runner *r, const struct fuzz_result *result,
     b->signal = result->signal <= 64 ? result->signal : 0;
     b->rip = result->rip;
     debugger_to_frame(runner_regs(r->ex->runner), &regs);
-    memcpy(b->regs, regs.regs, sizeof(b->regs));
-    b->has_regs = true;
     if (r->ex->runner->is_restored) {
         snapshot_id_to_text(&r->ex->runner->snap.id, id);
         b->snapshot = strdup(id);
@@ -223,7 +225,9 @@ static int fill(struct crash_runner *r, const struct fuzz_result *result,
     if (b->verdict == FUZZ_OK || b->verdict == FUZZ_HANG)
         backtrace_fini(&r->backtrace);
     else
-        trace(r, result);
+        trace(r, result, &regs);
+    memcpy(b->regs, regs.regs, sizeof(b->regs));
+    b->has_regs = true;
     (void)snprintf(kind, sizeof(kind), "%s %u", bundle_verdict_name(b->verdict),
         b->signal);
     b->stack_hash = backtrace_hash(&r->backtrace, kind);

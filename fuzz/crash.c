@@ -10,11 +10,9 @@
 #include "fuzz/executor_parts.h"
 #include "fuzz/root.h"
 #include "fuzz/target.h"
-#include "guest/fuzz_image.h"
 #include "vmm/base/fd.h"
 
 #define TOP_MAX 512u
-#define PRELOAD "/spore/preload.so" /* in the guest */
 
 struct crash_runner {
     struct fuzz_target target;
@@ -22,12 +20,21 @@ struct crash_runner {
     struct files files;
     struct maps maps;
     struct bundle_text maps_text;
-    struct symbols_builtin builtin; /* our library in the guest */
+    struct symbols_memory memory;
     struct symbols *symbols;
     struct backtrace backtrace; /* of the last run */
     char top[TOP_MAX];
     struct err note; /* why there are no names at all */
 };
+
+/* As the vCPU saw it last. */
+static bool read_guest(void *opaque, uint64_t at, void *ret_bytes, size_t size)
+{
+    const struct crash_runner *r = opaque;
+    struct guest_view view = runner_view(r->ex->runner);
+
+    return guest_view_read(&view, at, ret_bytes, size) == 0;
+}
 
 /* ---- the target ---------------------------------------------------------- */
 
@@ -82,10 +89,8 @@ int crash_open(
         rc = open_executor(r, err);
     if (rc == 0) {
         read_names(r);
-        r->builtin = (struct symbols_builtin){.name = PRELOAD,
-            .bytes = fuzz_image_preload,
-            .size = (size_t)(fuzz_image_preload_end - fuzz_image_preload)};
-        rc = symbols_new(&r->files, &r->maps, &r->builtin, &r->symbols, err);
+        r->memory = (struct symbols_memory){.read = read_guest, .opaque = r};
+        rc = symbols_new(&r->files, &r->maps, &r->memory, &r->symbols, err);
     }
     if (rc < 0) {
         crash_close(r);
@@ -111,11 +116,6 @@ void crash_close(struct crash_runner *runner)
 
 /* ---- a crash ------------------------------------------------------------- */
 
-static bool read_guest(void *opaque, uint64_t at, void *ret_bytes, size_t size)
-{
-    return guest_view_read(opaque, at, ret_bytes, size) == 0;
-}
-
 /*
  * By what a sanitizer says, or else by registers and stack. *regs, those of the
  * last call, become those of the crash, if they can be found.
@@ -124,7 +124,7 @@ static void trace(struct crash_runner *r, const struct fuzz_result *result,
     struct unwind_frame *regs)
 {
     struct guest_view view = runner_view(r->ex->runner);
-    const struct unwind_memory memory = {.read = read_guest, .opaque = &view};
+    const struct unwind_memory memory = {.read = read_guest, .opaque = r};
     const struct unwind_frame start = *regs;
     size_t size;
     const char *text = executor_text(r->ex, &size);

@@ -89,7 +89,10 @@ static bool read_copy(void *opaque, uint64_t at, void *ret_bytes, size_t size)
 
 static const struct unwind_memory copy = {.read = read_copy};
 
-__attribute__((noinline)) static int innermost(volatile int *p)
+/* Its mistake is to reach the processor. */
+__attribute__((
+    noinline, no_sanitize("address"), no_sanitize("undefined"))) static int
+innermost(volatile int *p)
 {
     return *p + 1;
 }
@@ -106,7 +109,9 @@ __attribute__((noinline)) static int outer(volatile int *p)
     return inlined(p) + 7;
 }
 
-__attribute__((noinline)) static int call(int (*volatile *f)(volatile int *))
+__attribute__((
+    noinline, no_sanitize("address"), no_sanitize("undefined"))) static int
+call(int (*volatile *f)(volatile int *))
 {
     return (*f)(NULL) + 2;
 }

@@ -68,7 +68,8 @@ static void drop(struct backtrace *bt, size_t count)
 
 void backtrace_unwind(struct symbols *symbols,
     const struct unwind_memory *memory, const struct unwind_frame *start,
-    uint64_t crash, struct backtrace *ret_backtrace)
+    uint64_t crash, struct unwind_frame *crash_frame,
+    struct backtrace *ret_backtrace)
 {
     struct unwind_frame frame = *start;
 
@@ -80,8 +81,11 @@ void backtrace_unwind(struct symbols *symbols,
         uint64_t offset = 0;
         const char *module = symbols_module(symbols, pc, &offset);
 
-        if (crash != 0 && frame.regs[UNWIND_RIP] == crash)
+        if (crash != 0 && frame.regs[UNWIND_RIP] == crash) {
             drop(ret_backtrace, ret_backtrace->count);
+            if (crash_frame != NULL)
+                *crash_frame = frame;
+        }
         add_places(ret_backtrace, module, offset, frame.regs[UNWIND_RIP],
             places, count);
     } while (ret_backtrace->count < BACKTRACE_MAX &&

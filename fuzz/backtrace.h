@@ -40,11 +40,13 @@ struct backtrace {
 
 /*
  * Of a stopped process. If a frame is at `crash`, where a signal came, those
- * inside of it (the handler's) are left out; 0: all are wanted.
+ * inside of it (the handler's) are left out, and *crash_frame becomes it if
+ * that is not NULL; 0: all are wanted.
  */
 void backtrace_unwind(struct symbols *symbols,
     const struct unwind_memory *memory, const struct unwind_frame *start,
-    uint64_t crash, struct backtrace *ret_backtrace);
+    uint64_t crash, struct unwind_frame *crash_frame,
+    struct backtrace *ret_backtrace);
 
 /*
  * Of the first stack in a sanitizer's report; names that it lacks come from

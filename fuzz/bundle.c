@@ -236,6 +236,32 @@ int bundle_read(const char *path, struct bundle *ret_bundle, struct err *err)
     return 0;
 }
 
+int bundle_read_input(
+    const char *path, struct bundle_text *ret_input, struct err *err)
+{
+    struct bundle bundle;
+    struct stat st;
+    uint8_t *bytes;
+    int rc;
+
+    if (stat(path, &st) < 0)
+        return err_sys(err, errno, "%s", path);
+    if (!S_ISDIR(st.st_mode)) {
+        rc =
+            fd_read_file(path, BUNDLE_INPUT_MAX, &bytes, &ret_input->size, err);
+        if (rc == 0)
+            ret_input->text = (char *)bytes;
+        return rc;
+    }
+    rc = bundle_read(path, &bundle, err);
+    if (rc < 0)
+        return rc;
+    *ret_input = bundle.parts[BUNDLE_INPUT];
+    bundle.parts[BUNDLE_INPUT] = (struct bundle_text){0};
+    bundle_fini(&bundle);
+    return 0;
+}
+
 /* ---- writing ------------------------------------------------------------- */
 
 static int write_file(int dir_fd, const char *name, const void *data,

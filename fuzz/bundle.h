@@ -49,8 +49,8 @@ struct bundle {
     uint32_t signal;
     uint64_t rip;
     uint64_t stack_hash;
-    char *snapshot; /* its id; NULL: unknown */
-    uint64_t regs[UNWIND_REGS];
+    char *snapshot;             /* its id; NULL: unknown */
+    uint64_t regs[UNWIND_REGS]; /* at the crash as far as they are known */
     bool has_regs;
 };
 
@@ -67,6 +67,10 @@ CC_MUST_CHECK int bundle_write(const char *parent, const char *name,
 /* -EINVAL, naming the file or member, for what bundle_write did not write. */
 CC_MUST_CHECK int bundle_read(
     const char *path, struct bundle *ret_bundle, struct err *err);
+
+/* The input of a bundle, or what a file holds; the caller frees its text. */
+CC_MUST_CHECK int bundle_read_input(
+    const char *path, struct bundle_text *ret_input, struct err *err);
 
 /* The text of result.json alone; what it says goes into *ret_bundle. */
 CC_MUST_CHECK int bundle_parse_result(

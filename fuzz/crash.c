@@ -10,11 +10,9 @@
 #include "fuzz/executor_parts.h"
 #include "fuzz/root.h"
 #include "fuzz/target.h"
-#include "guest/fuzz_image.h"
 #include "vmm/base/fd.h"
 
 #define TOP_MAX 512u
-#define PRELOAD "/spore/preload.so" /* in the guest */
 
 struct crash_runner {
     struct fuzz_target target;
@@ -22,12 +20,21 @@ struct crash_runner {
     struct files files;
     struct maps maps;
     struct bundle_text maps_text;
-    struct symbols_builtin builtin; /* our library in the guest */
+    struct symbols_memory memory;
     struct symbols *symbols;
     struct backtrace backtrace; /* of the last run */
     char top[TOP_MAX];
     struct err note; /* why there are no names at all */
 };
+
+/* As the vCPU saw it last. */
+static bool read_guest(void *opaque, uint64_t at, void *ret_bytes, size_t size)
+{
+    const struct crash_runner *r = opaque;
+    struct guest_view view = runner_view(r->ex->runner);
+
+    return guest_view_read(&view, at, ret_bytes, size) == 0;
+}
 
 /* ---- the target ---------------------------------------------------------- */
 
@@ -82,10 +89,8 @@ int crash_open(
         rc = open_executor(r, err);
     if (rc == 0) {
         read_names(r);
-        r->builtin = (struct symbols_builtin){.name = PRELOAD,
-            .bytes = fuzz_image_preload,
-            .size = (size_t)(fuzz_image_preload_end - fuzz_image_preload)};
-        rc = symbols_new(&r->files, &r->maps, &r->builtin, &r->symbols, err);
+        r->memory = (struct symbols_memory){.read = read_guest, .opaque = r};
+        rc = symbols_new(&r->files, &r->maps, &r->memory, &r->symbols, err);
     }
     if (rc < 0) {
         crash_close(r);
@@ -111,17 +116,16 @@ void crash_close(struct crash_runner *runner)
 
 /* ---- a crash ------------------------------------------------------------- */
 
-static bool read_guest(void *opaque, uint64_t at, void *ret_bytes, size_t size)
-{
-    return guest_view_read(opaque, at, ret_bytes, size) == 0;
-}
-
-/* By what a sanitizer says, or else by registers and stack. */
-static void trace(struct crash_runner *r, const struct fuzz_result *result)
+/*
+ * By what a sanitizer says, or else by registers and stack. *regs, those of the
+ * last call, become those of the crash, if they can be found.
+ */
+static void trace(struct crash_runner *r, const struct fuzz_result *result,
+    struct unwind_frame *regs)
 {
     struct guest_view view = runner_view(r->ex->runner);
-    const struct unwind_memory memory = {.read = read_guest, .opaque = &view};
-    struct unwind_frame start;
+    const struct unwind_memory memory = {.read = read_guest, .opaque = r};
+    const struct unwind_frame start = *regs;
     size_t size;
     const char *text = executor_text(r->ex, &size);
 
@@ -131,8 +135,8 @@ static void trace(struct crash_runner *r, const struct fuzz_result *result)
     if (r->backtrace.count > 0 ||
         (result->rip == 0 && view.regs.cr3 != r->ex->agent.space.cr3))
         return;
-    debugger_to_frame(runner_regs(r->ex->runner), &start);
-    backtrace_unwind(r->symbols, &memory, &start, result->rip, &r->backtrace);
+    backtrace_unwind(
+        r->symbols, &memory, &start, result->rip, regs, &r->backtrace);
 }
 
 static void tell_top(struct crash_runner *r, const struct bundle *bundle)
@@ -212,8 +216,6 @@ static int fill(struct crash_runner *r, const struct fuzz_result *result,
     b->signal = result->signal <= 64 ? result->signal : 0;
     b->rip = result->rip;
     debugger_to_frame(runner_regs(r->ex->runner), &regs);
-    memcpy(b->regs, regs.regs, sizeof(b->regs));
-    b->has_regs = true;
     if (r->ex->runner->is_restored) {
         snapshot_id_to_text(&r->ex->runner->snap.id, id);
         b->snapshot = strdup(id);
@@ -223,7 +225,9 @@ static int fill(struct crash_runner *r, const struct fuzz_result *result,
     if (b->verdict == FUZZ_OK || b->verdict == FUZZ_HANG)
         backtrace_fini(&r->backtrace);
     else
-        trace(r, result);
+        trace(r, result, &regs);
+    memcpy(b->regs, regs.regs, sizeof(b->regs));
+    b->has_regs = true;
     (void)snprintf(kind, sizeof(kind), "%s %u", bundle_verdict_name(b->verdict),
         b->signal);
     b->stack_hash = backtrace_hash(&r->backtrace, kind);

@@ -88,8 +88,12 @@ static int put_breaks(struct debugger *d, const struct coverage *c,
     return rc;
 }
 
-/* Each breakpoint is hit once, in whatever run comes first. */
-static int take_hit(struct debugger *d, struct coverage *c, struct err *err)
+/*
+ * Each breakpoint is hit once, in whatever run comes first. One that the
+ * program has itself ends the run.
+ */
+static int take_hit(
+    struct debugger *d, struct coverage *c, bool *ret_is_ours, struct err *err)
 {
     struct kvm_sregs2 sregs;
     struct kvm_regs regs;
@@ -99,10 +103,9 @@ static int take_hit(struct debugger *d, struct coverage *c, struct err *err)
     if (rc < 0)
         return rc;
     index = breakpoints_find(debugger_breaks(d), regs.rip);
+    *ret_is_ours = index >= 0;
     if (index < 0)
-        return err_set(err, EPROTO,
-            "the program has a breakpoint of its own (rip 0x%llx)",
-            (unsigned long long)regs.rip);
+        return 0;
     coverage_hit(c, regs.rip);
     rc = debugger_take(d, (size_t)index);
     return rc < 0 ? err_sys(err, rc, "a breakpoint") : 0;
@@ -112,12 +115,13 @@ static int run_one(struct debugger *d, const struct fuzz_input *input,
     uint64_t timeout_us, struct coverage *c, struct err *err)
 {
     enum debugger_halt halt = DEBUGGER_HIT;
+    bool is_ours = true;
     int rc = debugger_begin(d, input->bytes, input->size, err);
 
-    while (rc == 0 && halt != DEBUGGER_ENDED) {
+    while (rc == 0 && is_ours && halt != DEBUGGER_ENDED) {
         rc = debugger_continue(d, timeout_us, &halt, err);
         if (rc == 0 && halt == DEBUGGER_HIT)
-            rc = take_hit(d, c, err);
+            rc = take_hit(d, c, &is_ours, err);
     }
     return rc;
 }

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "fuzz/bundle.h"
@@ -19,7 +18,6 @@
 #include "fuzz/fuzz_crash_cmds.h"
 #include "fuzz/fuzz_say.h"
 #include "fuzz/gdb_session.h"
-#include "fuzz/inputs.h"
 #include "fuzz/replay.h"
 #include "vmm/base/fd.h"
 #include "vmm/config_text.h"
@@ -54,31 +52,6 @@ struct options {
     const char *commands;
     uint64_t timeout_ms;
 };
-
-static int read_input(
-    const char *path, struct bundle_text *ret_input, struct err *err)
-{
-    struct bundle bundle;
-    struct stat st;
-    uint8_t *bytes;
-    int rc;
-
-    if (stat(path, &st) < 0)
-        return err_sys(err, errno, "%s", path);
-    if (!S_ISDIR(st.st_mode)) {
-        rc = fd_read_file(path, INPUT_FILE_MAX, &bytes, &ret_input->size, err);
-        if (rc == 0)
-            ret_input->text = (char *)bytes;
-        return rc;
-    }
-    rc = bundle_read(path, &bundle, err);
-    if (rc < 0)
-        return rc;
-    *ret_input = bundle.parts[BUNDLE_INPUT];
-    bundle.parts[BUNDLE_INPUT] = (struct bundle_text){0};
-    bundle_fini(&bundle);
-    return 0;
-}
 
 /* ---- commands for gdb ---------------------------------------------------- */
 
@@ -277,7 +250,7 @@ int fuzz_gdb_cmd(int argc, char **argv)
 
     if (status != 0)
         return status < 0 ? 0 : status;
-    if (read_input(o.input, &input, &err) < 0 ||
+    if (bundle_read_input(o.input, &input, &err) < 0 ||
         crash_open(o.dir, &runner, &err) < 0 ||
         debug(runner, &o, &input, &err) < 0)
         status = fuzz_say_failed(VERB, &err);

@@ -202,6 +202,12 @@ static int move(struct session *s, struct err *err)
         rc = replay_continue_back(s->replay, &stop, err);
         break;
     }
+    /* It stands somewhere nevertheless. */
+    if (rc == -E2BIG || rc == -EPROTO) {
+        gdbstub_say(&s->stub, err->text);
+        stop = REPLAY_INTERRUPTED;
+        rc = 0;
+    }
     if (rc < 0)
         return rc;
     told = tell(s, stop);

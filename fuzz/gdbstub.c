@@ -22,6 +22,8 @@
 
 #define REGS 42u
 
+#define SAY_MAX 1024u
+
 /* ---- numbers in packets -------------------------------------------------- */
 
 static int hex_digit(char c)
@@ -633,6 +635,16 @@ void gdbstub_sent(struct gdbstub *stub, size_t size)
 {
     assert(size <= stub->out_size - stub->out_at);
     stub->out_at += size;
+}
+
+void gdbstub_say(struct gdbstub *stub, const char *text)
+{
+    assert(stub->state == GDBSTUB_MOVING);
+    reply_begin(stub);
+    put_raw(stub, 'O');
+    put_hex_bytes(stub, text, num_min(strlen(text), SAY_MAX));
+    put_hex_bytes(stub, "\n", 1);
+    reply_end(stub);
 }
 
 void gdbstub_stopped(struct gdbstub *stub, const struct gdbstub_stop *stop)

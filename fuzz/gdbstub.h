@@ -112,6 +112,9 @@ bool gdbstub_asks_stop(struct gdbstub *stub, const char *bytes, size_t size);
 const char *gdbstub_output(const struct gdbstub *stub, size_t *ret_size);
 void gdbstub_sent(struct gdbstub *stub, size_t size);
 
+/* Words for the user, cut if long; before gdbstub_stopped. */
+void gdbstub_say(struct gdbstub *stub, const char *text);
+
 /* After a move. */
 void gdbstub_stopped(struct gdbstub *stub, const struct gdbstub_stop *stop);
 

@@ -4,7 +4,8 @@
  * host's files that its files are, and what those tell.
  *
  * Borrows maps and files, opens each file when it is first asked about.
- * Thread rule: one thread. Guest-controlled: addresses and maps.
+ * Thread rule: one thread. Guest-controlled: addresses, maps, and files that are
+ * read from its memory, which libdw then parses.
  */
 #ifndef FUZZ_SYMBOLS_H
 #define FUZZ_SYMBOLS_H
@@ -21,16 +22,18 @@
 
 struct symbols;
 
-/* A file of the guest that is no file of the host; outlives the symbols. */
-struct symbols_builtin {
-    const char *name;
-    const void *bytes;
-    size_t size;
+/* Reads what the process has in memory; false: it is not there. */
+struct symbols_memory {
+    bool (*read)(void *opaque, uint64_t address, void *ret_bytes, size_t size);
+    void *opaque;
 };
 
-/* `builtin` may be NULL. */
+/*
+ * From `memory`, which may be NULL, come files that are no files of the host,
+ * or were other ones: without names of functions, but they can be unwound.
+ */
 CC_MUST_CHECK int symbols_new(const struct files *files,
-    const struct maps *maps, const struct symbols_builtin *builtin,
+    const struct maps *maps, const struct symbols_memory *memory,
     struct symbols **ret_symbols, struct err *err);
 
 void symbols_free(struct symbols *symbols); /* NULL is fine */

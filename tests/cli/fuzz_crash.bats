@@ -74,7 +74,7 @@ EOF
 # The lines that llvm-cov and we both know of: "number count", 0 or 1.
 lines_of() {
     awk -F '[:,]' '$1 == "SF" { ours = $2 ~ /bugs\.c$/ }
-        $1 == "DA" && ours { print $2, $3 > 0 }' "$1" | sort -n
+        $1 == "DA" && ours { print $2, ($3 > 0) }' "$1" | sort -n
 }
 
 @test "crashes are grouped, made smaller, debugged; a corpus is covered" {
@@ -126,13 +126,15 @@ lines_of() {
 }
 
 @test "what is no command line is told" {
+    local verb
+
     run -2 --separate-stderr spore fuzz triage
     run -2 --separate-stderr spore fuzz min a b
     run -2 --separate-stderr spore fuzz cov a b
     run -2 --separate-stderr spore fuzz gdb a
-    for i in triage min cov gdb; do
-        run -0 spore fuzz $i --help
-        [[ $output = "usage: spore fuzz $i "* ]]
+    for verb in triage min cov gdb; do
+        run -0 --separate-stderr spore fuzz "$verb" --help
+        [[ $output = "usage: spore fuzz $verb "* ]]
     done
     run -125 --separate-stderr spore fuzz triage /nonexistent "$BATS_TEST_FILENAME"
 }

@@ -89,7 +89,10 @@ static bool read_copy(void *opaque, uint64_t at, void *ret_bytes, size_t size)
 
 static const struct unwind_memory copy = {.read = read_copy};
 
-__attribute__((noinline)) static int innermost(volatile int *p)
+/* Its mistake is to reach the processor. */
+__attribute__((
+    noinline, no_sanitize("address"), no_sanitize("undefined"))) static int
+innermost(volatile int *p)
 {
     return *p + 1;
 }
@@ -106,7 +109,9 @@ __attribute__((noinline)) static int outer(volatile int *p)
     return inlined(p) + 7;
 }
 
-__attribute__((noinline)) static int call(int (*volatile *f)(volatile int *))
+__attribute__((
+    noinline, no_sanitize("address"), no_sanitize("undefined"))) static int
+call(int (*volatile *f)(volatile int *))
 {
     return (*f)(NULL) + 2;
 }
@@ -260,12 +265,13 @@ static void crash_is_unwound(void **state)
 {
     struct self *s = *state;
     struct backtrace bt;
+    struct unwind_frame at = {.known = 0};
     struct backtrace inner;
 
     catch_crashes();
     if (sigsetjmp(out, 1) == 0)
         sink = outer(NULL);
-    backtrace_unwind(s->symbols, &copy, &seen, 0, &bt);
+    backtrace_unwind(s->symbols, &copy, &seen, 0, NULL, &bt);
     assert_int_equal(find_function(&bt, "innermost"), 0);
     assert_int_equal(find_function(&bt, "inlined"), 1);
     assert_true(bt.frames[1].is_inlined);
@@ -275,7 +281,10 @@ static void crash_is_unwound(void **state)
     assert_ptr_equal(backtrace_top(&bt), &bt.frames[0]);
 
     /* Without the frames inside the one at a given place. */
-    backtrace_unwind(s->symbols, &copy, &seen, bt.frames[2].address, &inner);
+    backtrace_unwind(
+        s->symbols, &copy, &seen, bt.frames[2].address, &at, &inner);
+    assert_int_equal(at.regs[UNWIND_RIP], bt.frames[2].address);
+    assert_true(at.regs[UNWIND_RSP] > seen.regs[UNWIND_RSP]);
     assert_int_equal(find_function(&inner, "inlined"), 0);
     assert_int_equal(inner.count, bt.count - 1);
     assert_int_not_equal(backtrace_hash(&bt, "a"), backtrace_hash(&inner, "a"));
@@ -293,7 +302,7 @@ static void call_to_nowhere_is_unwound(void **state)
     catch_crashes();
     if (sigsetjmp(out, 1) == 0)
         sink = call(&nowhere);
-    backtrace_unwind(s->symbols, &copy, &seen, 0, &bt);
+    backtrace_unwind(s->symbols, &copy, &seen, 0, NULL, &bt);
     assert_int_equal(bt.frames[0].address, 0);
     assert_null(bt.frames[0].function);
     assert_int_equal(find_function(&bt, "call"), 1);
@@ -315,11 +324,11 @@ static void hostile_stack_ends(void **state)
     struct unwind_frame frame = seen;
     struct backtrace bt;
 
-    backtrace_unwind(s->symbols, &ones, &frame, 0, &bt);
+    backtrace_unwind(s->symbols, &ones, &frame, 0, NULL, &bt);
     assert_true(bt.count <= BACKTRACE_MAX);
     backtrace_fini(&bt);
     frame.known = 0;
-    backtrace_unwind(s->symbols, &ones, &frame, 0, &bt);
+    backtrace_unwind(s->symbols, &ones, &frame, 0, NULL, &bt);
     assert_true(bt.count >= 1);
     backtrace_fini(&bt);
 }

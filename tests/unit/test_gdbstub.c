@@ -294,6 +294,8 @@ static void stops_are_told(void **state)
     gdbstub_stopped(&b->stub, &stop);
     assert_string_equal(take(b), "$T02thread:1;#d4");
     (void)ask(b, "c");
+    gdbstub_say(&b->stub, "hm");
+    assert_string_equal(take(b), "$O686d0a#e8");
     stop = (struct gdbstub_stop){.reason = GDBSTUB_EXITED, .signal = 3};
     gdbstub_stopped(&b->stub, &stop);
     assert_string_equal(take(b), "$W03#ba");

@@ -545,10 +545,14 @@ enum calls_outcome calls_serve(struct calls *c, struct fuzz_agent *agent,
             return abort_run(c, result, "%s",
                 "the agent asks for an input before it has told where that "
                 "goes (GET_PAYLOAD)");
+        if (!c->is_fuzzing)
+            c->has_acquire = number == FUZZ_ABI_NEXT_PAYLOAD;
         return CALLS_ROOT;
     case FUZZ_ABI_ACQUIRE:
+        if (c->is_fuzzing)
+            return c->stops_at_acquire ? CALLS_ROOT : CALLS_GO_ON;
         /* The same handshake, or an agent without NEXT_PAYLOAD. */
-        return c->is_fuzzing || !agent->has_spoken ? CALLS_GO_ON : CALLS_ROOT;
+        return agent->has_spoken ? CALLS_ROOT : CALLS_GO_ON;
     case FUZZ_ABI_LEVEL:
         c->level = arg;
         return CALLS_LEVEL;

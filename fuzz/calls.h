@@ -35,11 +35,13 @@ struct calls {
     bool reports;         /* REPORT was called in this run */
     bool has_host_config; /* the guest has asked for it */
     bool has_agent_config;
-    int stream_fd;    /* -1: none is being sent */
-    char stream[256]; /* its name */
-    uint64_t level;   /* of the last LEVEL; 0 for Nyx's, which tells none */
-    uint64_t dumped;  /* bytes of files that the guest had written */
-    uint32_t dumps;   /* of them, and the number of the next unnamed one */
+    bool has_acquire;      /* the root is at NEXT_PAYLOAD: ACQUIRE is to come */
+    bool stops_at_acquire; /* which is then told as a root, also in a run */
+    int stream_fd;         /* -1: none is being sent */
+    char stream[256];      /* its name */
+    uint64_t level;  /* of the last LEVEL; 0 for Nyx's, which tells none */
+    uint64_t dumped; /* bytes of files that the guest had written */
+    uint32_t dumps;  /* of them, and the number of the next unnamed one */
 };
 
 enum calls_outcome {

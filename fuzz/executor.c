@@ -265,18 +265,16 @@ uint32_t executor_level(const struct executor *ex)
     return reset_level(&ex->reset);
 }
 
-int executor_hash(struct executor *ex, uint64_t *ret_hash, struct err *err)
+int executor_hash_now(struct executor *ex, uint64_t *ret_hash, struct err *err)
 {
     const struct gmem *mem = &ex->runner->machine.mem;
     struct hash_stream stream;
     struct hash128 hash;
     uint8_t page[NUM_PAGE_SIZE];
-    int rc = executor_put_back(ex, err);
+    int rc = hash_stream_init(&stream);
 
-    if (rc == 0)
-        rc = hash_stream_init(&stream);
     if (rc < 0)
-        return rc;
+        return err_sys(err, rc, "a hash of the guest's memory");
     for (uint64_t i = 0; i < gmem_page_count(mem); i++) {
         if (bitmap_test(&ex->reset.kept, i))
             continue;
@@ -287,6 +285,13 @@ int executor_hash(struct executor *ex, uint64_t *ret_hash, struct err *err)
     hash_stream_fini(&stream);
     memcpy(ret_hash, hash.b, sizeof(*ret_hash));
     return 0;
+}
+
+int executor_hash(struct executor *ex, uint64_t *ret_hash, struct err *err)
+{
+    int rc = executor_put_back(ex, err);
+
+    return rc < 0 ? rc : executor_hash_now(ex, ret_hash, err);
 }
 
 void executor_free(struct executor *ex)

@@ -24,6 +24,8 @@
 #define WARM_ROUNDS_MAX 6u
 #define WARM_TIMEOUT_NS (20 * CLOCK_NS_PER_S)
 
+#define ACQUIRE_TIMEOUT_NS CLOCK_NS_PER_S
+
 #define DUMP_FOLDER "dump"
 
 /* ---- the root ------------------------------------------------------------ */
@@ -127,6 +129,69 @@ static int take_root(struct executor *ex, struct err *err)
     if (rc == 0)
         rc = set_used(ex, err);
     return rc == 0 ? init_reset(ex, err) : rc;
+}
+
+/* ---- from NEXT_PAYLOAD to ACQUIRE -----------------------------------------
+ */
+
+/* Runs to ACQUIRE: whether it comes, and what the guest is like there. */
+static int run_to_acquire(struct executor *ex, const char *input,
+    struct vcpu_state *state, uint64_t *ret_hash, bool *ret_comes,
+    struct err *err)
+{
+    struct vcpu *vcpu = &ex->runner->machine.vcpus[0];
+    struct fuzz_result result = {0};
+    enum calls_outcome outcome;
+    int rc = executor_put_back(ex, err);
+
+    if (rc < 0)
+        return rc;
+    fuzz_agent_put_input(&ex->agent, &ex->runner->machine.mem,
+        (const uint8_t *)input, strlen(input));
+    calls_begin(&ex->calls);
+    ex->is_used = true;
+    ex->runner->is_held = false;
+    rc = executor_go(
+        ex, clock_now_ns() + ACQUIRE_TIMEOUT_NS, &result, &outcome, err);
+    if (rc < 0)
+        return rc;
+    *ret_comes = outcome == CALLS_ROOT;
+    if (!*ret_comes)
+        return 0;
+    rc = vcpu_settle(vcpu);
+    if (rc < 0)
+        return err_sys(err, rc, "the guest at its root");
+    rc = vcpu_state_get(vcpu, ex->runner->machine.msrs,
+        VCPU_STATE_REGS | VCPU_STATE_XSAVE, state, err);
+    return rc < 0 ? rc : executor_hash_now(ex, ret_hash, err);
+}
+
+/*
+ * An agent that gets its input in one call and begins its run in another costs
+ * an exit more each time, unless its root lies behind both. That is the same
+ * as long as it has not looked at its input in between: if it has, two inputs
+ * leave their traces.
+ */
+static int move_root(struct executor *ex, struct err *err)
+{
+    static const char *const inputs[] = {"spore", "another one"};
+    struct vcpu_state *states = calloc(ARRAY_SIZE(inputs), sizeof(*states));
+    uint64_t hashes[ARRAY_SIZE(inputs)] = {0};
+    bool comes = true;
+    int rc = 0;
+
+    if (states == NULL)
+        return err_sys(err, ENOMEM, "the guest at its root");
+    ex->calls.stops_at_acquire = true;
+    for (size_t i = 0; rc == 0 && comes && i < ARRAY_SIZE(inputs); i++)
+        rc = run_to_acquire(ex, inputs[i], &states[i], &hashes[i], &comes, err);
+    ex->calls.stops_at_acquire = false;
+    comes = comes && hashes[0] == hashes[1] &&
+            memcmp(&states[0], &states[1], sizeof(states[0])) == 0;
+    free(states);
+    if (rc < 0)
+        return rc;
+    return comes ? take_root(ex, err) : executor_put_back(ex, err);
 }
 
 /* ---- warming ------------------------------------------------------------- */
@@ -340,6 +405,8 @@ int executor_boot(const struct fuzz_target *target,
         rc = run_to_root(ex, target, err);
     if (rc == 0)
         rc = take_root(ex, err);
+    if (rc == 0 && ex->calls.has_acquire)
+        rc = move_root(ex, err);
     if (rc == 0)
         rc = warm(ex, options, err);
     if (rc < 0) {

@@ -64,6 +64,10 @@ CC_MUST_CHECK int executor_run_bare(struct executor *ex, const void *input,
     size_t size, uint64_t timeout_ns, struct fuzz_result *ret_result,
     struct err *err);
 
+/* executor_hash, of RAM as it is now. */
+CC_MUST_CHECK int executor_hash_now(
+    struct executor *ex, uint64_t *ret_hash, struct err *err);
+
 /* The end of the machine, in the text: `why` and the console's last lines. */
 void executor_add_console(struct executor *ex, const char *why);
 

@@ -194,7 +194,7 @@ void fuzz_agent_put_input(const struct fuzz_agent *agent, struct gmem *mem,
 {
     uint32_t len;
 
-    if (agent->input.count == 0)
+    if (agent->input.count == 0 || agent->input_size.count == 0)
         return;
     if (size > agent->input.size)
         size = (size_t)agent->input.size;

@@ -25,6 +25,12 @@
     "console=ttyS0 quiet reboot=k panic=-1 8250.nr_uarts=1 rdinit=/init "      \
     "random.trust_cpu=off random.trust_bootloader=off norandmaps "
 
+/*
+ * What Nyx's agents know by: the last 16 bytes are of a host without processor
+ * trace.
+ */
+#define NYX_BRAND "spore                           NYX vCPU (NO-PT)"
+
 /* ---- ticks --------------------------------------------------------------- */
 
 /*
@@ -123,7 +129,7 @@ void runner_free(struct runner *r)
 }
 
 static int build(struct runner *r, const struct machine_origin *origin,
-    const struct image_source *initrd, struct err *err)
+    const struct image_source *initrd, const char *cpu_brand, struct err *err)
 {
     struct machine_host host = {.kvm = &r->kvm,
         .loop = &r->loop,
@@ -131,6 +137,7 @@ static int build(struct runner *r, const struct machine_origin *origin,
         .timings = &r->timings,
         .kernel_path = r->kernel_path,
         .origin = origin,
+        .cpu_brand = cpu_brand,
         .tracking = MACHINE_TRACK,
         .on_end = on_end,
         .opaque = r};
@@ -201,7 +208,7 @@ int runner_boot(const struct fuzz_target *target,
         return rc;
     rc = describe(r, target, err);
     if (rc == 0)
-        rc = build(r, NULL, initrd, err);
+        rc = build(r, NULL, initrd, target->is_nyx ? NYX_BRAND : NULL, err);
     if (rc < 0) {
         runner_free(r);
         return rc;
@@ -269,7 +276,7 @@ static int restore(
     if (rc == 0)
         rc = set_paths(r, target, err);
     if (rc == 0)
-        rc = build(r, &origin, NULL, err);
+        rc = build(r, &origin, NULL, NULL, err);
     if (rc == 0)
         rc = ram_map_view(&r->snap.index, r->snap.image_fds, &r->root, err);
     if (rc < 0)

@@ -375,6 +375,8 @@ static int boot_machine(
     if (rc == 0 && m->config->cpu_template != NULL)
         rc = cpuid_template_apply(
             &m->cpuid, &m->host.kvm->features, m->config->cpu_template, err);
+    if (rc == 0 && m->host.cpu_brand != NULL)
+        cpuid_set_brand(&m->cpuid, m->host.cpu_brand);
     if (rc == 0)
         rc = build_vcpus(m, err);
     return rc < 0 ? rc : vcpu_set_boot_state(&m->vcpus[0], &entry, err);

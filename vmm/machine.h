@@ -92,6 +92,7 @@ struct machine_host {
     /* Of a machine that boots, behind that of its configuration. */
     struct image_source initrd;          /* `name` NULL: none */
     const struct machine_origin *origin; /* NULL: the machine boots */
+    const char *cpu_brand; /* cpuid_set_brand for one that boots, or NULL */
     /*
      * It has no guest before machine_fill (vmm/machine_restore.h); the memory
      * is that of `origin` already if there is one.

@@ -50,6 +50,15 @@ static int run(char *const *argv, char *const *env, int *ret_status)
     return ended < 0 ? -errno : 0;
 }
 
+/* How far it is, for whoever waits: seconds where kernels are interpreted. */
+static void say(const char *what)
+{
+    static char line[64];
+
+    (void)strncpy(line, what, sizeof(line) - 1);
+    (void)call_at(FUZZ_ABI_PRINTF, line);
+}
+
 static void prepare(void)
 {
     (void)mount_dev();
@@ -77,12 +86,14 @@ void share_run(bool no_avx, char *text, size_t size)
 
     text_init(&t, text, size);
     prepare();
+    say("spore: the guest is up\n");
     (void)call(FUZZ_ABI_LOCK, 0);
     (void)mkdir("/sbin", 0755);
     (void)mkdir("/usr", 0755);
     (void)mkdir("/usr/bin", 0755);
     (void)mkdir("/usr/sbin", 0755);
     rc = run(install, env, &status);
+    say("spore: its shell is there\n");
     if (rc == 0)
         rc = tools_get("hget", "hget");
     if (rc == 0)
@@ -93,6 +104,7 @@ void share_run(bool no_avx, char *text, size_t size)
     }
     if (rc == 0 && chmod("fuzz.sh", 0755) < 0)
         rc = -errno;
+    say("spore: " SCRIPT " begins\n");
     if (rc == 0)
         rc = run(script, env, &status);
     text_str(&t, SCRIPT " ended without a root");

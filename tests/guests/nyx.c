@@ -2,7 +2,8 @@
 /*
  * An agent that speaks Nyx's calls and looks at every answer. It gets ready as
  * agents do, from the oldest handshake on; a step that fails is told by
- * USER_ABORT. Then what the first byte of each input says:
+ * USER_ABORT. A file "looks" of one byte has it look at its input between
+ * NEXT_PAYLOAD and ACQUIRE. Then what the first byte of each input says:
  *
  *   r s   RELEASE, with nothing and with an argument
  *   p g   PANIC in a user's program; PANIC without an address
@@ -39,6 +40,8 @@ static struct fuzz_abi_dump_file dump;
 static struct fuzz_abi_ranges ranges;
 static struct fuzz_abi_bulk bulk;
 static uint8_t ordinary;
+static uint8_t looks; /* at its input, before it says that a run begins */
+static volatile uint8_t seen;
 static char text[64];
 
 static uint64_t call(uint64_t number, uint64_t argument)
@@ -208,8 +211,12 @@ void nyx_main(void)
     (void)call(FUZZ_ABI_ACQUIRE, 0);
     (void)call(FUZZ_ABI_RELEASE, 0);
     configure();
+    looks = fetch("looks") == 1;
     (void)call_at(FUZZ_ABI_PRINTF, "it is ready\n");
     (void)call(FUZZ_ABI_NEXT_PAYLOAD, 0);
+    if (looks)
+        seen = input->data[0];
+    (void)call_at(FUZZ_ABI_PRINTF, "it acquires\n");
     (void)call(FUZZ_ABI_ACQUIRE, 0);
     ordinary++;
     kept[0]++;

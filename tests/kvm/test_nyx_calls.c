@@ -111,46 +111,77 @@ static int remove_one(
     return remove(path);
 }
 
-static void make_seed(const char *dir)
+static void make_file(const char *dir, const char *name, unsigned int size)
 {
     char path[128];
     FILE *f;
 
-    (void)snprintf(path, sizeof(path), "%s/seed", dir);
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
     f = fopen(path, "we");
     assert_non_null(f);
-    for (unsigned int i = 0; i < SEED_BYTES; i++)
+    for (unsigned int i = 0; i < size; i++)
         (void)fputc('s', f);
     assert_int_equal(fclose(f), 0);
 }
 
-static void boots_runs_and_comes_back(void **state)
-{
-    static char *none[] = {NULL};
-    char dir[] = "/tmp/test_nyx_calls.XXXXXX";
+struct share {
+    char dir[40];
     char kernel[512];
-    char args[] = "";
-    struct fuzz_target target = {.dir = dir,
-        .kernel = kernel,
-        .argv = none,
-        .env = none,
-        .boot_args = args,
+    char args[1];
+    char *none[1];
+    struct fuzz_target target;
+};
+
+static const struct executor_options options = {.print_fd = -1};
+
+static struct executor *boot(struct share *s, bool looks)
+{
+    struct executor *ex;
+    struct err err;
+
+    (void)strcpy(s->dir, "/tmp/test_nyx_calls.XXXXXX");
+    (void)snprintf(
+        s->kernel, sizeof(s->kernel), "%s/nyx.elf", getenv("SPORE_GUESTS"));
+    s->target = (struct fuzz_target){.dir = s->dir,
+        .kernel = s->kernel,
+        .argv = s->none,
+        .env = s->none,
+        .boot_args = s->args,
         .input = FUZZ_TARGET_MEMORY,
         .mem_bytes = FUZZ_TARGET_MEM_MIN,
         .boot_timeout_ms = 20000,
         .is_nyx = true};
-    const struct executor_options options = {.print_fd = -1};
-    struct executor *ex;
+    assert_non_null(mkdtemp(s->dir));
+    make_file(s->dir, "seed", SEED_BYTES);
+    if (looks)
+        make_file(s->dir, "looks", 1);
+    if (executor_boot(&s->target, &options, &ex, &err) < 0)
+        fail_msg("%s", err.text);
+    return ex;
+}
+
+/* Its root stays at NEXT_PAYLOAD, and what it prints behind that is seen. */
+static void an_agent_that_looks_keeps_its_root(void **state)
+{
+    struct share s = {.dir = ""};
+    struct executor *ex = boot(&s, true);
+
+    (void)state;
+    expect(ex, "r", FUZZ_OK, "it acquires\n");
+    expect(ex, "e", FUZZ_CRASH, "it acquires\nwhat it says");
+    executor_free(ex);
+    (void)nftw(s.dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static void boots_runs_and_comes_back(void **state)
+{
+    struct share s = {.dir = ""};
+    struct executor *ex = boot(&s, false);
+    const char *dir = s.dir;
     struct err err;
     int dir_fd;
 
     (void)state;
-    (void)snprintf(
-        kernel, sizeof(kernel), "%s/nyx.elf", getenv("SPORE_GUESTS"));
-    assert_non_null(mkdtemp(dir));
-    make_seed(dir);
-    if (executor_boot(&target, &options, &ex, &err) < 0)
-        fail_msg("%s", err.text);
     if (executor_save(ex, &err) < 0)
         fail_msg("%s", err.text);
     dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -163,7 +194,7 @@ static void boots_runs_and_comes_back(void **state)
     check_hang(ex);
     executor_free(ex);
 
-    if (executor_open(&target, &options, &ex, &err) < 0)
+    if (executor_open(&s.target, &options, &ex, &err) < 0)
         fail_msg("%s", err.text);
     check_counts(ex);
     check_runs(ex);
@@ -176,6 +207,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(boots_runs_and_comes_back),
+        cmocka_unit_test(an_agent_that_looks_keeps_its_root),
     };
     int rc = bare_need_kvm();
 

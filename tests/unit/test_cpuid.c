@@ -38,6 +38,8 @@ static const struct kvm_cpuid_entry2 template[] = {
     {.function = 0x1f, .index = 1, .eax = 7, .ebx = 99, .ecx = 0x201},
     {.function = 0x1f, .index = 2, .eax = 9, .ebx = 99, .ecx = 0x302},
     {.function = KVM_CPUID_FEATURES, .eax = 0xffffffff, .edx = 0x1},
+    {.function = 0x80000002, .eax = 1, .edx = 2},
+    {.function = 0x80000004, .eax = 1, .ecx = 2, .edx = 3},
     {.function = 0x80000008, .eax = 0x3039, .ecx = 0xffffffff},
     {.function = 0x8000001d, .index = 0, .eax = CACHE(1u, 1u)},
     {.function = 0x8000001d, .index = 3, .eax = CACHE(3u, 3u)},
@@ -245,6 +247,27 @@ static void test_identity(void **state)
     assert_int_equal(cpuid->table->nent, ARRAY_SIZE(template));
 }
 
+static void test_brand(void **state)
+{
+    const char *brand = "0123456789abcdefghijklmnopqrstuvNYX vCPU (NO-PT)";
+    struct cpuid *cpuid = *state;
+    struct kvm_cpuid_entry2 *e;
+
+    assert_int_equal(strlen(brand), CPUID_BRAND_BYTES);
+    cpuid_set_brand(cpuid, brand);
+    e = cpuid_find(cpuid, 0x80000002, 0);
+    assert_int_equal(e->eax, 0x33323130);
+    assert_int_equal(e->edx, 0x66656463);
+    assert_null(cpuid_find(cpuid, 0x80000003, 0));
+    e = cpuid_find(cpuid, 0x80000004, 0);
+    assert_int_equal(e->eax, 0x2058594e); /* "NYX " */
+    assert_int_equal(e->ebx, 0x55504376);
+    assert_int_equal(e->ecx, 0x4f4e2820);
+    assert_int_equal(e->edx, 0x2954502d); /* "-PT)" */
+    cpuid_set_brand(cpuid, "short");
+    assert_int_equal(e->eax, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +281,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(
             test_topology_of_a_full_table, setup, teardown),
         cmocka_unit_test_setup_teardown(test_identity, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_brand, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

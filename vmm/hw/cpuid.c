@@ -15,6 +15,10 @@
 #define LEAF1_ECX_HYPERVISOR    (1u << 31)
 #define LEAF1_EDX_HTT           (1u << 28)
 
+/* The processor's name, 16 bytes in each. */
+#define LEAF_BRAND   0x80000002u
+#define LEAVES_BRAND 3u
+
 /* Leaf 0BH and 1FH, ECX: level type. */
 #define TOPOLOGY_LEVEL_SMT  (1u << 8)
 #define TOPOLOGY_LEVEL_CORE (2u << 8)
@@ -75,6 +79,25 @@ void cpuid_filter(struct cpuid *cpuid, const struct kvm_features *features)
         e->eax &= KVM_FEATURES_WITHOUT_HYPERCALLS;
     add_topology(cpuid, 0xb);
     add_topology(cpuid, 0x1f);
+}
+
+void cpuid_set_brand(struct cpuid *cpuid, const char *brand)
+{
+    char bytes[CPUID_BRAND_BYTES] = {0};
+    uint32_t words[LEAVES_BRAND][4];
+
+    memcpy(bytes, brand, strnlen(brand, sizeof(bytes)));
+    memcpy(words, bytes, sizeof(words));
+    for (uint32_t i = 0; i < LEAVES_BRAND; i++) {
+        struct kvm_cpuid_entry2 *e = cpuid_find(cpuid, LEAF_BRAND + i, 0);
+
+        if (e == NULL)
+            continue;
+        e->eax = words[i][0];
+        e->ebx = words[i][1];
+        e->ecx = words[i][2];
+        e->edx = words[i][3];
+    }
 }
 
 static int make_table(struct cpuid *cpuid, struct err *err)

@@ -58,6 +58,14 @@ void cpuid_filter(struct cpuid *cpuid, const struct kvm_features *features);
 /* Sets what differs from vCPU to vCPU: APIC id `id`, of `vcpus` in all. */
 void cpuid_set_identity(struct cpuid *cpuid, uint32_t id, uint32_t vcpus);
 
+/*
+ * The processor's name, in leaves 80000002H to 80000004H: CPUID_BRAND_BYTES of
+ * it, NUL bytes behind what is shorter. Where ring 0 is emulated, programs of
+ * the guest go on to see the processor's own.
+ */
+#define CPUID_BRAND_BYTES 48u
+void cpuid_set_brand(struct cpuid *cpuid, const char *brand);
+
 /* The same entries in the same order. */
 bool cpuid_equal(const struct cpuid *a, const struct cpuid *b);
 

@@ -6,6 +6,8 @@
 #
 #   ./test.sh          everything
 #   ./test.sh --quick  release preset only
+#   ./test.sh --kcov   everything, and the kernel that is a fuzzing target:
+#                      minutes to build it the first time
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -13,10 +15,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . cmake/setup.sh
 
 quick=0
+kcov=0
 case ${1:-} in
 --quick) quick=1 ;;
+--kcov) kcov=1 ;;
 "") ;;
-*) die "usage: ./test.sh [--quick]" ;;
+*) die "usage: ./test.sh [--quick|--kcov]" ;;
 esac
 
 need_packages "${BUILD_PACKAGES[@]}" "${GUEST_PACKAGES[@]}" \
@@ -74,7 +78,7 @@ run() {
 }
 
 check "shell scripts" shellcheck -x quickstart.sh test.sh \
-  guest/kernel/build.sh guest/rootfs/build.sh guest/initrd/build.sh \
+  guest/kernel/build.sh guest/kernel/build_kcov.sh guest/rootfs/build.sh guest/initrd/build.sh \
   tests/fuzz/campaign.sh tests/tools/own_root.sh .ci/run
 # The headers of the bare guests are assembly.
 check "formatting" sh -c 'git ls-files "*.c" "*.h" ":!tests/guests" |
@@ -82,6 +86,10 @@ check "formatting" sh -c 'git ls-files "*.c" "*.h" ":!tests/guests" |
 
 build release -DSPORE_TESTS=ON
 guest_artefacts
+if [ $kcov -eq 1 ]; then
+  step "guest kernel with KCOV (minutes the first time)" \
+    guest/kernel/build_kcov.sh || die "the kernel with KCOV could not be built"
+fi
 run release
 
 if [ $quick -eq 0 ]; then

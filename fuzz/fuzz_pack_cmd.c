@@ -40,6 +40,10 @@ static const char usage[] =
     "  --seed FILE|DIR     inputs that show which memory runs need\n"
     "  --memory SIZE       of the guest, as 256M (256M)\n"
     "  --kernel FILE       the guest's kernel; else spore's\n"
+    "  --kernel-device DEV what is fuzzed is that kernel, which has to have\n"
+    "                      CONFIG_KCOV: inputs are written to DEV, and there "
+    "is\n"
+    "                      no PROGRAM\n"
     "  --boot-args WORDS   more of its command line\n"
     "  --boot-timeout S    seconds until the root is reached (120)\n"
     "  --conf KEY=VALUE    for the agent: clock, cmplog, levels, map, seed\n"
@@ -61,6 +65,7 @@ enum {
     OPT_SEED,
     OPT_MEMORY,
     OPT_KERNEL,
+    OPT_KERNEL_DEVICE,
     OPT_BOOT_ARGS,
     OPT_BOOT_TIMEOUT,
     OPT_CONF,
@@ -79,6 +84,7 @@ static const struct option rows[] = {
     {"seed", required_argument, NULL, OPT_SEED},
     {"memory", required_argument, NULL, OPT_MEMORY},
     {"kernel", required_argument, NULL, OPT_KERNEL},
+    {"kernel-device", required_argument, NULL, OPT_KERNEL_DEVICE},
     {"boot-args", required_argument, NULL, OPT_BOOT_ARGS},
     {"boot-timeout", required_argument, NULL, OPT_BOOT_TIMEOUT},
     {"conf", required_argument, NULL, OPT_CONF},
@@ -188,6 +194,10 @@ static int set_option(
     case OPT_KERNEL:
         pack->kernel = value;
         return 0;
+    case OPT_KERNEL_DEVICE:
+        pack->program = value;
+        pack->is_device = true;
+        return 0;
     case OPT_BOOT_ARGS:
         pack->boot_args = value;
         return 0;
@@ -247,10 +257,17 @@ static int read_options(int argc, char **argv, struct pack *pack)
             return FUZZ_STATUS_USAGE;
         }
     }
-    if (program == NULL)
+    if (program != NULL && pack->is_device)
+        return fuzz_say_usage(
+            VERB, "there is no program with --kernel-device: ", program);
+    if (program == NULL && !pack->is_device)
         return fuzz_say_usage(VERB, "the program is missing", "");
-    pack->program = program;
+    if (!pack->is_device)
+        pack->program = program;
     pack->args = argv + (end < argc ? end + 1 : argc);
+    if (pack->is_device && pack->args[0] != NULL)
+        return fuzz_say_usage(VERB,
+            "there are no arguments with --kernel-device: ", pack->args[0]);
     if (pack->files.failed || pack->conf.more.failed)
         return fuzz_say_usage(VERB, "there is no memory for the options", "");
     return 0;
@@ -264,10 +281,14 @@ static void print_result(const struct pack *pack, const struct pack_result *r)
 
     if (r->map_size > 0)
         (void)snprintf(map, sizeof(map), ", map of %zu bytes", r->map_size);
-    (void)printf("%s: input by %s, %zu files%s%s%s\n", pack->out,
-        fuzz_target_input_name(r->input), r->file_count,
-        r->traits.has_asan ? ", AddressSanitizer" : "", map,
-        pack->no_boot ? ", no snapshot yet" : "");
+    if (pack->is_device)
+        (void)printf("%s: input to %s, coverage by KCOV%s%s\n", pack->out,
+            pack->program, map, pack->no_boot ? ", no snapshot yet" : "");
+    else
+        (void)printf("%s: input by %s, %zu files%s%s%s\n", pack->out,
+            fuzz_target_input_name(r->input), r->file_count,
+            r->traits.has_asan ? ", AddressSanitizer" : "", map,
+            pack->no_boot ? ", no snapshot yet" : "");
 }
 
 static int pack_into(const struct pack *pack, const char *dir)

@@ -146,6 +146,8 @@ static void warn_of_traits(struct packer *p)
 {
     const struct elf_traits *t = &p->result->traits;
 
+    if (p->pack->is_device)
+        return;
     if (p->closure.is_static)
         p->warn("the program is static, so that each run has to start it: "
                 "link it without -static for runs that are many times faster");
@@ -204,11 +206,12 @@ static int describe(struct packer *p)
     struct fuzz_target *t = &p->target;
     int rc;
 
-    words_add(&p->argv, p->closure.files[0].guest);
+    words_add(&p->argv,
+        p->pack->is_device ? p->pack->program : p->closure.files[0].guest);
     for (size_t i = 0; p->pack->args[i] != NULL; i++)
         words_add(&p->argv, p->pack->args[i]);
     make_env(p);
-    rc = choose_input(p);
+    rc = p->pack->is_device ? 0 : choose_input(p);
     if (rc < 0)
         return rc;
     t->argv = words_steal(&p->argv);
@@ -266,7 +269,8 @@ static int add_conf(struct packer *p)
 {
     char *data;
     size_t size;
-    int rc = pack_encode_conf(&p->target, &p->pack->conf, &data, &size, p->err);
+    int rc = pack_encode_conf(
+        &p->target, &p->pack->conf, p->pack->is_device, &data, &size, p->err);
 
     if (rc < 0)
         return rc;
@@ -348,7 +352,7 @@ static int note_files(struct packer *p)
     char *text = NULL;
     int rc = 0;
 
-    files.entries = calloc(p->closure.count, sizeof(*files.entries));
+    files.entries = calloc(p->closure.count + 1, sizeof(*files.entries));
     if (files.entries == NULL)
         return no_memory(p);
     for (size_t i = 0; rc == 0 && i < p->closure.count; i++)
@@ -391,12 +395,25 @@ static int boot(struct packer *p)
     return rc;
 }
 
+static int check_device(struct packer *p)
+{
+    if (strncmp(p->pack->program, "/dev/", 5) != 0)
+        return err_set(p->err, EINVAL,
+            "--kernel-device %s: must be a device in the guest, /dev/...",
+            p->pack->program);
+    if (p->pack->kernel == NULL)
+        return err_set(p->err, EINVAL,
+            "--kernel-device: give a kernel with CONFIG_KCOV by --kernel, "
+            "such as guest/kernel/build_kcov.sh makes");
+    return 0;
+}
+
 static int make(struct packer *p)
 {
     struct fuzz_progress *progress;
-    int rc = find_files(p);
+    int rc = p->pack->is_device ? check_device(p) : find_files(p);
 
-    if (rc == 0)
+    if (rc == 0 && !p->pack->is_device)
         rc = check_libc(p);
     if (rc == 0)
         rc = describe(p);

@@ -29,12 +29,14 @@ struct pack_conf {
 };
 
 struct pack {
-    const char *program;
+    const char *program; /* with is_device, what is fuzzed is the kernel: the
+                            device in the guest that inputs are written to */
+    bool is_device;
     const char *out;    /* the directory, which is not there yet */
     char *const *args;  /* of the program; NULL-terminated */
     struct words env;   /* NAME=VALUE */
     struct words files; /* HOST:GUEST */
-    const char *kernel; /* NULL: spore's own */
+    const char *kernel; /* NULL: spore's own, which no device goes with */
     const char *boot_args;
     uint64_t mem_bytes;
     uint64_t boot_timeout_ms;
@@ -66,10 +68,11 @@ CC_MUST_CHECK int pack_make(const struct pack *pack, const char *dir,
 /*
  * /spore/fuzz.conf, as the guest's init reads it: records `key=value`, a NUL
  * behind each: arg and env any number of times, in order, then input, cwd,
- * asan, port, frames, and what else was given. The caller frees *ret_data.
+ * asan, port, frames, and what else was given; with is_device, device instead
+ * of arg. The caller frees *ret_data.
  */
 CC_MUST_CHECK int pack_encode_conf(const struct fuzz_target *target,
-    const struct pack_conf *conf, char **ret_data, size_t *ret_size,
-    struct err *err);
+    const struct pack_conf *conf, bool is_device, char **ret_data,
+    size_t *ret_size, struct err *err);
 
 #endif

@@ -15,8 +15,8 @@ static void put(FILE *out, const char *key, const char *value)
 }
 
 int pack_encode_conf(const struct fuzz_target *target,
-    const struct pack_conf *conf, char **ret_data, size_t *ret_size,
-    struct err *err)
+    const struct pack_conf *conf, bool is_device, char **ret_data,
+    size_t *ret_size, struct err *err)
 {
     char *data = NULL;
     size_t size = 0;
@@ -26,7 +26,7 @@ int pack_encode_conf(const struct fuzz_target *target,
     if (out == NULL)
         return err_sys(err, ENOMEM, "fuzz.conf");
     for (size_t i = 0; target->argv[i] != NULL; i++)
-        put(out, "arg", target->argv[i]);
+        put(out, is_device ? "device" : "arg", target->argv[i]);
     for (size_t i = 0; target->env != NULL && target->env[i] != NULL; i++)
         put(out, "env", target->env[i]);
     put(out, "input", fuzz_target_input_name(target->input));

@@ -266,3 +266,8 @@ size_t console_tail(const struct console *console, char *buf, size_t size)
     }
     return n - skip;
 }
+
+void console_forget(struct console *console)
+{
+    console->tail_count = 0;
+}

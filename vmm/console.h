@@ -48,7 +48,7 @@ struct console {
     size_t input_end;
     void (*on_escape)(void *opaque); /* the user typed Ctrl-] */
     void *opaque;
-    uint64_t tail_count; /* bytes ever written */
+    uint64_t tail_count; /* bytes written since console_forget */
     uint8_t tail[CONSOLE_TAIL_MAX];
 };
 
@@ -81,5 +81,8 @@ CC_MUST_CHECK int console_attach_virtio(
  * possible; bytes copied. After the vCPUs have stopped.
  */
 size_t console_tail(const struct console *console, char *buf, size_t size);
+
+/* What was written so far is in no tail any more. As above. */
+void console_forget(struct console *console);
 
 #endif

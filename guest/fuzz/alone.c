@@ -12,25 +12,16 @@
 #include "guest/agent/text.h"
 #include "guest/fuzz/call.h"
 #include "guest/fuzz/names.h"
+#include "guest/fuzz/pages.h"
 
-#define PAGE        4096u
 #define MAP_DEFAULT 65536u
 
 struct alone {
-    uint8_t *pages; /* one page that ends in the length, then the input */
+    struct pages_input input;
     uint8_t *map;
     uint32_t map_size;
     char map_entry[64];
 };
-
-static int make_input(struct alone *a)
-{
-    a->pages = mmap(NULL, PAGE + FUZZ_ABI_INPUT_MAX, PROT_READ | PROT_WRITE,
-        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (a->pages == MAP_FAILED)
-        return -errno;
-    return mlock(a->pages, PAGE + FUZZ_ABI_INPUT_MAX) != 0 ? -errno : 0;
-}
 
 static int make_map(struct alone *a, struct program *p)
 {
@@ -39,7 +30,7 @@ static int make_map(struct alone *a, struct program *p)
     int id;
 
     a->map_size = p->conf->map_size != 0 ? p->conf->map_size : MAP_DEFAULT;
-    bytes = (a->map_size + PAGE - 1) / PAGE * PAGE;
+    bytes = (a->map_size + PAGES_SIZE - 1) / PAGES_SIZE * PAGES_SIZE;
     id = shmget(IPC_PRIVATE, bytes, 0600);
     if (id < 0)
         return -errno;
@@ -57,33 +48,15 @@ static int make_map(struct alone *a, struct program *p)
     return 0;
 }
 
-static void say_hello(const struct alone *a)
-{
-    struct fuzz_abi_hello hello = {
-        .magic = FUZZ_ABI_HELLO_MAGIC,
-        .version = FUZZ_ABI_HELLO_VERSION,
-        .map = (uintptr_t)a->map,
-        .map_size = a->map_size,
-        .input_size = (uintptr_t)a->pages + PAGE - sizeof(uint32_t),
-        .input = (uintptr_t)a->pages + PAGE,
-        .input_capacity = FUZZ_ABI_INPUT_MAX,
-    };
-
-    (void)call_at(FUZZ_ABI_HELLO, &hello);
-}
-
 static int lay_input(const struct alone *a, const struct program *p)
 {
+    uint32_t size = pages_input_size(&a->input);
     int fd = p->input_fd;
-    uint32_t size;
     bool whole;
 
-    memcpy(&size, a->pages + PAGE - sizeof(size), sizeof(size));
-    if (size > FUZZ_ABI_INPUT_MAX)
-        size = FUZZ_ABI_INPUT_MAX;
     if (p->conf->input == CONF_FILE)
         fd = open(FUZZ_NAMES_INPUT, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
-    whole = fd >= 0 && pwrite(fd, a->pages + PAGE, size, 0) == (ssize_t)size;
+    whole = fd >= 0 && pwrite(fd, a->input.bytes, size, 0) == (ssize_t)size;
     return whole ? 0 : -EIO;
 }
 
@@ -98,12 +71,12 @@ int alone_run(struct program *p, const char **ret_step)
     if (p->conf->input != CONF_FILE && p->conf->input != CONF_STDIN)
         return -EOPNOTSUPP;
     *ret_step = "no memory for map and input";
-    error = make_input(&alone);
+    error = pages_make_input(&alone.input);
     if (error == 0)
         error = make_map(&alone, p);
     if (error != 0)
         return error;
-    say_hello(&alone);
+    pages_say_hello(&alone.input, alone.map, alone.map_size);
     /* There is no warming up: a process is all new pages in any case. */
     while (call(FUZZ_ABI_ROOT, 0) != 0)
         continue;

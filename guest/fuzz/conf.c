@@ -55,6 +55,14 @@ static int take_cwd(struct conf *c, char *value)
     return 0;
 }
 
+static int take_device(struct conf *c, char *value)
+{
+    if (strncmp(value, "/dev/", 5) != 0)
+        return -EINVAL;
+    c->device = value;
+    return 0;
+}
+
 static int take_flag(const char *value, bool *ret_flag)
 {
     if ((value[0] != '0' && value[0] != '1') || value[1] != '\0')
@@ -131,6 +139,7 @@ static const struct key keys[] = {
     {"env=", take_env},
     {"input=", take_input},
     {"cwd=", take_cwd},
+    {"device=", take_device},
     {"asan=", take_asan},
     {"port=", take_port},
     {"frames=", take_frames},
@@ -168,6 +177,8 @@ int conf_parse(struct conf *c, char *bytes, size_t size, const char **ret_wrong)
             return error;
         }
     }
+    if (c->device != NULL)
+        return 0;
     if (c->arg_count == 0) {
         *ret_wrong = "(no arg)";
         return -EINVAL;

@@ -8,6 +8,8 @@
  *     env=      NAME=VALUE, any number
  *     input=    stdin (without the record), file, memory or socket
  *     cwd=      where it starts; /tmp
+ *     device=   /dev/...: what is fuzzed is the kernel, and this is what the
+ *               input is written to; of the others only map= means anything
  *     asan=     1: it has a sanitizer
  *     port=     of the socket it listens on
  *     frames=   1: the input is packets, each behind its length of 16 bits
@@ -45,11 +47,12 @@ enum conf_input {
 };
 
 struct conf {
-    char *args[CONF_ARGS_MAX + 1]; /* NULL-terminated; at least one */
-    char *env[CONF_ENV_MAX + 1];   /* the same; maybe none */
+    char *args[CONF_ARGS_MAX + 1]; /* NULL-terminated */
+    char *env[CONF_ENV_MAX + 1];   /* the same */
     size_t arg_count;
     size_t env_count;
-    const char *cwd; /* absolute */
+    const char *cwd;    /* absolute */
+    const char *device; /* NULL: a program is fuzzed, and there is an arg */
     enum conf_input input;
     bool asan;
     bool frames;

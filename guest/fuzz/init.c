@@ -27,6 +27,7 @@
 #include "guest/fuzz/call.h"
 #include "guest/fuzz/conf.h"
 #include "guest/fuzz/environ.h"
+#include "guest/fuzz/kernel.h"
 #include "guest/fuzz/names.h"
 #include "guest/fuzz/program.h"
 #include "guest/fuzz/share.h"
@@ -34,6 +35,7 @@
 
 #define CMDLINE_MAX 4096u
 #define TEXT_MAX    4096u /* what USER_ABORT can carry */
+#define NO_PORT     "the kernel gives no access to ports (ioperm)"
 #define TAIL_MAX    2048u /* of the program's output in it */
 
 struct init {
@@ -261,13 +263,19 @@ int main(int argc, char **argv)
         run_share(&in);
     mount_all(&in);
     read_conf(&in);
+    if (in.conf.device != NULL) {
+        if (!in.has_port)
+            die(&in, NO_PORT, 0);
+        error = kernel_run(&in.conf, &step);
+        die(&in, step, error);
+    }
     name_input(&in);
     write_file("/proc/sys/kernel/randomize_va_space", "0");
     error = program_init(&in.program, &in.conf, &in.environ);
     if (error != 0)
         die(&in, "no files in memory", error);
     if (!in.has_port)
-        die(&in, "the kernel gives no access to ports (ioperm)", 0);
+        die(&in, NO_PORT, 0);
     if (program_is_static(in.conf.args[0])) {
         error = environ_make(&in.environ, &in.conf, false, in.options.softkvm);
         if (error == 0)

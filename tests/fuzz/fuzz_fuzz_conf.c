@@ -20,14 +20,18 @@ static void require(bool holds)
 
 static void check(const struct conf *c)
 {
-    require(c->arg_count >= 1 && c->arg_count <= CONF_ARGS_MAX);
+    require(c->arg_count <= CONF_ARGS_MAX);
     require(c->env_count <= CONF_ENV_MAX);
     require(c->args[c->arg_count] == NULL && c->env[c->env_count] == NULL);
-    require(c->args[0][0] == '/' && c->cwd[0] == '/');
+    require(c->cwd[0] == '/');
+    if (c->device != NULL)
+        require(strncmp(c->device, "/dev/", 5) == 0);
+    else
+        require(c->arg_count >= 1 && c->args[0][0] == '/');
     for (size_t i = 0; i < c->env_count; i++)
         require(strchr(c->env[i], '=') > c->env[i]);
     require(c->input <= CONF_SOCKET && conf_input_name(c->input) != NULL);
-    require(c->input != CONF_SOCKET || c->port != 0);
+    require(c->input != CONF_SOCKET || c->port != 0 || c->device != NULL);
     require(c->cmplog_size <= CONF_CMPLOG_MAX);
 }
 

@@ -215,6 +215,18 @@ static void test_tail_wraps(void **state)
     free(got);
 }
 
+static void test_tail_is_forgotten(void **state)
+{
+    struct fixture *f = *state;
+
+    start(f, -1, -1);
+    print(f, "one\ntwo");
+    console_forget(&f->console);
+    expect_tail(f, 100, "");
+    print(f, "three\n");
+    expect_tail(f, 100, "three\n");
+}
+
 static void test_tail_of_one_endless_line(void **state)
 {
     struct fixture *f = *state;
@@ -468,6 +480,7 @@ int main(void)
         cmocka_unit_test(test_tail_alone),
         cmocka_unit_test(test_tail_is_cut_at_lines),
         cmocka_unit_test(test_tail_wraps),
+        cmocka_unit_test(test_tail_is_forgotten),
         cmocka_unit_test(test_tail_of_one_endless_line),
         cmocka_unit_test(test_output_reaches_the_descriptor),
         cmocka_unit_test(test_slow_reader),

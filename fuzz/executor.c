@@ -176,6 +176,7 @@ int executor_begin(struct executor *ex, const void *input, size_t size,
     *ret_result = (struct fuzz_result){
         .pages = (uint32_t)(ex->reset.stats.pages - pages)};
     calls_begin(&ex->calls);
+    console_forget(&ex->runner->console);
     fuzz_agent_put_input(&ex->agent, &ex->runner->machine.mem, input, size);
     clear_map(ex);
     hold_timer(ex);

@@ -69,8 +69,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     png_bytep volatile row = NULL;
     png_bytep made = NULL;
     png_infop info;
-    png_structp png = png_create_read_struct(
-        PNG_LIBPNG_VER_STRING, NULL, fail, be_quiet);
+    png_structp png =
+        png_create_read_struct(PNG_LIBPNG_VER_STRING, NULL, fail, be_quiet);
 
     if (png == NULL)
         return 0;

@@ -80,7 +80,7 @@ static void test_conf(void **state)
 
     (void)state;
     words_add(&conf.more, "clock=real");
-    assert_int_equal(pack_encode_conf(&t, &conf, &data, &size, &err), 0);
+    assert_int_equal(pack_encode_conf(&t, &conf, false, &data, &size, &err), 0);
     assert_int_equal(conf_parse(read, data, size, &wrong), 0);
     assert_int_equal(read->arg_count, 3);
     assert_string_equal(read->args[0], "/bin/prog");
@@ -114,7 +114,8 @@ static void test_conf_inputs(void **state)
         size_t size;
         struct err err;
 
-        assert_int_equal(pack_encode_conf(&t, &conf, &data, &size, &err), 0);
+        assert_int_equal(
+            pack_encode_conf(&t, &conf, false, &data, &size, &err), 0);
         assert_int_equal(conf_parse(read, data, size, &wrong), 0);
         assert_string_equal(
             conf_input_name(read->input), fuzz_target_input_name(t.input));

@@ -4,8 +4,8 @@
  * host's files that its files are, and what those tell.
  *
  * Borrows maps and files, opens each file when it is first asked about.
- * Thread rule: one thread. Guest-controlled: addresses, maps, and files that are
- * read from its memory, which libdw then parses.
+ * Thread rule: one thread. Guest-controlled: addresses, maps, and files that
+ * are read from its memory, which libdw then parses.
  */
 #ifndef FUZZ_SYMBOLS_H
 #define FUZZ_SYMBOLS_H

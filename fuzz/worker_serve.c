@@ -145,8 +145,12 @@ static int obey(
     return err_set(err, EPROTO, "unknown command %u", page->command);
 }
 
-/* The kernel ends it with its parent; until then there is always a next. */
-static CC_NORETURN void serve(const struct worker_setup *s, struct executor *ex)
+/*
+ * The kernel ends it with its parent; until then there is always a next. It is
+ * not said that this does not return: the address sanitizer would ask the
+ * kernel for a signal stack then, which the jail does not allow.
+ */
+static void serve(const struct worker_setup *s, struct executor *ex)
 {
     struct worker_page *page = s->page;
     uint32_t done = page->answered;
@@ -188,4 +192,5 @@ void worker_serve(const struct worker_setup *setup)
         hello.rc < 0)
         _exit(EXIT_FAILURE);
     serve(setup, ex);
+    _exit(EXIT_FAILURE);
 }

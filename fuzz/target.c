@@ -318,7 +318,7 @@ static int from_ron(const char *text, size_t size,
         .is_nyx = true,
         .input = FUZZ_TARGET_MEMORY,
         .mem_bytes = FUZZ_TARGET_NYX_MEM_DEFAULT,
-        .boot_timeout_ms = FUZZ_TARGET_BOOT_MS_DEFAULT,
+        .boot_timeout_ms = FUZZ_TARGET_NYX_BOOT_MS,
     };
     struct fuzz_ron ron;
     int rc = fuzz_ron_read(text, size, &ron, err);

@@ -77,10 +77,12 @@ record() {
     [ -f "$(dirname "$SPORE")/libnyx.so" ] || cannot_run "there is no libnyx.so"
     command -v afl-fuzz > /dev/null || cannot_run "there is no afl-fuzz (afl++)"
     mkdir in
-    { printf SPOR; record S '\0'; } > in/seed
+    { printf SPOR; record M '\1'; record W '\0\0\20\0'; record F '\1'; } > in/seed
+    printf '%s\n' 's="S\x01\x01"' 'x="X\x01\x01"' 'm="M\x01\x01"' \
+        'f="F\x01\x01"' 'w="W\x04\xf8\x0f\xff\x00"' > dictionary
     AFL_PATH=$(dirname "$SPORE") AFL_BENCH_UNTIL_CRASH=1 AFL_NO_UI=1 \
         AFL_SKIP_CPUFREQ=1 AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES=1 \
-        run timeout 400 afl-fuzz -X -t 20000 -V 300 -i in -o out -- "$files/target"
+        run timeout 800 afl-fuzz -X -t 20000 -V 700 -x dictionary -i in -o out -- "$files/target"
     ls out/default/crashes
     [ -n "$(find out -path '*/crashes/id*' | head -n 1)" ]
 }

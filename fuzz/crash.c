@@ -14,6 +14,9 @@
 
 #define TOP_MAX 512u
 
+/* Where guest kernels are interpreted, a sanitizer reads its code in first. */
+#define REPORT_US UINT64_C(60000000)
+
 struct crash_runner {
     struct fuzz_target target;
     struct executor *ex;
@@ -235,6 +238,16 @@ static int fill(struct crash_runner *r, const struct fuzz_result *result,
     return 0;
 }
 
+static bool is_cut_off(
+    const struct crash_runner *r, const struct fuzz_result *result)
+{
+    size_t size;
+    const char *text = executor_text(r->ex, &size);
+
+    return result->verdict == FUZZ_SANITIZER &&
+           memmem(text, size, "#0 0x", 5) == NULL;
+}
+
 int crash_run(struct crash_runner *runner, const void *input, size_t size,
     uint64_t timeout_us, struct bundle *ret_bundle, struct err *err)
 {
@@ -242,6 +255,9 @@ int crash_run(struct crash_runner *runner, const void *input, size_t size,
     struct bundle b = {0};
     int rc = executor_run(runner->ex, input, size, timeout_us, &result, err);
 
+    /* A report that was cut off is waited for: the first takes seconds. */
+    if (rc == 0 && is_cut_off(runner, &result) && timeout_us < REPORT_US)
+        rc = executor_run(runner->ex, input, size, REPORT_US, &result, err);
     if (rc == 0)
         rc = fill(runner, &result, &b, err);
     if (rc == 0)

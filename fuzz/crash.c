@@ -11,8 +11,12 @@
 #include "fuzz/root.h"
 #include "fuzz/target.h"
 #include "vmm/base/fd.h"
+#include "vmm/base/num.h"
 
 #define TOP_MAX 512u
+
+/* Where guest kernels are interpreted, a sanitizer reads its code in first. */
+#define REPORT_US UINT64_C(60000000)
 
 struct crash_runner {
     struct fuzz_target target;
@@ -203,6 +207,25 @@ static int fill_texts(struct crash_runner *r, const void *input, size_t size,
     return rc;
 }
 
+/* What must not be one group: how it ended, and what a sanitizer calls it. */
+static void tell_kind(const struct crash_runner *r, const struct bundle *b,
+    char *ret_kind, size_t size)
+{
+    static const char mark[] = "Sanitizer: ";
+    size_t text_size;
+    const char *text = executor_text(r->ex, &text_size);
+    const char *word = memmem(text, text_size, mark, sizeof(mark) - 1);
+    size_t length = 0;
+
+    if (word != NULL) {
+        word += sizeof(mark) - 1;
+        length = num_min(strcspn(word, " \n"), size / 2);
+    }
+    (void)snprintf(ret_kind, size, "%s %u %.*s",
+        bundle_verdict_name(b->verdict), b->signal, (int)length,
+        word != NULL ? word : "");
+}
+
 /* Of a run that has ended, where the guest still lies. */
 static int fill(struct crash_runner *r, const struct fuzz_result *result,
     struct bundle *b, struct err *err)
@@ -228,11 +251,20 @@ static int fill(struct crash_runner *r, const struct fuzz_result *result,
         trace(r, result, &regs);
     memcpy(b->regs, regs.regs, sizeof(b->regs));
     b->has_regs = true;
-    (void)snprintf(kind, sizeof(kind), "%s %u", bundle_verdict_name(b->verdict),
-        b->signal);
+    tell_kind(r, b, kind, sizeof(kind));
     b->stack_hash = backtrace_hash(&r->backtrace, kind);
     tell_top(r, b);
     return 0;
+}
+
+static bool is_cut_off(
+    const struct crash_runner *r, const struct fuzz_result *result)
+{
+    size_t size;
+    const char *text = executor_text(r->ex, &size);
+
+    return result->verdict == FUZZ_SANITIZER &&
+           memmem(text, size, "#0 0x", 5) == NULL;
 }
 
 int crash_run(struct crash_runner *runner, const void *input, size_t size,
@@ -242,6 +274,9 @@ int crash_run(struct crash_runner *runner, const void *input, size_t size,
     struct bundle b = {0};
     int rc = executor_run(runner->ex, input, size, timeout_us, &result, err);
 
+    /* A report that was cut off is waited for: the first takes seconds. */
+    if (rc == 0 && is_cut_off(runner, &result) && timeout_us < REPORT_US)
+        rc = executor_run(runner->ex, input, size, REPORT_US, &result, err);
     if (rc == 0)
         rc = fill(runner, &result, &b, err);
     if (rc == 0)

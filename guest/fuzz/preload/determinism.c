@@ -2,6 +2,7 @@
 #include "guest/fuzz/preload/determinism.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/random.h>
@@ -154,6 +155,14 @@ REAL_EXPORT int usleep(useconds_t us)
 static uint64_t random_state;
 static uint64_t random_fds[FDS_MAX / 64];
 
+#define SPARES       4
+#define SPARE_FD_MIN 960
+
+static struct {
+    int fd; /* 0: none */
+    bool is_lent;
+} spares[SPARES];
+
 void random_init(void)
 {
     /* Not zero, whatever the seed. */
@@ -187,6 +196,46 @@ bool random_is_path(const char *path)
 {
     return path != NULL && (strcmp(path, "/dev/urandom") == 0 ||
                                strcmp(path, "/dev/random") == 0);
+}
+
+/*
+ * Descriptors that are open at the root, high up where no program looks for
+ * its next one: to open and to close one of them is no business of the
+ * kernel's.
+ */
+void random_prepare(void)
+{
+    for (unsigned int i = 0; i < SPARES; i++) {
+        int fd = REAL(openat)(AT_FDCWD, "/dev/urandom", O_RDONLY | O_CLOEXEC);
+
+        if (fd < 0)
+            break;
+        spares[i].fd = fcntl(fd, F_DUPFD_CLOEXEC, SPARE_FD_MIN);
+        (void)REAL(close)(fd);
+        random_remember(spares[i].fd);
+    }
+}
+
+int random_open(void)
+{
+    for (unsigned int i = 0; preload_in_run() && i < SPARES; i++) {
+        if (spares[i].fd <= 0 || spares[i].is_lent)
+            continue;
+        spares[i].is_lent = true;
+        return spares[i].fd;
+    }
+    return -1;
+}
+
+bool random_close(int fd)
+{
+    for (unsigned int i = 0; preload_in_run() && i < SPARES; i++) {
+        if (spares[i].fd != fd || !spares[i].is_lent)
+            continue;
+        spares[i].is_lent = false;
+        return true;
+    }
+    return false;
 }
 
 void random_remember(int fd)
@@ -256,4 +305,21 @@ REAL_EXPORT uint32_t arc4random(void)
 REAL_EXPORT uint32_t arc4random_uniform(uint32_t bound)
 {
     return bound > 1 ? arc4random() % bound : 0;
+}
+
+/* ---- the process -----------------------------------------------------------
+ */
+
+static pid_t own_pid;
+
+void process_hold(void)
+{
+    own_pid = (pid_t)syscall(SYS_getpid);
+}
+
+/* Every root is one process, and children ask for themselves. */
+REAL_EXPORT pid_t getpid(void)
+{
+    return preload_in_run() && own_pid != 0 ? own_pid
+                                            : (pid_t)syscall(SYS_getpid);
 }

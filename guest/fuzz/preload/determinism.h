@@ -16,10 +16,19 @@
 void clock_hold(void);
 
 void random_init(void);
+
+/* At the root: getpid is answered from here in runs. */
+void process_hold(void);
+
 void random_fill(void *bytes, size_t n);
 
 /* The kernel's files of random numbers. */
 bool random_is_path(const char *path);
+/* At the root; then random_open gives one in a run without the kernel, -1 when
+ * there is none left, and random_close takes it back if it is one. */
+void random_prepare(void);
+int random_open(void);
+bool random_close(int fd);
 void random_remember(int fd);
 bool random_is(int fd);
 void random_forget(int fd);

@@ -62,6 +62,8 @@ static int open_at(int dir, const char *path, int flags, mode_t mode)
 {
     int fd = open_input(path, flags);
 
+    if (fd < 0 && random_is_path(path) && (flags & O_ACCMODE) == O_RDONLY)
+        fd = random_open();
     if (fd >= 0)
         return fd;
     fd = REAL(openat)(dir, path, flags, mode);

@@ -153,7 +153,7 @@ REAL_EXPORT int close(int fd)
         return REAL(close)(fd);
     if (forkserver_close(fd) || sockets_close(fd))
         return 0;
-    if (!preload.child && input_close(fd))
+    if (!preload.child && (input_close(fd) || random_close(fd)))
         return 0;
     if (!preload.child)
         forget(fd);

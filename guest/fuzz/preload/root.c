@@ -30,6 +30,8 @@
 #define SIZE_MAX_WARM (96u << 10)
 
 static uint8_t fpu_at_root[512] __attribute__((aligned(16)));
+/* Or the compiler leaves out a block that nobody uses. */
+static void *volatile heap_ready;
 static struct fuzz_abi_hello hello __attribute__((aligned(64)));
 
 static bool has_avx(void)
@@ -77,7 +79,8 @@ static void settle_malloc(void)
     (void)mallopt(M_MMAP_MAX, 0);
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
     (void)mallopt(M_TOP_PAD, 1 << 20);
-    free(malloc(HEAP_READY));
+    heap_ready = malloc(HEAP_READY);
+    free(heap_ready);
 }
 
 static void mark_rooted(void)
@@ -107,6 +110,8 @@ void root_take(void)
     crashes_install();
     settle_malloc();
     clock_hold();
+    random_prepare();
+    process_hold();
     output_mark();
     input_prepare();
     sockets_prepare();

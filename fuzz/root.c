@@ -6,7 +6,6 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -49,9 +48,7 @@ static int lock(const struct fuzz_target *target, int *ret_fd, struct err *err)
     rc = fd_lock(fd, true);
     if (rc == -EAGAIN) {
         say(target, "another process is booting it: waiting for its root");
-        do {
-            rc = flock(fd, LOCK_EX) < 0 ? -errno : 0;
-        } while (rc == -EINTR);
+        rc = fd_lock_wait(fd, true);
     }
     if (rc < 0)
         return err_sys(err, rc, "%s: its lock", target->dir);

@@ -6,7 +6,8 @@
 #
 #   bench/fuzz/build.sh [-o FOLDER] [TARGET...]
 #
-# Targets: empty zlib png xml2 sqlite tiff; tiff has AddressSanitizer. Of each
+# Targets: empty zlib png xml2 sqlite tiff planted; the last two have
+# AddressSanitizer. Of each
 # FOLDER (build/fuzz-targets) gets NAME.fork (AFL++ forks in front of main),
 # NAME.deferred (behind LLVMFuzzerInitialize) and NAME.persistent (libAFLDriver:
 # AFL_LOOP and shared-memory test cases), and seeds in NAME.seeds.
@@ -62,6 +63,7 @@ fetch() {
 }
 
 # The three programs of target $1 out of its harness and the flags behind it.
+# shellcheck disable=SC2086 # flags are words
 link_target() {
     local name=$1
     shift
@@ -125,6 +127,7 @@ build_xml2() {
         >"$out/xml2.seeds/a"
 }
 
+# shellcheck disable=SC2086
 build_sqlite() {
     local src
     src=$(fetch sqlite3)
@@ -162,6 +165,18 @@ SUkqAAwAAAAAAAAKAAABAwABAAAABAAAAAEBAwABAAAAAgAAAAIBAwABAAAACAAAAAMBAwABAAAAAQAA
 AAYBAwABAAAAAQAAABEBBAABAAAACAAAABUBAwABAAAAAQAAABYBAwABAAAAAgAAABcBBAABAAAABAAA
 ABwBAwABAAAAAQAAAAAAAAA=
 END
+}
+
+# Bugs to be found. The dictionary is what the compiler saw compared.
+# shellcheck disable=SC2086
+build_planted() {
+    CFLAGS="$CFLAGS -fsanitize=address"
+    rm -f "$out/planted.dict"
+    AFL_LLVM_DICT2FILE=$out/planted.dict link_target planted
+    AFL_LLVM_CMPLOG=1 $CC $CFLAGS -fsanitize=fuzzer -o "$out/planted.cmplog" \
+        "$here/planted.c"
+    mkdir -p "$out/planted.seeds"
+    printf '0' >"$out/planted.seeds/a"
 }
 
 [ $# -gt 0 ] || set -- empty zlib png xml2 sqlite tiff

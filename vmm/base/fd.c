@@ -155,6 +155,18 @@ int fd_lock(int fd, bool exclusive)
     return errno == EACCES ? -EAGAIN : -errno;
 }
 
+int fd_lock_wait(int fd, bool exclusive)
+{
+    struct flock whole = {
+        .l_type = exclusive ? F_WRLCK : F_RDLCK, .l_whence = SEEK_SET};
+
+    while (fcntl(fd, F_OFD_SETLKW, &whole) < 0) {
+        if (errno != EINTR)
+            return -errno;
+    }
+    return 0;
+}
+
 void fd_unlock(int fd)
 {
     struct flock whole = {.l_type = F_UNLCK, .l_whence = SEEK_SET};

@@ -67,6 +67,8 @@ CC_MUST_CHECK int fd_set_nonblocking(int fd, bool on);
  * shared one only those. 0, -EAGAIN if another has it locked, or -errno.
  */
 CC_MUST_CHECK int fd_lock(int fd, bool exclusive);
+/* The same, but that it waits for others; never -EAGAIN. */
+CC_MUST_CHECK int fd_lock_wait(int fd, bool exclusive);
 void fd_unlock(int fd);
 
 /*

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "fuzz/executor_parts.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +30,7 @@ static int lay(struct executor *ex, const struct agent_range *range,
 {
     bool is_own = shared == NULL;
 
+    assert(range->at % NUM_PAGE_SIZE == 0);
     if (range->count == 0)
         return err_set(err, EINVAL, "the target has no such map");
     if (is_own)

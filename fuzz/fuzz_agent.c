@@ -325,6 +325,21 @@ static int get_kept(struct fuzz_agent *agent, const json_t *root,
     return 0;
 }
 
+/*
+ * Maps are laid page by page, and the size is put as one number: what a file
+ * says has to fit that as what a guest says does.
+ */
+static int check_areas(const struct fuzz_agent *agent, struct err *err)
+{
+    if (!is_paged(agent->map.at) || !is_paged(agent->cmp_map.at))
+        return err_set(
+            err, EINVAL, "%s: a map is not page-aligned", AGENT_FILE);
+    if (agent->input.count > 0 && agent->input_size.size != sizeof(uint32_t))
+        return err_set(
+            err, EINVAL, "%s: an input without its size", AGENT_FILE);
+    return 0;
+}
+
 static int decode(struct fuzz_agent *agent, const json_t *root,
     const struct guest_view *memory, struct err *err)
 {
@@ -353,9 +368,9 @@ static int decode(struct fuzz_agent *agent, const json_t *root,
     }
     if (rc < 0)
         return rc;
-    if ((agent->input.count == 0) != (agent->input_size.count == 0))
-        return err_set(
-            err, EINVAL, "%s: an input without its size", AGENT_FILE);
+    rc = check_areas(agent, err);
+    if (rc < 0)
+        return rc;
     agent->restores_fpu = json_is_true(json_object_get(root, "restores-fpu"));
     agent->has_counter = json_is_true(json_object_get(root, "timer-counts"));
     agent->has_deadline = json_is_true(json_object_get(root, "timer-deadline"));

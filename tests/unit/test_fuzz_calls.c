@@ -12,7 +12,9 @@
 #include <cmocka.h>
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -217,6 +219,41 @@ static void order_is_kept(void **state)
     assert_int_equal(b->result.verdict, FUZZ_OK);
 }
 
+static int load(struct bench *b, const char *map, const char *input_size)
+{
+    char text[512];
+    struct err err;
+    int n = snprintf(text, sizeof(text),
+        "{\"cr0\": 2147483649, \"cr3\": 4096, \"cr4\": 32, \"efer\": 1280, "
+        "\"map\": %s, \"cmp-map\": [0, 0], \"input\": [65536, 4096], "
+        "\"input-size\": %s, \"spaces\": [], \"kept\": []}",
+        map, input_size);
+    int fd = openat(
+        b->dir_fd, AGENT_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0 && n > 0 && (size_t)n < sizeof(text));
+    assert_int_equal(write(fd, text, (size_t)n), n);
+    (void)close(fd);
+    fuzz_agent_fini(&b->agent);
+    return fuzz_agent_load(&b->agent, b->dir, &b->view, &err);
+}
+
+/* A file is trusted no more than a guest: areas that would not fit. */
+static void file_is_checked(void **state)
+{
+    static const uint8_t input[8] = "input";
+    struct bench *b = *state;
+
+    assert_int_equal(load(b, "[131072, 9000]", "[36864, 4]"), 0);
+    assert_int_equal(b->agent.map.count, 3);
+    fuzz_agent_put_input(&b->agent, &b->mem, input, sizeof(input));
+    assert_int_equal(load(b, "[133120, 4096]", "[36864, 4]"), -EINVAL);
+    assert_int_equal(load(b, "[131072, 9000]", "[36864, 1]"), -EINVAL);
+    assert_int_equal(load(b, "[131072, 9000]", "[0, 0]"), -EINVAL);
+    assert_int_equal(load(b, "[131072, 9000]", "[36864, 5]"), -EINVAL);
+    assert_int_equal(load(b, "[1048576, 4096]", "[36864, 4]"), -EFAULT);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -229,6 +266,7 @@ int main(void)
             pages_that_persist_are_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(text_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(order_is_kept, setup, teardown),
+        cmocka_unit_test_setup_teardown(file_is_checked, setup, teardown),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

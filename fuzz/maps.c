@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "vmm/base/num.h"
+
 /* What is left of one line. */
 struct line {
     const char *at;
@@ -63,6 +65,13 @@ static bool take_perms(struct line *line, char ret_perms[5])
     return true;
 }
 
+/* A kernel's are whole pages, and readers go by pages. */
+static bool is_whole_pages(const struct maps_range *r)
+{
+    return r->end > r->start && r->start % NUM_PAGE_SIZE == 0 &&
+           r->end % NUM_PAGE_SIZE == 0 && r->offset % NUM_PAGE_SIZE == 0;
+}
+
 /* start-end perms offset major:minor inode   name */
 static bool parse_line(struct line line, struct maps_range *ret_range)
 {
@@ -75,7 +84,7 @@ static bool parse_line(struct line line, struct maps_range *ret_range)
         !take_number(&line, 16, &r.offset) || !take_char(&line, ' ') ||
         !take_number(&line, 16, &ignored) || !take_char(&line, ':') ||
         !take_number(&line, 16, &ignored) || !take_char(&line, ' ') ||
-        !take_number(&line, 10, &ignored) || r.end <= r.start)
+        !take_number(&line, 10, &ignored) || !is_whole_pages(&r))
         return false;
     while (line.at < line.end && *line.at == ' ')
         line.at++;

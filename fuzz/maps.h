@@ -19,7 +19,7 @@
 
 struct maps_range {
     uint64_t start;
-    uint64_t end;    /* > start */
+    uint64_t end;    /* > start; all three are multiples of a page */
     uint64_t offset; /* of `start` in its file */
     char perms[5];
     char *name; /* a path, [stack] and the like, or "" */

@@ -72,7 +72,10 @@ static void others_are_refused(void **state)
         "1000-2000 r--p 0 0:0",
         "1000-2000 r--p 0 00 0",
         "10000000000000000-20000000000000000 r--p 0 0:0 0",
-        "1000-2000 r--p 0 0:0 0 /a\n1fff-3000 r--p 0 0:0 0 /b\n",
+        "1000-1001 r--p 0 0:0 0 /a\n",
+        "1001-2000 r--p 0 0:0 0 /a\n",
+        "1000-2000 r--p 10 0:0 0 /a\n",
+        "1000-3000 r--p 0 0:0 0 /a\n2000-4000 r--p 0 0:0 0 /b\n",
         "3000-4000 r--p 0 0:0 0 /a\n1000-2000 r--p 0 0:0 0 /b\n",
     };
     struct maps maps = {0};
@@ -98,7 +101,7 @@ static void many_are_refused(void **state)
     assert_non_null(text);
     for (unsigned int i = 1; i <= MAPS_RANGE_MAX + 1; i++)
         at += (size_t)sprintf(
-            text + at, "%x-%x r--p 0 0:0 0\n", i * 16, i * 16 + 16);
+            text + at, "%x-%x r--p 0 0:0 0\n", i << 12, (i + 1) << 12);
     assert_int_equal(maps_parse(text, at, &maps, NULL), -E2BIG);
     free(text);
 }

@@ -5,22 +5,11 @@
 #include <string.h>
 
 #include "vmm/base/fd.h"
-
-/* Intel SDM vol. 3, 4.5. */
-#define CR4_LA57 (UINT64_C(1) << 12)
-#define EFER_LMA (UINT64_C(1) << 10)
-
-#define ENTRY_PRESENT  UINT64_C(1)
-#define ENTRY_WRITABLE (UINT64_C(1) << 1)
-#define ENTRY_USER     (UINT64_C(1) << 2)
-#define ENTRY_LARGE    (UINT64_C(1) << 7)
-#define ADDRESS_BITS   UINT64_C(0x000ffffffffff000) /* 51:12 */
-
-#define LEVEL_BITS 9u
+#include "vmm/hw/paging.h"
 
 static bool is_canonical(uint64_t at, unsigned int levels)
 {
-    unsigned int bits = NUM_PAGE_SHIFT + levels * LEVEL_BITS;
+    unsigned int bits = NUM_PAGE_SHIFT + levels * PAGING_LEVEL_BITS;
     int64_t top = (int64_t)at >> (bits - 1);
 
     return top == 0 || top == -1;
@@ -29,28 +18,28 @@ static bool is_canonical(uint64_t at, unsigned int levels)
 int guest_view_walk(
     const struct guest_view *view, uint64_t at, struct guest_place *ret_place)
 {
-    unsigned int levels = (view->regs.cr4 & CR4_LA57) != 0 ? 5 : 4;
-    uint64_t table = view->regs.cr3 & ADDRESS_BITS;
+    unsigned int levels = (view->regs.cr4 & PAGING_CR4_LA57) != 0 ? 5 : 4;
+    uint64_t table = view->regs.cr3 & PAGING_ADDRESS;
     bool is_writable = true;
     bool is_user = true;
 
-    if ((view->regs.efer & EFER_LMA) == 0 || !is_canonical(at, levels))
+    if ((view->regs.efer & PAGING_EFER_LMA) == 0 || !is_canonical(at, levels))
         return -EFAULT;
     for (unsigned int level = levels; level > 0; level--) {
-        unsigned int shift = NUM_PAGE_SHIFT + (level - 1) * LEVEL_BITS;
-        uint64_t index = (at >> shift) & ((1u << LEVEL_BITS) - 1);
+        unsigned int shift = NUM_PAGE_SHIFT + (level - 1) * PAGING_LEVEL_BITS;
+        uint64_t index = (at >> shift) & ((1u << PAGING_LEVEL_BITS) - 1);
         uint64_t inside = (UINT64_C(1) << shift) - 1;
         uint64_t entry;
 
         if (gmem_read(view->mem, gpa(table + index * sizeof(entry)), &entry,
                 sizeof(entry)) < 0 ||
-            (entry & ENTRY_PRESENT) == 0)
+            (entry & PAGING_PRESENT) == 0)
             return -EFAULT;
-        is_writable = is_writable && (entry & ENTRY_WRITABLE) != 0;
-        is_user = is_user && (entry & ENTRY_USER) != 0;
-        table = entry & ADDRESS_BITS;
+        is_writable = is_writable && (entry & PAGING_WRITABLE) != 0;
+        is_user = is_user && (entry & PAGING_USER) != 0;
+        table = entry & PAGING_ADDRESS;
         if (level == 1 ||
-            ((level == 2 || level == 3) && (entry & ENTRY_LARGE) != 0)) {
+            ((level == 2 || level == 3) && (entry & PAGING_LARGE) != 0)) {
             *ret_place = (struct guest_place){
                 .physical = (table & ~inside) | (at & inside),
                 .is_writable = is_writable,

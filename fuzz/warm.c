@@ -5,21 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-/* Intel SDM vol. 3, 4.5. */
-#define CR4_LA57 (UINT64_C(1) << 12)
-#define EFER_LMA (UINT64_C(1) << 10)
-
-#define ENTRY_PRESENT  UINT64_C(1)
-#define ENTRY_WRITABLE (UINT64_C(1) << 1)
-#define ENTRY_USER     (UINT64_C(1) << 2)
-#define ENTRY_ACCESSED (UINT64_C(1) << 5)
-#define ENTRY_DIRTY    (UINT64_C(1) << 6)
-#define ENTRY_LARGE    (UINT64_C(1) << 7)
-#define ADDRESS_BITS   UINT64_C(0x000ffffffffff000)
-
-#define ENTRIES    512u
-#define LEVEL_BITS 9u
-#define LEVELS_MAX 5u
+#include "vmm/hw/paging.h"
 
 void warm_fini(struct warm_list *list)
 {
@@ -43,7 +29,7 @@ static int add(struct warm_list *list, uint64_t page)
 }
 
 struct level {
-    uint64_t entries[ENTRIES];
+    uint64_t entries[PAGING_ENTRIES];
     uint64_t table; /* guest-physical */
     unsigned int next;
     unsigned int end;
@@ -79,7 +65,7 @@ static void enter(struct walk *w, unsigned int depth, uint64_t table,
     *level = (struct level){.table = table,
         .at = at,
         .is_writable = is_writable,
-        .end = depth == w->levels ? ENTRIES / 2 : ENTRIES};
+        .end = depth == w->levels ? PAGING_ENTRIES / 2 : PAGING_ENTRIES};
     if (gmem_read(w->mem, gpa(table), level->entries, sizeof(level->entries)) <
         0)
         level->end = 0;
@@ -90,13 +76,13 @@ static void enter(struct walk *w, unsigned int depth, uint64_t table,
 static int walk_init(struct walk *w, const struct guest_view *view)
 {
     *w = (struct walk){.mem = view->mem,
-        .levels = (view->regs.cr4 & CR4_LA57) != 0 ? 5 : 4,
-        .stack = calloc(LEVELS_MAX + 1, sizeof(w->stack[0]))};
+        .levels = (view->regs.cr4 & PAGING_CR4_LA57) != 0 ? 5 : 4,
+        .stack = calloc(PAGING_LEVELS_MAX + 1, sizeof(w->stack[0]))};
     if (w->stack == NULL)
         return -ENOMEM;
     w->depth = w->levels + 1;
-    if ((view->regs.efer & EFER_LMA) != 0)
-        enter(w, w->levels, view->regs.cr3 & ADDRESS_BITS, 0, true);
+    if ((view->regs.efer & PAGING_EFER_LMA) != 0)
+        enter(w, w->levels, view->regs.cr3 & PAGING_ADDRESS, 0, true);
     return 0;
 }
 
@@ -106,7 +92,7 @@ static bool walk_next(struct walk *w, struct entry *ret_entry)
     while (w->depth <= w->levels) {
         struct level *level = &w->stack[w->depth];
         unsigned int depth = w->depth;
-        unsigned int shift = NUM_PAGE_SHIFT + (depth - 1) * LEVEL_BITS;
+        unsigned int shift = NUM_PAGE_SHIFT + (depth - 1) * PAGING_LEVEL_BITS;
         unsigned int i = level->next;
         uint64_t value;
 
@@ -116,16 +102,16 @@ static bool walk_next(struct walk *w, struct entry *ret_entry)
         }
         level->next++;
         value = level->entries[i];
-        if ((value & ENTRY_PRESENT) == 0 || (value & ENTRY_USER) == 0)
+        if ((value & PAGING_PRESENT) == 0 || (value & PAGING_USER) == 0)
             continue;
         *ret_entry = (struct entry){.value = value,
             .place = level->table + i * sizeof(value),
             .at = level->at + ((uint64_t)i << shift),
-            .is_writable = level->is_writable && (value & ENTRY_WRITABLE) != 0,
-            .is_leaf = depth == 1 || (value & ENTRY_LARGE) != 0,
+            .is_writable = level->is_writable && (value & PAGING_WRITABLE) != 0,
+            .is_leaf = depth == 1 || (value & PAGING_LARGE) != 0,
             .is_page = depth == 1};
         if (!ret_entry->is_leaf && w->tables < WARM_TABLES_MAX)
-            enter(w, depth - 1, value & ADDRESS_BITS, ret_entry->at,
+            enter(w, depth - 1, value & PAGING_ADDRESS, ret_entry->at,
                 ret_entry->is_writable);
         return true;
     }
@@ -154,10 +140,10 @@ int warm_set_used(const struct guest_view *view)
     int rc = walk_init(&w, view);
 
     while (rc == 0 && walk_next(&w, &entry)) {
-        uint64_t used = entry.value | ENTRY_ACCESSED;
+        uint64_t used = entry.value | PAGING_ACCESSED;
 
         if (entry.is_leaf && entry.is_writable)
-            used |= ENTRY_DIRTY;
+            used |= PAGING_DIRTY;
         if (used != entry.value)
             rc = gmem_write(view->mem, gpa(entry.place), &used, sizeof(used));
     }

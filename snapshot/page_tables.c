@@ -6,16 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CR0_PG   (UINT64_C(1) << 31)
-#define CR4_PAE  (UINT64_C(1) << 5)
-#define CR4_LA57 (UINT64_C(1) << 12)
-#define EFER_LMA (UINT64_C(1) << 10)
-
-#define ENTRY_PRESENT UINT64_C(1)
-#define ENTRY_LARGE   (UINT64_C(1) << 7)
-#define ADDRESS_BITS  UINT64_C(0x000ffffffffff000) /* 51:12 */
-
-#define LEVELS_MAX 5u
+#include "vmm/hw/paging.h"
 
 /* How tables look: 4 KiB each, but for the four entries that PAE starts with.
  */
@@ -36,7 +27,7 @@ struct walk {
     const struct gmem *mem;
     const struct format *format;
     struct bitmap *tables;
-    struct bitmap seen[LEVELS_MAX]; /* by level less one */
+    struct bitmap seen[PAGING_LEVELS_MAX]; /* by level less one */
     struct table *todo;
     size_t todo_count;
     size_t todo_room;
@@ -45,15 +36,15 @@ struct walk {
 static bool choose_format(
     const struct page_tables_regs *regs, struct format *ret_format)
 {
-    if ((regs->cr0 & CR0_PG) == 0)
+    if ((regs->cr0 & PAGING_CR0_PG) == 0)
         return false;
-    if ((regs->efer & EFER_LMA) != 0)
-        *ret_format =
-            (struct format){.levels = (regs->cr4 & CR4_LA57) != 0 ? 5 : 4,
-                .entry_bytes = 8,
-                .root_mask = ADDRESS_BITS,
-                .root_entries = 512};
-    else if ((regs->cr4 & CR4_PAE) != 0)
+    if ((regs->efer & PAGING_EFER_LMA) != 0)
+        *ret_format = (struct format){
+            .levels = (regs->cr4 & PAGING_CR4_LA57) != 0 ? 5 : 4,
+            .entry_bytes = 8,
+            .root_mask = PAGING_ADDRESS,
+            .root_entries = 512};
+    else if ((regs->cr4 & PAGING_CR4_PAE) != 0)
         *ret_format = (struct format){.levels = 3,
             .entry_bytes = 8,
             .root_mask = UINT64_C(0xffffffe0),
@@ -103,7 +94,7 @@ static bool maps_large_page(const struct walk *w, uint32_t level, uint64_t e)
                    ? level == 2
                    : level == 2 || (level == 3 && w->format->levels >= 4);
 
-    return can && (e & ENTRY_LARGE) != 0;
+    return can && (e & PAGING_LARGE) != 0;
 }
 
 static int follow(struct walk *w, const struct table *t)
@@ -121,9 +112,9 @@ static int follow(struct walk *w, const struct table *t)
         int rc;
 
         memcpy(&e, at, width);
-        if ((e & ENTRY_PRESENT) == 0 || maps_large_page(w, t->level, e))
+        if ((e & PAGING_PRESENT) == 0 || maps_large_page(w, t->level, e))
             continue;
-        rc = add(w, e & ADDRESS_BITS, t->level - 1);
+        rc = add(w, e & PAGING_ADDRESS, t->level - 1);
         if (rc < 0)
             return rc;
     }

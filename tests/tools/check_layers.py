@@ -23,8 +23,10 @@ LAYERS = {
     "fuzz": ["vmm/base", "vmm/core", "vmm/hw", "vmm/api", "snapshot", "jail",
              "vmm", "guest/fuzz/abi.h", "guest/fuzz/names.h",
              "guest/fuzz_image.h"],
+    "vmm/serve": ["vmm/base", "vmm/core", "vmm/api", "snapshot", "jail", "vmm",
+                  "guest/agent/proto.h"],
     # The command line is above everything.
-    "vmm/main.c": ["vmm/base", "vmm", "fuzz"],
+    "vmm/main.c": ["vmm/base", "vmm", "vmm/serve", "fuzz"],
     "guest": [],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')

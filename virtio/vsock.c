@@ -530,7 +530,7 @@ static uint32_t pick_host_port(struct vsock *s, uint32_t guest_port)
 }
 
 int vsock_connect(struct vsock *s, uint32_t guest_port, int fd,
-    vsock_established_fn *established)
+    const struct vsock_caller *caller)
 {
     struct vsock_conn *conn;
     int rc;
@@ -545,7 +545,7 @@ int vsock_connect(struct vsock *s, uint32_t guest_port, int fd,
         guest_port, pick_host_port(s, guest_port), fd, buf_alloc_now(s));
     if (conn == NULL)
         return -ENOMEM;
-    vsock_conn_request(conn, established);
+    vsock_conn_request(conn, caller);
     rc = vsock_table_add(&s->table, conn);
     if (rc < 0) {
         (void)fd_steal(&conn->fd);

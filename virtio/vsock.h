@@ -173,17 +173,17 @@ void vsock_set_accept(struct vsock *s, enum vsock_acceptor which,
 /*
  * Connects `fd`, a connected stream socket, to a listening port of the guest.
  * On success the device owns `fd`; the caller keeps the other end. What
- * happens then is seen there: `established` (which may be NULL) is called
- * when the guest has accepted and may write a few bytes to `fd` that precede
- * the data; a refusal is end of file. Closing the other end before the guest
- * has answered withdraws the request. On failure the caller keeps `fd`:
- * -ENOTCONN when no driver is up, -ENOSPC when the table is full, -ENOMEM,
- * -EOPNOTSUPP without a loop, or what epoll says.
+ * happens then is seen there, and told to `caller` (which may be NULL and is
+ * copied) with the device's lock held: `established` may write a few bytes to
+ * `fd` that precede the data; a refusal is end of file. Closing the other end
+ * before the guest has answered withdraws the request. On failure the caller
+ * keeps `fd`: -ENOTCONN when no driver is up, -ENOSPC when the table is full,
+ * -ENOMEM, -EOPNOTSUPP without a loop, or what epoll says.
  *
  * On the loop's thread, with the device's lock held (device_lock of
  * &s->virtio.base, unless it is in a handler of that device already).
  */
 CC_MUST_CHECK int vsock_connect(struct vsock *s, uint32_t guest_port, int fd,
-    vsock_established_fn *established);
+    const struct vsock_caller *caller);
 
 #endif

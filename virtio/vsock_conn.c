@@ -36,11 +36,20 @@ static void drop_buffer(struct vsock_conn *conn)
     conn->buffered = 0;
 }
 
+void vsock_conn_close_fd(struct vsock_conn *conn)
+{
+    if (conn->fd < 0)
+        return;
+    fd_closep(&conn->fd);
+    if (conn->caller.closed != NULL)
+        conn->caller.closed(conn->caller.opaque, conn->caller.cookie);
+}
+
 void vsock_conn_free(struct vsock_conn *conn)
 {
     assert(!conn->source.added);
     drop_buffer(conn);
-    fd_closep(&conn->fd);
+    vsock_conn_close_fd(conn);
     free(conn);
 }
 
@@ -82,11 +91,12 @@ static void offer_credit(struct vsock_conn *conn)
 }
 
 void vsock_conn_request(
-    struct vsock_conn *conn, vsock_established_fn *established)
+    struct vsock_conn *conn, const struct vsock_caller *caller)
 {
     conn->state = VSOCK_CONN_REQUESTED;
     conn->pending = VSOCK_PENDING_REQUEST;
-    conn->established = established;
+    if (caller != NULL)
+        conn->caller = *caller;
 }
 
 void vsock_conn_accept(
@@ -313,8 +323,8 @@ static int receive_response(struct vsock_conn *conn)
         return -EPROTO;
     conn->state = VSOCK_CONN_OPEN;
     ask_for_credit(conn);
-    if (conn->established != NULL)
-        conn->established(conn->fd, conn->host_port);
+    if (conn->caller.established != NULL)
+        conn->caller.established(conn->fd, conn->host_port);
     return 0;
 }
 

@@ -30,6 +30,16 @@ struct vsock_table;
 
 /* Called once with the descriptor when the guest has accepted. */
 typedef void vsock_established_fn(int fd, uint32_t host_port);
+/* Called once, when the descriptor is closed. */
+typedef void vsock_closed_fn(void *opaque, uint32_t cookie);
+
+/* Who connects to the guest, and what it is told. */
+struct vsock_caller {
+    vsock_established_fn *established; /* NULL: nothing, as below */
+    vsock_closed_fn *closed;
+    void *opaque;
+    uint32_t cookie; /* the caller's own */
+};
 
 enum vsock_conn_state {
     VSOCK_CONN_REQUESTED, /* by the host; the guest has not answered */
@@ -62,7 +72,7 @@ struct vsock_conn {
     enum vsock_conn_state state;
     uint32_t pending; /* VSOCK_PENDING_... */
     int fd;
-    vsock_established_fn *established;
+    struct vsock_caller caller;
 
     bool guest_sends_no_more;
     bool guest_reads_no_more;
@@ -105,12 +115,15 @@ struct vsock_conn {
 CC_MUST_CHECK struct vsock_conn *vsock_conn_new(
     uint32_t guest_port, uint32_t host_port, int fd, uint32_t buf_alloc);
 
-/* Closes the descriptor, which no loop may watch any more. */
+/* The descriptor, which no loop may watch any more; once or more. */
+void vsock_conn_close_fd(struct vsock_conn *conn);
+
+/* Closes it, too. */
 void vsock_conn_free(struct vsock_conn *conn);
 
-/* The host asks: REQUEST is pending. `established` may be NULL. */
+/* The host asks: REQUEST is pending. `caller` may be NULL. */
 void vsock_conn_request(
-    struct vsock_conn *conn, vsock_established_fn *established);
+    struct vsock_conn *conn, const struct vsock_caller *caller);
 
 /* The guest has asked with `request`: open, RESPONSE is pending. */
 void vsock_conn_accept(

@@ -106,7 +106,7 @@ static void settle(
     }
     if (!vsock_conn_uses_fd(conn)) {
         loop_remove(table->loop, &conn->source);
-        fd_closep(&conn->fd);
+        vsock_conn_close_fd(conn);
     }
     if (conn->orphan)
         unhash(conn);

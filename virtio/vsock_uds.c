@@ -89,6 +89,7 @@ static int read_line(struct vsock_uds_caller *c, bool *ret_complete)
 static void on_caller(void *opaque, uint32_t events)
 {
     struct vsock_uds_caller *c = opaque;
+    const struct vsock_caller caller = {.established = say_ok};
     struct vsock *vsock = c->uds->vsock;
     bool complete = false;
     uint32_t port;
@@ -106,7 +107,7 @@ static void on_caller(void *opaque, uint32_t events)
     }
     /* The device watches it from here on. */
     loop_remove(vsock->virtio.host.loop, &c->source);
-    if (vsock_connect(vsock, port, c->fd, say_ok) < 0)
+    if (vsock_connect(vsock, port, c->fd, &caller) < 0)
         drop_caller(c);
     else
         (void)fd_steal(&c->fd);

@@ -169,6 +169,7 @@ static void say_switching(int fd, uint32_t host_port)
 
 int control_spore_vsock(void *opaque, struct router_call *call)
 {
+    const struct vsock_caller caller = {.established = say_switching};
     struct control *c = opaque;
     unsigned long port;
     char *end;
@@ -188,8 +189,7 @@ int control_spore_vsock(void *opaque, struct router_call *call)
     if (rc < 0)
         return err_set(
             &call->err, -rc, "Bytes were sent before the protocol changed.");
-    rc = instance_connect(
-        c->inst, (uint32_t)port, fd, say_switching, &call->err);
+    rc = instance_connect(c->inst, (uint32_t)port, fd, &caller, &call->err);
     if (rc < 0) {
         (void)close(fd);
         return rc;

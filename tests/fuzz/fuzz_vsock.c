@@ -205,13 +205,14 @@ static void drive_host(struct run *r)
 
 static void connect_from_host(struct run *r)
 {
+    const struct vsock_caller caller = {.established = say_hello};
     uint32_t guest_port = bytes_get_u8(&r->in) & 1u;
     int fds[2];
     int rc;
 
     fuzz_kernel_pair(fds);
     device_lock(r->guest.dev);
-    rc = vsock_connect(&r->vsock, guest_port, fds[1], say_hello);
+    rc = vsock_connect(&r->vsock, guest_port, fds[1], &caller);
     device_unlock(r->guest.dev);
     if (rc < 0)
         fd_closep(&fds[1]);

@@ -28,6 +28,17 @@ struct fixture {
 static uint32_t established_port;
 static unsigned int established_count;
 
+#define COOKIE 77u
+
+static unsigned int closed_count;
+
+static void on_closed(void *opaque, uint32_t cookie)
+{
+    (void)opaque;
+    assert_int_equal(cookie, COOKIE);
+    closed_count++;
+}
+
 static void on_established(int fd, uint32_t host_port)
 {
     established_port = host_port;
@@ -46,6 +57,7 @@ static int set_up(void **state)
     vsock_set_accept(&fixture.g.vsock, VSOCK_ACCEPT_BACKEND, vsock_guest_accept,
         &fixture.hosts);
     established_count = 0;
+    closed_count = 0;
     *state = &fixture;
     return 0;
 }
@@ -128,12 +140,14 @@ static void open_from_guest(struct fixture *f)
 /* The host asks for GUEST_PORT; the REQUEST's host port. */
 static uint32_t ask_guest(struct fixture *f)
 {
+    const struct vsock_caller caller = {
+        .established = on_established, .closed = on_closed, .cookie = COOKIE};
     int fds[2];
 
     vsock_guest_pair(fds);
     f->near = fds[0];
     assert_int_equal(
-        vsock_connect(&f->g.vsock, GUEST_PORT, fds[1], on_established), 0);
+        vsock_connect(&f->g.vsock, GUEST_PORT, fds[1], &caller), 0);
     (void)vsock_guest_run(&f->g);
     return vsock_guest_expect(&f->g, VSOCK_OP_REQUEST, GUEST_PORT).src_port;
 }
@@ -254,6 +268,9 @@ static void test_host_connects(void **state)
     vsock_guest_send(&f->g, &h, "answer", 6, 0);
     (void)vsock_guest_run(&f->g);
     expect_text(f->near, "hianswer");
+    assert_int_equal(closed_count, 0);
+    send_op(f, VSOCK_OP_RST, port, 0);
+    assert_int_equal(closed_count, 1);
 }
 
 static void test_host_ports_differ(void **state)
@@ -276,6 +293,7 @@ static void test_guest_refuses(void **state)
     send_op(f, VSOCK_OP_RST, port, 0);
     expect_eof(f->near);
     assert_int_equal(established_count, 0);
+    assert_int_equal(closed_count, 1);
     assert_int_equal(f->g.vsock.table.count, 0);
     expect_silence(f);
 }
@@ -302,6 +320,7 @@ static void test_host_withdraws_before_the_answer(void **state)
 
     fd_closep(&f->near);
     (void)vsock_guest_run(&f->g);
+    assert_int_equal(closed_count, 1);
     p = vsock_guest_expect(&f->g, VSOCK_OP_RST, GUEST_PORT);
     assert_int_equal(p.src_port, port);
     assert_int_equal(f->g.vsock.table.count, 0);

@@ -5,9 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "guest/agent/proto.h"
@@ -15,6 +13,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
+#include "vmm/generation.h"
 #include "vmm/machine_drive_reset.h"
 
 /* Of a machine's RAM that resets copy back without being told. */
@@ -351,7 +350,7 @@ int instance_power_button(struct instance *inst, struct err *err)
 }
 
 int instance_connect(struct instance *inst, uint32_t port, int fd,
-    vsock_established_fn *established, struct err *err)
+    const struct vsock_caller *caller, struct err *err)
 {
     struct vsock *vsock = inst->machine.vsock;
     int rc;
@@ -361,7 +360,7 @@ int instance_connect(struct instance *inst, uint32_t port, int fd,
             "the machine has no vsock device, and so no agent: it was started "
             "with a console of its own");
     device_lock(&vsock->virtio.base);
-    rc = vsock_connect(vsock, port, fd, established);
+    rc = vsock_connect(vsock, port, fd, caller);
     device_unlock(&vsock->virtio.base);
     if (rc == -ENOTCONN)
         return err_set(
@@ -408,37 +407,13 @@ static int ask_agent(struct instance *inst, uint32_t grace_ms, struct err *err)
     return call_agent(inst, &frame, sizeof(frame), &inst->power_off_fd, err);
 }
 
-static int put_time(struct agent_time *time, struct err *err)
-{
-    struct timespec now;
-
-    if (clock_gettime(CLOCK_REALTIME, &now) < 0)
-        return err_sys(err, errno, "what time is it");
-    time->sec = agent_le64_put((uint64_t)now.tv_sec);
-    time->nsec = agent_le32_put((uint32_t)now.tv_nsec);
-    return 0;
-}
-
 int instance_call_agent(struct instance *inst, int *ret_fd, struct err *err)
 {
-    struct {
-        struct agent_frame head;
-        struct agent_generation body;
-    } frame = {
-        .head = {.length = agent_le32_put(sizeof(struct agent_generation)),
-            .type = agent_le16_put(AGENT_GENERATION)}};
-    struct agent_generation *body = &frame.body;
-    int rc = 0;
+    struct generation_frame frame;
+    int rc = generation_make(
+        &frame, inst->machine.vmgenid.state.id, !inst->has_own_clock, err);
 
     static_assert(AGENT_GENERATION_ID == VMGENID_SIZE, "the same id");
-    memcpy(body->id, inst->machine.vmgenid.state.id, sizeof(body->id));
-    /* Up to 256 bytes come whole, or not at all: random(7). */
-    if (getrandom(body->seed, sizeof(body->seed), 0) < 0)
-        return err_sys(err, errno, "no random bytes from the kernel");
-    if (!inst->has_own_clock) {
-        body->flags = agent_le32_put(AGENT_GENERATION_TIME);
-        rc = put_time(&body->time, err);
-    }
     if (rc == 0)
         rc = call_agent(inst, &frame, sizeof(frame), ret_fd, err);
     explicit_bzero(&frame, sizeof(frame));

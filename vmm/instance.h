@@ -147,11 +147,11 @@ CC_MUST_CHECK int instance_call_agent(
 
 /*
  * Connects `fd`, a connected stream socket, to a port of the guest; it is the
- * device's from then on. `established` as vsock_connect has it. On failure the
+ * device's from then on. `caller` as vsock_connect has it. On failure the
  * caller keeps `fd`.
  */
 CC_MUST_CHECK int instance_connect(struct instance *inst, uint32_t port, int fd,
-    vsock_established_fn *established, struct err *err);
+    const struct vsock_caller *caller, struct err *err);
 
 /* "Not started", "Running", "Paused", "Stopped". */
 const char *instance_phase_name(enum instance_phase phase);

@@ -48,37 +48,11 @@ static int connect_out(void *opaque, uint32_t port)
     return keeper_connect(rj->cell.link_fd, port);
 }
 
-static int wait_for_main(struct run_jail *rj, struct err *err)
-{
-    int rc;
-
-    (void)pthread_mutex_lock(&rj->lock);
-    while (!rj->is_main_confined)
-        (void)pthread_cond_wait(&rj->changed, &rj->lock);
-    rc = rj->main_rc;
-    (void)pthread_mutex_unlock(&rj->lock);
-    return rc < 0 ? err_set(err, -rc, "the machine is not in its jail") : 0;
-}
-
-static void main_is_confined(struct run_jail *rj, int rc)
-{
-    (void)pthread_mutex_lock(&rj->lock);
-    rj->is_main_confined = true;
-    rj->main_rc = rc;
-    (void)pthread_cond_broadcast(&rj->changed);
-    (void)pthread_mutex_unlock(&rj->lock);
-}
-
 static int confine(void *opaque, enum jail_role role, struct err *err)
 {
     struct run_jail *rj = opaque;
-    int rc = jail_confine(&rj->jail, role, err);
 
-    if (role == JAIL_ROLE_MAIN)
-        main_is_confined(rj, rc);
-    else if (role == JAIL_ROLE_VCPU && rc == 0)
-        rc = wait_for_main(rj, err);
-    return rc;
+    return jail_gate_confine(&rj->gate, role, err);
 }
 
 static int record(void *opaque, const struct bitmap *touched, struct err *err)
@@ -108,9 +82,8 @@ void run_jail_init(struct run_jail *rj, const struct run_options *options)
             .connect = connect_out,
             .confine = confine,
             .opaque = rj},
-        .pid = getpid(),
-        .lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER,
-        .changed = (pthread_cond_t)PTHREAD_COND_INITIALIZER};
+        .pid = getpid()};
+    jail_gate_init(&rj->gate, &rj->jail);
     place_init(&rj->place);
 }
 
@@ -288,8 +261,7 @@ void run_jail_abandon(const struct run_jail *rj)
 
 void run_jail_give_up(struct run_jail *rj)
 {
-    if (!rj->is_main_confined)
-        main_is_confined(rj, -ECANCELED);
+    jail_gate_give_up(&rj->gate);
 }
 
 void run_jail_fini(struct run_jail *rj)

@@ -13,7 +13,6 @@
 #ifndef VMM_RUN_JAIL_H
 #define VMM_RUN_JAIL_H
 
-#include <pthread.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -22,6 +21,7 @@
 #include "vmm/base/err.h"
 #include "vmm/detach.h"
 #include "vmm/instance.h"
+#include "vmm/jail_gate.h"
 #include "vmm/outside.h"
 #include "vmm/place.h"
 #include "vmm/run_options.h"
@@ -34,12 +34,9 @@ struct run_jail {
     struct cgroup *cgroup; /* the keeper's; NULL: none was asked for */
     const struct run_options *options;
     struct outside outside;
-    bool is_greeted;      /* `pid` is what the keeper has said */
-    pid_t pid;            /* of this process, as the host has it */
-    pthread_mutex_t lock; /* protects the rest */
-    pthread_cond_t changed;
-    bool is_main_confined;
-    int main_rc; /* what that came to */
+    bool is_greeted; /* `pid` is what the keeper has said */
+    pid_t pid;       /* of this process, as the host has it */
+    struct jail_gate gate;
 };
 
 void run_jail_init(struct run_jail *rj, const struct run_options *options);

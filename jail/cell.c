@@ -76,17 +76,19 @@ int cell_fork(
 {
     uid_t uid = geteuid();
     gid_t gid = getegid();
-    uint64_t flags = uid != 0 ? CLONE_NEWUSER : 0;
+    bool has_user_space = uid != 0 && !options->is_plain;
+    bool has_pid_space = !options->shares_pids && !options->is_plain;
+    uint64_t flags = has_user_space ? CLONE_NEWUSER : 0;
     int fds[2];
     int rc;
 
     *cell = (struct cell)CELL_NONE;
-    if (!options->shares_pids)
+    if (has_pid_space)
         flags |= CLONE_NEWPID;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
         return err_sys(err, errno, "cannot make a link to the jail");
-    cell->has_pid_space = !options->shares_pids;
-    cell->has_user_space = uid != 0;
+    cell->has_pid_space = has_pid_space;
+    cell->has_user_space = has_user_space;
     cell->pid = clone_into(flags, options->cgroup_fd);
     if (cell->pid < 0 && !options->strict && flags != 0) {
         log_warn(

@@ -36,6 +36,7 @@ struct cell {
 struct cell_options {
     bool strict;
     bool shares_pids; /* no PID namespace: it sees whom it talks to */
+    bool is_plain;    /* no namespace at all: there is to be no jail */
     int cgroup_fd;    /* -1: the parent's cgroup */
 };
 

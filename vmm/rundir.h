@@ -28,6 +28,8 @@
 
 /* The subfolder of virtual networks' sockets; no machine can be called so. */
 #define RUNDIR_NET "net"
+/* That of what makes clones of templates. */
+#define RUNDIR_ZYGOTES "zygotes"
 
 /* A folder, open; owns the descriptor. */
 struct rundir {
@@ -35,7 +37,7 @@ struct rundir {
     char path[256]; /* for people and for what is no call of ours */
 };
 
-/* 1 to 64 characters of [A-Za-z0-9_-], and not RUNDIR_NET. */
+/* 1 to 64 characters of [A-Za-z0-9_-], and none of the above. */
 bool rundir_id_is_valid(const char *id);
 
 /* A short random id. */

@@ -104,11 +104,17 @@ void clone_watch(struct clone *clone, const struct clone_host *host);
 /*
  * Connects `fd`, a connected stream socket which is taken over whatever comes
  * of it, to `port` of the guest; the first one lets the guest go on. `cookie`
- * is for on_closed. With `tells_agent` the guest's agent is told first that it
- * is a generation of its own: for the agent's port, once.
+ * is for on_closed, which comes too where the guest refuses it.
  */
 CC_MUST_CHECK int clone_connect(struct clone *clone, uint32_t port, int fd,
-    uint32_t cookie, bool tells_agent, struct err *err);
+    uint32_t cookie, struct err *err);
+
+/*
+ * A connection to the guest's agent, on which that has been told that this is
+ * a generation of its own: *ret_fd is our end, for one operation.
+ */
+CC_MUST_CHECK int clone_call_agent(
+    struct clone *clone, uint32_t cookie, int *ret_fd, struct err *err);
 
 /*
  * Puts it back to where it was made, ends what the guest had connected, and

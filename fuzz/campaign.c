@@ -13,10 +13,10 @@
 #include <unistd.h>
 
 #include "fuzz/campaign_command.h"
-#include "fuzz/child.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
+#include "vmm/child.h"
 
 #define REPORT_EVERY_NS (5 * CLOCK_NS_PER_S)
 #define END_PATIENCE_NS (10 * CLOCK_NS_PER_S)
@@ -82,6 +82,7 @@ static int start(
 {
     CC_CLEANUP(fd_closep) int log_fd = -1;
     struct child_options child = {.argv = command->argv.list,
+        .in_fd = -1,
         .env = command->env.list,
         .out_fd = STDOUT_FILENO,
         .err_fd = STDERR_FILENO};

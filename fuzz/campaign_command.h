@@ -7,9 +7,9 @@
 #define FUZZ_CAMPAIGN_COMMAND_H
 
 #include "fuzz/campaign.h"
-#include "fuzz/words.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
+#include "vmm/words.h"
 
 /* Folder of what they print, in the output folder; afl-fuzz passes it over. */
 #define CAMPAIGN_LOGS ".spore"

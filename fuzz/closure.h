@@ -13,9 +13,9 @@
 #include <stddef.h>
 
 #include "fuzz/elf_needs.h"
-#include "fuzz/words.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
+#include "vmm/words.h"
 
 #define CLOSURE_FILES_MAX 512u
 #define CLOSURE_FILE_MAX  (UINT64_C(1) << 30) /* bytes */

@@ -13,9 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "fuzz/words.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
+#include "vmm/words.h"
 
 #define ELF_NEEDS_MAX 256u /* libraries that one file can ask for */
 

@@ -13,6 +13,7 @@
 #include "fuzz/root.h"
 #include "vmm/base/clock.h"
 #include "vmm/config_text.h"
+#include "vmm/progress.h"
 
 #define VERB "check"
 
@@ -169,7 +170,7 @@ static int check(struct check *check, const char *dir,
         .runs = (uint32_t)check->runs,
         .ram_runs = RAM_RUNS,
         .timeout_us = TIMEOUT_US};
-    struct fuzz_progress *progress;
+    struct progress *progress;
     struct executor *ex = NULL;
     struct fuzz_target target;
     int rc = fuzz_target_open(dir, &target, err);
@@ -178,9 +179,9 @@ static int check(struct check *check, const char *dir,
         return rc;
     rc = open_executor(&target, &ex, err);
     if (rc == 0) {
-        progress = fuzz_progress_start("spore: fuzz check: running it");
+        progress = progress_start("spore: fuzz check: running it");
         rc = checkup_run(ex, &options, ret_checkup, err);
-        fuzz_progress_end(progress);
+        progress_end(progress);
     }
     executor_free(ex);
     fuzz_target_fini(&target);

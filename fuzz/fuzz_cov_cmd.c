@@ -14,6 +14,7 @@
 #include "fuzz/fuzz_say.h"
 #include "fuzz/inputs.h"
 #include "vmm/config_text.h"
+#include "vmm/progress.h"
 
 #define VERB "cov"
 
@@ -171,7 +172,7 @@ static int write_reports(
 
 static int cover(const struct options *o, struct coverage *c)
 {
-    struct fuzz_progress *progress;
+    struct progress *progress;
     struct crash_runner *runner;
     size_t missing = 0;
     struct err err;
@@ -179,11 +180,11 @@ static int cover(const struct options *o, struct coverage *c)
 
     if (rc < 0)
         return fuzz_say_failed(VERB, &err);
-    progress = fuzz_progress_start("running the corpus");
+    progress = progress_start("running the corpus");
     rc = add_files(runner, o, c, &err);
     if (rc == 0)
         rc = run_all(runner, o, c, &missing, &err);
-    fuzz_progress_end(progress);
+    progress_end(progress);
     crash_close(runner);
     if (rc == 0 && missing > 0)
         fuzz_say_warning(VERB,

@@ -13,6 +13,7 @@
 #include "fuzz/minimize.h"
 #include "vmm/base/fd.h"
 #include "vmm/config_text.h"
+#include "vmm/progress.h"
 
 #define VERB "min"
 
@@ -97,16 +98,16 @@ static int minimise(struct crash_runner *runner, const struct options *o,
     struct property p = {.runner = runner, .timeout_us = o->timeout_ms * 1000};
     const struct minimize m = {
         .keeps = keeps, .opaque = &p, .tries_max = o->tries};
-    struct fuzz_progress *progress;
+    struct progress *progress;
     struct minimize_stats stats;
     size_t before = size;
     int rc = find_property(&p, bytes, size, o->input, err);
 
     if (rc < 0)
         return rc;
-    progress = fuzz_progress_start("making it smaller");
+    progress = progress_start("making it smaller");
     rc = minimize_run(&m, bytes, &size, &stats, err);
-    fuzz_progress_end(progress);
+    progress_end(progress);
     if (rc == 0)
         rc = write_output(o->out, bytes, size, err);
     if (rc < 0)

@@ -13,10 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fuzz/folder.h"
 #include "fuzz/fuzz_say.h"
 #include "fuzz/pack.h"
 #include "vmm/config_text.h"
+#include "vmm/folder.h"
 
 #define VERB "pack"
 

@@ -11,13 +11,13 @@
 #include <unistd.h>
 
 #include "fuzz/campaign.h"
-#include "fuzz/folder.h"
 #include "fuzz/fuzz_say.h"
 #include "fuzz/root.h"
 #include "fuzz/target.h"
 #include "snapshot/store.h"
 #include "vmm/base/fd.h"
 #include "vmm/config_text.h"
+#include "vmm/folder.h"
 
 #define VERB "run"
 

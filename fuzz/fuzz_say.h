@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the commands of spore fuzz say to people: errors, and that something
- * takes its time.
+ * What the commands of spore fuzz say to people.
  *
- * Thread rule: one thread, but that a progress owns one of its own.
+ * Thread rule: one thread.
  */
 #ifndef FUZZ_FUZZ_SAY_H
 #define FUZZ_FUZZ_SAY_H
@@ -23,14 +22,5 @@ int fuzz_say_failed(const char *verb, const struct err *err);
 
 /* One line on standard error: what will not work, and the cure. */
 void fuzz_say_warning(const char *verb, const char *fmt, ...) CC_PRINTF(2, 3);
-
-/*
- * Says on standard error what is going on, from the third second on: on a
- * terminal in a line that is removed, elsewhere once. NULL if there is no
- * thread to be had, which is as good.
- */
-struct fuzz_progress;
-struct fuzz_progress *fuzz_progress_start(const char *text);
-void fuzz_progress_end(struct fuzz_progress *progress); /* NULL is fine */
 
 #endif

@@ -12,6 +12,7 @@
 #include "fuzz/inputs.h"
 #include "fuzz/triage.h"
 #include "vmm/config_text.h"
+#include "vmm/progress.h"
 
 #define VERB "triage"
 
@@ -93,16 +94,16 @@ static int print_json(const struct triage *triage, struct err *err)
 
 static int triage_inputs(const struct options *o, struct triage *triage)
 {
-    struct fuzz_progress *progress;
+    struct progress *progress;
     struct crash_runner *runner;
     struct err err;
     int rc = crash_open(o->dir, &runner, &err);
 
     if (rc < 0)
         return fuzz_say_failed(VERB, &err);
-    progress = fuzz_progress_start("running the inputs");
+    progress = progress_start("running the inputs");
     rc = run_all(runner, o, triage, &err);
-    fuzz_progress_end(progress);
+    progress_end(progress);
     if (rc == 0 && *crash_note(runner) != '\0')
         fuzz_say_warning(
             VERB, "some code has no names: %s", crash_note(runner));

@@ -11,8 +11,8 @@
 
 #include <stddef.h>
 
-#include "fuzz/words.h"
 #include "vmm/base/cc.h"
+#include "vmm/words.h"
 
 #define LDCONF_PATH      "/etc/ld.so.conf"
 #define LDCONF_FILE_MAX  (1u << 20)

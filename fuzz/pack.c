@@ -17,6 +17,7 @@
 #include "guest/fuzz_image.h"
 #include "snapshot/dirfile.h"
 #include "vmm/base/fd.h"
+#include "vmm/progress.h"
 
 #define LIBRARIES "LD_LIBRARY_PATH"
 
@@ -379,18 +380,18 @@ static int boot(struct packer *p)
         .seeds = p->pack->seeds.list,
         .seed_count = p->pack->seeds.count,
     };
-    struct fuzz_progress *progress =
-        fuzz_progress_start("spore: fuzz pack: booting the target to its root");
+    struct progress *progress =
+        progress_start("spore: fuzz pack: booting the target to its root");
     struct executor *ex = NULL;
     int rc = executor_boot(&p->target, &options, &ex, p->err);
 
-    fuzz_progress_end(progress);
+    progress_end(progress);
     if (rc < 0)
         return rc;
     p->result->map_size = executor_map_size(ex);
-    progress = fuzz_progress_start("spore: fuzz pack: saving the root");
+    progress = progress_start("spore: fuzz pack: saving the root");
     rc = executor_save(ex, p->err);
-    fuzz_progress_end(progress);
+    progress_end(progress);
     executor_free(ex);
     return rc;
 }
@@ -410,7 +411,7 @@ static int check_device(struct packer *p)
 
 static int make(struct packer *p)
 {
-    struct fuzz_progress *progress;
+    struct progress *progress;
     int rc = p->pack->is_device ? check_device(p) : find_files(p);
 
     if (rc == 0 && !p->pack->is_device)
@@ -419,11 +420,11 @@ static int make(struct packer *p)
         rc = describe(p);
     if (rc < 0)
         return rc;
-    progress = fuzz_progress_start("spore: fuzz pack: making the image");
+    progress = progress_start("spore: fuzz pack: making the image");
     rc = make_image(p);
     if (rc == 0)
         rc = note_files(p);
-    fuzz_progress_end(progress);
+    progress_end(progress);
     if (rc == 0)
         rc = fuzz_target_write(&p->target, p->err);
     if (rc < 0)

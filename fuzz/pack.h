@@ -16,9 +16,9 @@
 #include "fuzz/closure.h"
 #include "fuzz/inputs.h"
 #include "fuzz/target.h"
-#include "fuzz/words.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
+#include "vmm/words.h"
 
 /* What only the guest is told. */
 struct pack_conf {

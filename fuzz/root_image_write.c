@@ -12,11 +12,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fuzz/child.h"
 #include "fuzz/root_image.h"
-#include "fuzz/words.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
+#include "vmm/child.h"
+#include "vmm/words.h"
 
 #define IMAGE_UUID "53504f52-4500-4655-9a5a-000000000001"
 #define IMAGE_TIME "1"

@@ -32,6 +32,13 @@
 #define CONFIG_PARTUUID_MAX 64u
 #define CONFIG_IFNAME_MAX   15u
 
+/*
+ * boot_args unless the user gives others: ends with the machine, quiet, one
+ * serial port, which is the console.
+ */
+#define CONFIG_BOOT_ARGS_DEFAULT                                               \
+    "console=ttyS0 quiet reboot=k panic=-1 8250.nr_uarts=1"
+
 enum config_io_engine { CONFIG_IO_AUTO, CONFIG_IO_SYNC, CONFIG_IO_ASYNC };
 
 /* Where a drive's writes go. */

@@ -334,6 +334,10 @@ static bool do_running(
     case AGENT_EXIT:
         do_exit(exec, r);
         return true;
+    case AGENT_OK:
+        if (exec->is_detached)
+            end_when_drained(exec);
+        return exec->is_detached;
     default:
         return false;
     }
@@ -452,6 +456,7 @@ int guest_exec_start(struct guest_exec *exec, struct loop *loop, int socket_fd,
         .phase = GUEST_EXEC_HELLO,
         .socket = {.fd = socket_fd, .handle = on_socket, .opaque = exec},
         .input = {.fd = config->stdin_fd, .handle = on_input, .opaque = exec},
+        .is_detached = config->detach,
         .on_started = config->on_started,
         .on_done = config->on_done,
         .opaque = config->opaque};

@@ -39,6 +39,7 @@ struct guest_exec_config {
     const char *cwd;         /* NULL: the user's home */
     const char *user;        /* a name, or "UID" or "UID:GID"; NULL: root */
     bool tty;
+    bool detach;   /* done when it is started, which it then outlives */
     uint16_t rows; /* of the terminal; 0: unknown */
     uint16_t cols;
     int stdin_fd; /* -1: the command gets no input */
@@ -65,6 +66,7 @@ struct guest_exec {
     struct loop_source input;
     bool input_is_file; /* cannot be polled: always ready */
     bool input_ended;
+    bool is_detached;
     uint32_t input_window; /* bytes of STDIN that may be outstanding */
     struct outstream out;
     struct outstream err;

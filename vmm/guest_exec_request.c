@@ -89,6 +89,7 @@ int guest_exec_request_build(const struct guest_exec_config *config,
     uint16_t envc = count_strings(config->env);
     struct agent_exec request = {
         .flags = agent_le32_put((config->tty ? AGENT_EXEC_TTY : 0) |
+                                (config->detach ? AGENT_EXEC_DETACH : 0) |
                                 (config->stdin_fd >= 0 ? AGENT_EXEC_STDIN : 0)),
         .rows = agent_le16_put(config->rows),
         .cols = agent_le16_put(config->cols),

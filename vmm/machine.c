@@ -16,13 +16,6 @@
 #include "vmm/machine_devices.h"
 #include "vmm/machine_restore.h"
 
-/*
- * Ours unless the user gives boot_args: ends with the machine, quiet, one
- * serial port, which is the console.
- */
-#define BOOT_ARGS_DEFAULT                                                      \
-    "console=ttyS0 quiet reboot=k panic=-1 8250.nr_uarts=1"
-
 /* What a guest kernel must do without where ring 0 is emulated. */
 #define BOOT_ARGS_RING0_EMULATED                                               \
     "noxsave clearcpuid=popcnt,cx16,smap,erms,fsrm,clwb,395 nokaslr softkvm "  \
@@ -271,7 +264,8 @@ static int build_cmdline(
     if (rc == 0)
         rc = machine_devices_describe(m, line, ret_rsdp, err);
     if (rc == 0)
-        rc = cmdline_append(line, args == NULL ? BOOT_ARGS_DEFAULT : args, err);
+        rc = cmdline_append(
+            line, args == NULL ? CONFIG_BOOT_ARGS_DEFAULT : args, err);
     if (rc == 0 && line->len > CMDLINE_LINUX_MAX)
         log_warn("machine",
             "the kernel command line has %zu bytes: Linux drops all but %u",

@@ -140,6 +140,22 @@ static int release(struct run *run, struct err *err)
     return rc;
 }
 
+/* Whether the machine is there for others, and runs nothing of ours. */
+static bool is_idle(const struct run_options *o)
+{
+    return o->command.argv == NULL && (o->detach || o->no_boot || o->stay);
+}
+
+/* Who started a machine that stays is told that it is there. */
+static int announce(const struct run *run, struct err *err)
+{
+    char line[RUNDIR_ID_SIZE + 1];
+    int n = snprintf(line, sizeof(line), "%s\n", run->control.id);
+    int rc = fd_write_full(STDOUT_FILENO, line, (size_t)n);
+
+    return rc < 0 ? err_sys(err, rc, "standard output") : 0;
+}
+
 /* The agent is up: a command starts over the connection that says so. */
 static void on_agent(void *opaque, int fd)
 {
@@ -147,8 +163,9 @@ static void on_agent(void *opaque, int fd)
     struct err err;
     int rc = release(run, &err);
 
-    if (rc == 0 && (run->options.detach || run->options.no_boot) &&
-        run->options.command.argv == NULL) {
+    if (rc == 0 && run->options.stay)
+        rc = announce(run, &err);
+    if (rc == 0 && is_idle(&run->options)) {
         /* What it has been told is on its way yet: closed, it might be lost. */
         (void)shutdown(fd, SHUT_WR);
         fd_closep(&run->agent_fd);
@@ -310,7 +327,8 @@ static int find_artifacts(struct run *run, struct err *err)
 
 static bool is_named(const struct run_options *o)
 {
-    return o->id != NULL || o->api_sock != NULL || o->detach || o->no_boot;
+    return o->id != NULL || o->api_sock != NULL || o->detach || o->no_boot ||
+           o->stay;
 }
 
 static int serve(struct run *run, struct err *err)

@@ -158,8 +158,8 @@ int run_jail_split(struct run_jail *rj, struct detach *detach, int *ret_status,
 {
     const struct run_options *o = rj->options;
     struct cell_options cell = {.cgroup_fd = -1};
-    bool is_named =
-        o->id != NULL || o->api_sock != NULL || o->detach || o->no_boot;
+    bool is_named = o->id != NULL || o->api_sock != NULL || o->detach ||
+                    o->no_boot || o->stay;
     int rc = 0;
 
     /* An id that is taken is to be known before anything is built. */

@@ -33,6 +33,7 @@ enum {
     OPT_VSOCK,
     OPT_ID,
     OPT_DETACH,
+    OPT_STAY,
     OPT_LOG,
     OPT_OUTPUT_LIMIT,
     OPT_API_SOCK,
@@ -78,6 +79,7 @@ static const struct option long_options[] = {
     JAIL_OPTIONS_ROWS(OPT_JAIL),
     {"id", required_argument, NULL, OPT_ID},
     {"detach", no_argument, NULL, OPT_DETACH},
+    {"stay", no_argument, NULL, OPT_STAY},
     {"log", required_argument, NULL, OPT_LOG},
     {"output-limit", required_argument, NULL, OPT_OUTPUT_LIMIT},
     {"api-sock", required_argument, NULL, OPT_API_SOCK},
@@ -231,6 +233,9 @@ static int parse_control_option(struct run_options *o, int opt, struct err *err)
         return 0;
     case OPT_DETACH:
         o->detach = true;
+        return 0;
+    case OPT_STAY:
+        o->stay = true;
         return 0;
     case OPT_LOG:
         o->log_file = optarg;

@@ -35,6 +35,11 @@ int run_options_check(struct run_options *o, struct err *err)
         return err_set(err, EINVAL,
             "--no-boot has no place beside --from and a command: the control "
             "socket says what is started");
+    if (o->stay && (o->detach || o->no_boot || o->no_api ||
+                       o->command.argv != NULL || !o->config.has_agent))
+        return err_set(err, EINVAL,
+            "--stay is for a machine with an agent and without a command, and "
+            "has no place beside --detach, --no-boot and --no-api");
     if (o->log_file != NULL && !o->detach)
         return err_set(err, EINVAL, "--log is for --detach");
     if (o->detach && o->command.tty == SESSION_TTY_ON)

@@ -265,7 +265,8 @@ static void settle(const struct start *s, enum agent_position position)
 
     if (!s->root_is_mounted)
         (void)mount_dev();
-    mount_rest(position == AGENT_POSITION_INITRD || s->options.writable);
+    mount_rest(position == AGENT_POSITION_INITRD || s->options.writable ||
+               s->options.overlay);
     if (s->options.kernel_resolver)
         mount_resolver();
     /* Control-Alt-Delete becomes SIGINT to process 1. */

@@ -17,6 +17,13 @@
 
 #define NEW_ROOT "/root"
 
+/* What lies over a root that is only read: its writes, in memory. */
+#define WRITES     "/writes"
+#define MERGED     "/merged"
+#define UPPER      WRITES "/upper"
+#define WORK       WRITES "/work"
+#define OVER_FLAGS "lowerdir=" NEW_ROOT ",upperdir=" UPPER ",workdir=" WORK
+
 static int mount_at(const char *what, const char *type, const char *where,
     unsigned long flags, const char *data)
 {
@@ -150,10 +157,36 @@ static int mount_root_waiting(const struct options *o)
     return error;
 }
 
-/* Where the new root lacks the directory, the old mount is left behind. */
+static int mount_overlay(void)
+{
+    int error = mount_at("tmpfs", "tmpfs", WRITES, 0, "mode=0755");
+
+    if (error == 0 && (mkdir(UPPER, 0755) != 0 || mkdir(WORK, 0755) != 0))
+        error = -errno;
+    if (error == 0)
+        error = mount_at("overlay", "overlay", MERGED, 0, OVER_FLAGS);
+    return error;
+}
+
+/*
+ * Where the new root lacks the directory and none can be made, the old mount
+ * is left behind.
+ */
 static void take_along(const char *from, const char *to)
 {
-    (void)mount(from, to, NULL, MS_MOVE, NULL);
+    if (mount(from, to, NULL, MS_MOVE, NULL) != 0 && errno == ENOENT &&
+        mkdir(to, 0755) == 0)
+        (void)mount(from, to, NULL, MS_MOVE, NULL);
+}
+
+static int enter(const char *root, const char *dev, const char *proc)
+{
+    take_along("/dev", dev);
+    take_along("/proc", proc);
+    if (chdir(root) != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 ||
+        chroot(".") != 0)
+        return -errno;
+    return 0;
 }
 
 int mount_switch_root(const struct options *o, const char **ret_step)
@@ -170,27 +203,29 @@ int mount_switch_root(const struct options *o, const char **ret_step)
         error = mount_root_waiting(o);
     if (error != 0)
         return error;
-    take_along("/dev", NEW_ROOT "/dev");
-    take_along("/proc", NEW_ROOT "/proc");
+    if (o->overlay) {
+        *ret_step = "cannot mount an overlay over the root";
+        error = mount_overlay();
+        if (error != 0)
+            return error;
+    }
     *ret_step = "cannot make the mounted file system the root";
-    if (chdir(NEW_ROOT) != 0 || mount(".", "/", NULL, MS_MOVE, NULL) != 0 ||
-        chroot(".") != 0)
-        return -errno;
-    return 0;
+    return o->overlay ? enter(MERGED, MERGED "/dev", MERGED "/proc")
+                      : enter(NEW_ROOT, NEW_ROOT "/dev", NEW_ROOT "/proc");
 }
 
 void mount_rest(bool root_is_writable)
 {
     const unsigned long safe = MS_NOSUID | MS_NODEV;
 
-    (void)mount("sysfs", "/sys", "sysfs", safe | MS_NOEXEC, NULL);
+    (void)mount_at("sysfs", "sysfs", "/sys", safe | MS_NOEXEC, NULL);
     /* A fresh devtmpfs has neither. */
     (void)mkdir("/dev/pts", 0755);
     (void)mkdir("/dev/shm", 01777);
     (void)mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
         "mode=0620,gid=5,ptmxmode=0666");
     (void)mount("tmpfs", "/dev/shm", "tmpfs", safe, "mode=1777");
-    (void)mount("tmpfs", "/run", "tmpfs", safe, "mode=0755");
+    (void)mount_at("tmpfs", "tmpfs", "/run", safe, "mode=0755");
     if (!root_is_writable)
         (void)mount("tmpfs", "/tmp", "tmpfs", safe, "mode=1777");
 }

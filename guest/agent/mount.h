@@ -22,7 +22,8 @@ int mount_dev(void);
 
 /*
  * Mounts o->root and makes it the root of this process, with /proc and /dev
- * taken along. Waits for the device's uevent, not by polling. *ret_step says
+ * taken along; with o->overlay under one that keeps what is written in
+ * memory. Waits for the device's uevent, not by polling. *ret_step says
  * in words what failed.
  */
 int mount_switch_root(const struct options *o, const char **ret_step);

@@ -70,6 +70,8 @@ void options_take_word(struct options *o, char *word)
         o->softkvm = true;
     else if (strcmp(word, "spore.resolver") == 0)
         o->kernel_resolver = true;
+    else if (strcmp(word, "spore.overlay") == 0)
+        o->overlay = true;
     for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
         size_t n = strlen(words[i].name);
 

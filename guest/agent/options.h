@@ -17,6 +17,7 @@ struct options {
     const char *hostname;
     const char *init; /* to execute as process 1 after the root is there */
     bool writable;    /* rw; the kernel's default is ro */
+    bool overlay;     /* the root is written to, in memory */
     bool off_is_restart;
     bool kernel_resolver;   /* names are resolved where the kernel was told */
     bool softkvm;           /* the host interprets the kernel; see exec.h */

@@ -17,7 +17,7 @@
 #include "fuzz/campaign.h"
 #include "fuzz/campaign_command.h"
 #include "fuzz/checkup.h"
-#include "fuzz/folder.h"
+#include "vmm/folder.h"
 
 /* ---- plot_data ----------------------------------------------------------- */
 

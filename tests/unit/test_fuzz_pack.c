@@ -16,13 +16,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fuzz/child.h"
-#include "fuzz/folder.h"
 #include "fuzz/inputs.h"
 #include "fuzz/pack.h"
 #include "fuzz/root_image.h"
 #include "guest/fuzz/conf.h"
 #include "vmm/base/fd.h"
+#include "vmm/child.h"
+#include "vmm/folder.h"
 
 static char *dir;
 
@@ -298,7 +298,8 @@ static void test_child(void **state)
 static void test_child_dies_too(void **state)
 {
     char *argv[] = {(char[]){"sleep"}, (char[]){"1000"}, NULL};
-    struct child_options options = {.argv = argv, .out_fd = -1, .err_fd = -1};
+    struct child_options options = {
+        .argv = argv, .in_fd = -1, .out_fd = -1, .err_fd = -1};
     int link[2];
     int status;
     char byte;

@@ -3,8 +3,8 @@
  * Folders that are made beside the place where they are to be in the end, and
  * removed with all that is in them. Thread rule: none.
  */
-#ifndef FUZZ_FOLDER_H
-#define FUZZ_FOLDER_H
+#ifndef VMM_FOLDER_H
+#define VMM_FOLDER_H
 
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"

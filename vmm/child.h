@@ -5,8 +5,8 @@
  * Thread rule: one thread, which must go on as long as the children are to
  * live (PR_SET_PDEATHSIG is about the thread). What they print is theirs.
  */
-#ifndef FUZZ_CHILD_H
-#define FUZZ_CHILD_H
+#ifndef VMM_CHILD_H
+#define VMM_CHILD_H
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -17,13 +17,14 @@
 struct child_options {
     char *const *argv; /* [0] is looked for in PATH, /usr/sbin and /sbin */
     char *const *env;  /* NAME=VALUE, on top of ours; NULL-terminated or NULL */
+    int in_fd;         /* its standard input, -1: /dev/null */
     int out_fd;        /* its standard output, -1: /dev/null */
     int err_fd;        /* its standard error, as above */
 };
 
 /*
- * Starts it, with /dev/null as its standard input and no signal blocked or
- * ignored, in a process group of its own. -ENOENT if there is no such program.
+ * Starts it with no signal blocked or ignored, in a process group of its own.
+ * -ENOENT if there is no such program.
  */
 CC_MUST_CHECK int child_start(
     const struct child_options *options, pid_t *ret_pid, struct err *err);

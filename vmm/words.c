@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fuzz/words.h"
+#include "vmm/words.h"
 
 #include <stdarg.h>
 #include <stdio.h>

@@ -5,8 +5,8 @@
  * Owns its strings. Thread rule: one thread. A failed addition is remembered
  * (words_failed), so that many may be made and looked at once.
  */
-#ifndef FUZZ_WORDS_H
-#define FUZZ_WORDS_H
+#ifndef VMM_WORDS_H
+#define VMM_WORDS_H
 
 #include <stdbool.h>
 #include <stddef.h>

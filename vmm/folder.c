@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fuzz/folder.h"
+#include "vmm/folder.h"
 
 #include <errno.h>
 #include <fts.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "fuzz/child.h"
+#include "vmm/child.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "fuzz/words.h"
 #include "vmm/base/fd.h"
+#include "vmm/words.h"
 
 #define MORE_FOLDERS "/usr/sbin:/sbin"
 
@@ -126,7 +126,8 @@ static int start(const struct child_options *o, const char *path,
         return -errno;
     if (pid == 0)
         become(path, o->argv, env, parent,
-            (int[]){null_fd, o->out_fd < 0 ? null_fd : o->out_fd,
+            (int[]){o->in_fd < 0 ? null_fd : o->in_fd,
+                o->out_fd < 0 ? null_fd : o->out_fd,
                 o->err_fd < 0 ? null_fd : o->err_fd},
             write_fd);
     fd_closep(&write_fd);
@@ -190,7 +191,7 @@ int child_run(char *const *argv, char *const *env, int *ret_status,
 {
     CC_CLEANUP(fd_closep) int fd = memfd_create("output", MFD_CLOEXEC);
     struct child_options options = {
-        .argv = argv, .env = env, .out_fd = fd, .err_fd = fd};
+        .argv = argv, .env = env, .in_fd = -1, .out_fd = fd, .err_fd = fd};
     int status = 0;
     pid_t pid;
     int rc;

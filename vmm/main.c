@@ -19,6 +19,7 @@
 #include "vmm/ps.h"
 #include "vmm/run.h"
 #include "vmm/save_cmd.h"
+#include "vmm/serve/run_template.h"
 #include "vmm/serve/template_cmd.h"
 #include "vmm/switch.h"
 #include "vmm/snapshot_cmd.h"
@@ -33,7 +34,7 @@ static const struct command {
     int (*run)(int argc, char **argv);
     const char *text;
 } commands[] = {
-    {"run", cmd_run, "boot Linux in a microVM and run a command in it"},
+    {"run", cmd_run_any, "run a command in a microVM, booted or of a template"},
     {"exec", cmd_exec, "run a command in a machine that runs"},
     {"cp", cmd_cp, "copy files and trees into and out of a machine"},
     {"ps", cmd_ps, "list the machines that run"},

@@ -125,25 +125,17 @@ static void on_clone(void *opaque)
 {
     struct exec_conn *c = opaque;
     struct err err;
-    int fds[2];
-    int rc;
+    int fd;
 
     loop_remove(c->base.server->config.loop, &c->base.source);
-    rc = server_pair(fds);
-    if (rc < 0) {
-        end(c, SERVE_HOST_ERROR);
-        return;
-    }
-    rc = clone_connect(
-        c->base.job.clone, AGENT_PORT, fds[1], SERVE_GATE_COOKIE, true, &err);
-    if (rc < 0) {
-        (void)close(fds[0]);
+    if (clone_call_agent(
+            c->base.job.clone, SERVE_GATE_COOKIE, &fd, &err) < 0) {
         log_limited(
             &c->base.server->exec_log, LOG_WARN, "serve", "%s", err.text);
         end(c, SERVE_NOT_CONNECTED);
         return;
     }
-    if (start(c, fds[0], &err) < 0) {
+    if (start(c, fd, &err) < 0) {
         log_limited(
             &c->base.server->exec_log, LOG_WARN, "serve", "%s", err.text);
         end(c, SERVE_HOST_ERROR);

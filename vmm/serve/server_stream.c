@@ -26,7 +26,7 @@ static void on_clone(void *opaque)
 
     loop_remove(conn->server->config.loop, &conn->source);
     if (clone_connect(conn->job.clone, conn->server->config.port,
-            fd_steal(&conn->source.fd), SERVE_GATE_COOKIE, false, &err) < 0) {
+            fd_steal(&conn->source.fd), SERVE_GATE_COOKIE, &err) < 0) {
         log_limited(&conn->server->exec_log, LOG_WARN, "serve", "%s", err.text);
         end(conn, SERVE_NOT_CONNECTED);
     }

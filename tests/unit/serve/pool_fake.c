@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "guest/agent/proto.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
 
@@ -161,7 +162,7 @@ void clone_watch(struct clone *clone, const struct clone_host *host)
 }
 
 int clone_connect(struct clone *clone, uint32_t port, int fd, uint32_t cookie,
-    bool tells_agent, struct err *err)
+    struct err *err)
 {
     assert(!clone->has_thread && !clone->dropped);
     if (fd_set_nonblocking(fd, false) < 0)
@@ -169,11 +170,6 @@ int clone_connect(struct clone *clone, uint32_t port, int fd, uint32_t cookie,
     clone->port = port;
     clone->cookie = cookie;
     clone->fd = fd;
-    if (tells_agent) {
-        lock();
-        fake.counts.told_agent++;
-        unlock();
-    }
     if (pthread_create(&clone->thread, NULL, run_guest, clone) != 0) {
         fd_closep(&clone->fd);
         return err_set(err, EAGAIN, "no thread for a guest");
@@ -181,6 +177,26 @@ int clone_connect(struct clone *clone, uint32_t port, int fd, uint32_t cookie,
     clone->has_thread = true;
     loop_post(clone->pool->config.loop, &clone->call);
     return 0;
+}
+
+int clone_call_agent(
+    struct clone *clone, uint32_t cookie, int *ret_fd, struct err *err)
+{
+    int fds[2];
+    int rc;
+
+    if (socketpair(
+            AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
+        return err_sys(err, errno, "no sockets");
+    lock();
+    fake.counts.told_agent++;
+    unlock();
+    rc = clone_connect(clone, AGENT_PORT, fds[1], cookie, err);
+    if (rc < 0)
+        (void)close(fds[0]);
+    else
+        *ret_fd = fds[0];
+    return rc;
 }
 
 static void end_clone(struct clone *clone, uint64_t *count)

@@ -252,6 +252,7 @@ static bool step(void)
 void function_main(void)
 {
     open_device();
+    *(volatile uint32_t *)FUNCTION_MAILBOX = 1;
     say("ready\n");
     for (;;) {
         __asm__ volatile("cli");

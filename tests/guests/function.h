@@ -6,4 +6,7 @@
 #define FUNCTION_ECHO 5000u /* what comes is sent back */
 #define FUNCTION_HTTP 5001u /* each packet with a blank line is a request */
 
+/* Not 0 any more when it listens. */
+#define FUNCTION_MAILBOX 0x40000u
+
 #endif

@@ -31,6 +31,16 @@
 #define REQUEST    "GET / HTTP/1.1\r\n\r\n"
 #define HEAD_END   "\r\n\r\n"
 
+/*
+ * A thread that ends gives its signal stack back, if the address sanitizer has
+ * made it one, and the jail of a clone does not allow that.
+ */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "use_sigaltstack=0";
+}
+
 /* One who wants a clone, and what befell it. */
 struct taker {
     struct pool_waiter waiter;

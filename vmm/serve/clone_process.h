@@ -25,8 +25,7 @@ struct clone_process {
     bool with_resets;
 };
 
-/* Does not return. */
-void clone_process_run(const struct clone_process *setup)
-    __attribute__((noreturn));
+/* Ends the process. */
+void clone_process_run(const struct clone_process *setup);
 
 #endif

@@ -135,6 +135,7 @@ static void become_clone(struct zygote *z, struct made *made, int control_fd)
         .with_resets = made->kind == KIND_RESETS};
 
     clone_process_run(&setup);
+    _exit(EXIT_FAILURE);
 }
 
 static int split(struct zygote *z, struct made *made, struct err *err)

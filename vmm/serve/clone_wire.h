@@ -83,7 +83,7 @@ struct clone_message {
     uint32_t cookie;
     uint64_t ns;
     uint8_t id[AGENT_GENERATION_ID];
-    char text[256]; /* one line, NUL-terminated */
+    char text[384]; /* one line, NUL-terminated; as struct err has it */
 };
 
 /* On the link of its cell, from the zygote: the clone as the host knows it. */

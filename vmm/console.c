@@ -81,6 +81,12 @@ static void on_out_ready(void *opaque, uint32_t events)
     console->port.sink_ready(console->port.opaque);
 }
 
+void console_set_output(struct console *console, int out_fd)
+{
+    console->out_fd = out_fd;
+    console->out_source.fd = out_fd;
+}
+
 void console_set_limit(struct console *console, struct output_limit *limit)
 {
     console->limit = limit;

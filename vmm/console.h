@@ -57,6 +57,9 @@ void console_init(
     struct console *console, struct loop *loop, int out_fd, int in_fd);
 void console_fini(struct console *console);
 
+/* Another place for the output; before the machine is built. */
+void console_set_output(struct console *console, int out_fd);
+
 /* Limits the output from here on; `limit` is borrowed. */
 void console_set_limit(struct console *console, struct output_limit *limit);
 

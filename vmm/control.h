@@ -37,12 +37,15 @@ struct control_load {
 
 /* Who makes the machine of a socket that is there before it. */
 struct control_host {
-    /* Boots the machine that was described on the command line. */
+    /* Boots the machine that `options` describe. */
     int (*boot)(void *opaque, struct err *err);
     /* Makes one out of a snapshot; takes over what `load` owns. */
     int (*load)(void *opaque, struct control_load *load, struct err *err);
     /* Ends the process, which has no machine yet. */
     void (*quit)(void *opaque);
+    /* What the guest writes to its serial port goes to this file. */
+    int (*set_serial)(void *opaque, const char *path, struct err *err);
+    struct run_options *options; /* the command line's, and changed since */
     void *opaque;
 };
 
@@ -52,6 +55,9 @@ struct control {
     char id[RUNDIR_ID_SIZE];
     pid_t pid; /* of the machine's process, as the host has it */
     bool is_prepared;
+    bool has_smt; /* as clients were told; guests see no siblings */
+    bool tracks;
+    bool has_default_args;
     int smaps_fd;                /* what this process's memory is made of; -1 */
     struct http_conn *save_conn; /* whose save goes on; NULL: it is gone */
     bool save_is_plain; /* it wants to know no more than that it is done */

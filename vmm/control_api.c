@@ -2,11 +2,13 @@
 #include "vmm/control_api.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "vmm/base/cc.h"
 #include "vmm/control.h"
+#include "vmm/control_config.h"
 
 #define NOT_SUPPORTED "The requested operation is not supported: "
 
@@ -36,31 +38,13 @@ static int get_version(void *opaque, struct router_call *call)
         call, json_pack("{s:s}", "firecracker_version", CONTROL_API_VERSION));
 }
 
-static int get_config(void *opaque, struct router_call *call)
-{
-    const struct control *c = opaque;
-
-    return config_to_json(c->inst->config, &call->json, &call->err);
-}
-
-static int get_machine_config(void *opaque, struct router_call *call)
-{
-    const struct config *config =
-        ((const struct control *)opaque)->inst->config;
-
-    return control_api_reply(call,
-        json_pack("{s:i, s:I, s:b, s:b}", "vcpu_count", (int)config->vcpus,
-            "mem_size_mib", (json_int_t)(config->mem_bytes >> 20), "smt", 0,
-            "track_dirty_pages", 0));
-}
-
 static const char *const vm_states[] = {"Paused", "Resumed", NULL};
 static const struct schema_field vm_fields[] = {
     {.name = "state",
         .type = SCHEMA_ENUM,
         .required = true,
         .variants = vm_states},
-    {.name = NULL},
+    SCHEMA_END("Vm"),
 };
 
 static int patch_vm(void *opaque, struct router_call *call)
@@ -82,7 +66,7 @@ static const struct schema_field action_fields[] = {
         .type = SCHEMA_ENUM,
         .required = true,
         .variants = actions},
-    {.name = NULL},
+    SCHEMA_END("ActionBody"),
 };
 
 enum router_phase control_api_phase(const struct control *control)
@@ -118,6 +102,59 @@ static int not_supported(void *opaque, struct router_call *call)
         http_verb_name(call->request->verb), call->request->path);
 }
 
+/* Devices come and go over PCI there, which our machines do not have. */
+static int no_pci(void *opaque, struct router_call *call)
+{
+    (void)opaque;
+    return err_set(&call->err, EOPNOTSUPP, "PCI is not enabled");
+}
+
+/*
+ * Paths that begin as one of the contract's and go on in another way are
+ * refused in words of their own.
+ */
+static void explain(
+    const struct http_request *request, char ret_text[ROUTER_EXPLAIN_MAX])
+{
+    static const struct {
+        enum http_verb verb;
+        const char *start;
+        const char *fmt;
+    } texts[] = {
+        {HTTP_VERB_GET, "/balloon/hinting/",
+            "Unrecognized GET request path `/hinting/%s`."},
+        {HTTP_VERB_GET, "/balloon/hinting",
+            "Unrecognized GET request path `/hinting/%s`."},
+        {HTTP_VERB_GET, "/balloon/", "Unrecognized GET request path `%s`."},
+        {HTTP_VERB_PATCH, "/balloon/hinting/",
+            "Unrecognized PATCH request path `/hinting/%s`."},
+        {HTTP_VERB_PATCH, "/balloon/hinting",
+            "Unrecognized PATCH request path `/hinting/%s`."},
+        {HTTP_VERB_PUT, "/mmds/", "Unrecognized PUT request path `%s`."},
+        {HTTP_VERB_PUT, "/snapshot/",
+            "Invalid request method and/or path: PUT /snapshot/%s."},
+    };
+    const char *path = request->path;
+
+    if (request->verb == HTTP_VERB_PUT &&
+        (strcmp(path, "/snapshot") == 0 || strcmp(path, "/snapshot/") == 0)) {
+        (void)strcpy(ret_text, "Missing snapshot operation type.");
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        size_t len = strlen(texts[i].start);
+
+        if (request->verb != texts[i].verb ||
+            strncmp(path, texts[i].start, len) != 0)
+            continue;
+        path += len;
+        (void)snprintf(ret_text, ROUTER_EXPLAIN_MAX, "%.*s%.*s%s",
+            (int)(strstr(texts[i].fmt, "%s") - texts[i].fmt), texts[i].fmt,
+            (int)strcspn(path, "/"), path, strstr(texts[i].fmt, "%s") + 2);
+        return;
+    }
+}
+
 static const struct schema_field stop_fields[] = {
     {.name = "timeout_ms", .type = SCHEMA_UINT, .max = 3600000},
     {.name = NULL},
@@ -140,29 +177,35 @@ static const struct schema_field no_fields[] = {{.name = NULL}};
 static const struct router_route routes[] = {
     ROUTE(GET, "/", ALWAYS, NULL, get_instance),
     ROUTE(GET, "/version", ALWAYS, NULL, get_version),
-    ROUTE(GET, "/vm/config", ALWAYS, NULL, get_config),
+    ROUTE(GET, "/vm/config", ALWAYS, NULL, control_config_get),
     ROUTE(PATCH, "/vm", AFTER, vm_fields, patch_vm),
     ROUTE(PUT, "/actions", ALWAYS, action_fields, put_action),
-    ROUTE(GET, "/machine-config", ALWAYS, NULL, get_machine_config),
-    ROUTE(PUT, "/machine-config", BEFORE, NULL, not_supported),
-    ROUTE(PATCH, "/machine-config", BEFORE, NULL, not_supported),
-    ROUTE(PUT, "/boot-source", BEFORE, NULL, not_supported),
-    ROUTE(PUT, "/cpu-config", BEFORE, NULL, not_supported),
-    ROUTE(PUT, "/drives/*", BEFORE, NULL, not_supported),
+    ROUTE(GET, "/machine-config", ALWAYS, NULL, control_machine_get),
+    ROUTE(PUT, "/machine-config", BEFORE, control_machine_fields,
+        control_machine_put),
+    ROUTE(PATCH, "/machine-config", BEFORE, control_machine_patch_fields,
+        control_machine_patch),
+    ROUTE(PUT, "/boot-source", BEFORE, control_boot_fields, control_boot_put),
+    ROUTE(PUT, "/cpu-config", BEFORE, control_cpu_fields, control_cpu_put),
+    ROUTE(
+        PUT, "/drives/*", ALWAYS, control_drive_put_fields, control_drive_put),
     ROUTE(PATCH, "/drives/*", AFTER, control_drive_fields, control_drive_patch),
-    ROUTE(DELETE, "/drives/*", AFTER, NULL, not_supported),
-    ROUTE(PUT, "/pmem/*", BEFORE, NULL, not_supported),
-    ROUTE(PATCH, "/pmem/*", AFTER, NULL, not_supported),
-    ROUTE(DELETE, "/pmem/*", AFTER, NULL, not_supported),
-    ROUTE(PUT, "/network-interfaces/*", BEFORE, NULL, not_supported),
+    ROUTE(DELETE, "/drives/*", AFTER, NULL, no_pci),
+    ROUTE(PUT, "/pmem/*", ALWAYS, control_pmem_put_fields, control_pmem_put),
+    ROUTE(
+        PATCH, "/pmem/*", AFTER, control_pmem_patch_fields, control_pmem_patch),
+    ROUTE(DELETE, "/pmem/*", AFTER, NULL, no_pci),
+    ROUTE(PUT, "/network-interfaces/*", ALWAYS, control_net_put_fields,
+        control_net_put),
     ROUTE(PATCH, "/network-interfaces/*", AFTER, control_net_fields,
         control_net_patch),
-    ROUTE(DELETE, "/network-interfaces/*", AFTER, NULL, not_supported),
-    ROUTE(PUT, "/vsock", BEFORE, NULL, not_supported),
-    ROUTE(PUT, "/entropy", BEFORE, NULL, not_supported),
-    ROUTE(PUT, "/serial", BEFORE, NULL, not_supported),
+    ROUTE(DELETE, "/network-interfaces/*", AFTER, NULL, no_pci),
+    ROUTE(PUT, "/vsock", BEFORE, control_vsock_fields, control_vsock_put),
+    ROUTE(PUT, "/entropy", BEFORE, control_entropy_fields, control_entropy_put),
+    ROUTE(PUT, "/serial", BEFORE, control_serial_fields, control_serial_put),
     ROUTE(GET, "/balloon", ALWAYS, NULL, control_balloon_get),
-    ROUTE(PUT, "/balloon", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/balloon", BEFORE, control_balloon_put_fields,
+        control_balloon_put),
     ROUTE(PATCH, "/balloon", AFTER, control_balloon_fields,
         control_balloon_patch),
     ROUTE(GET, "/balloon/statistics", AFTER, NULL, control_balloon_stats_get),
@@ -175,8 +218,10 @@ static const struct router_route routes[] = {
     ROUTE_EMPTY(
         PATCH, "/balloon/hinting/stop", AFTER, NULL, control_balloon_hint_stop),
     ROUTE(GET, "/hotplug/memory", AFTER, NULL, not_supported),
-    ROUTE(PUT, "/hotplug/memory", BEFORE, NULL, not_supported),
-    ROUTE(PATCH, "/hotplug/memory", AFTER, NULL, not_supported),
+    ROUTE(
+        PUT, "/hotplug/memory", BEFORE, control_hotplug_fields, not_supported),
+    ROUTE(PATCH, "/hotplug/memory", AFTER, control_hotplug_patch_fields,
+        not_supported),
     ROUTE(PUT, "/logger", BEFORE, NULL, not_supported),
     ROUTE(PUT, "/metrics", BEFORE, NULL, not_supported),
     ROUTE(GET, "/mmds", ALWAYS, NULL, not_supported),
@@ -208,5 +253,6 @@ struct router control_api_router(struct control *control)
     return (struct router){.routes = routes,
         .count = ARRAY_SIZE(routes),
         .phase = control_api_phase(control),
+        .explain = explain,
         .opaque = control};
 }

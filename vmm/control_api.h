@@ -10,6 +10,7 @@
 #define VMM_CONTROL_API_H
 
 #include "vmm/api/router.h"
+#include "vmm/core/rate.h"
 
 struct control;
 struct saver_result;
@@ -77,6 +78,7 @@ extern const struct schema_field control_balloon_fields[];
 extern const struct schema_field control_balloon_stats_fields[];
 extern const struct schema_field control_balloon_hint_fields[];
 int control_drive_patch(void *opaque, struct router_call *call);
+int control_pmem_patch(void *opaque, struct router_call *call);
 int control_net_patch(void *opaque, struct router_call *call);
 int control_balloon_get(void *opaque, struct router_call *call);
 int control_balloon_patch(void *opaque, struct router_call *call);
@@ -85,6 +87,12 @@ int control_balloon_stats_patch(void *opaque, struct router_call *call);
 int control_balloon_hint_start(void *opaque, struct router_call *call);
 int control_balloon_hint_stop(void *opaque, struct router_call *call);
 int control_balloon_hint_status(void *opaque, struct router_call *call);
+
+/* Limits, and what buckets of `body`.`name` say: those not there keep theirs.
+ */
+extern const struct schema_field control_bucket_fields[];
+extern const struct schema_field control_limiter_fields[];
+struct rate_change control_get_limits(const json_t *body, const char *name);
 
 /* JSON of a handler's reply; takes `json` over. -ENOMEM. */
 CC_MUST_CHECK int control_api_reply(struct router_call *call, json_t *json);

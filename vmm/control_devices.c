@@ -7,33 +7,39 @@
 #include "vmm/base/num.h"
 #include "vmm/control.h"
 #include "vmm/control_api.h"
+#include "vmm/control_config.h"
 
-#define BALLOON_CONFIG "Balloon config error: "
+#define INTERNAL       "Internal VMM error: "
 #define BALLOON_UPDATE "Balloon update error: "
-#define NO_BALLOON     "No balloon device found."
-#define NO_STATS       "Statistics for the balloon device are not enabled"
-#define STATS_CHANGE   "Cannot enable/disable the statistics after boot."
-#define TOO_MANY_PAGES "Amount of pages requested is too large."
-#define NOT_ACTIVE                                                             \
-    "Device is inactive, check if balloon driver is enabled in guest kernel."
+#define NOT_FOUND      "Failed perform action on device: Device not found"
+#define UPDATE(what)   "Unable to patch the " what " device: "
+#define VERIFY         " Please verify the request arguments."
+#define NO_STATS       "Balloon: Received stats query when stats are disabled."
+#define STATS_CHANGE                                                           \
+    "Balloon: Statistics cannot be enabled/disabled after activation."
+#define TOO_MUCH   "Balloon: Requested memory should be less than "
+#define NOT_ACTIVE "Balloon: Device not activated yet."
+#define NO_HINTING "Balloon: Attempting to use hinting when not enabled"
 
 #define PAGES_PER_MIB (NUM_MIB / NUM_PAGE_SIZE)
 
 /* ---- rate limits -------------------------------------------------------- */
 
-static const struct schema_field bucket_fields[] = {
-    {.name = "size", .type = SCHEMA_UINT, .required = true, .max = INT64_MAX},
+const struct schema_field control_bucket_fields[] = {
+    {.name = "size", .type = SCHEMA_UINT, .required = true, .max = UINT64_MAX},
+    {.name = "one_time_burst", .type = SCHEMA_UINT, .max = UINT64_MAX},
     {.name = "refill_time",
         .type = SCHEMA_UINT,
         .required = true,
-        .max = RATE_REFILL_MS_MAX},
-    {.name = "one_time_burst", .type = SCHEMA_UINT, .max = INT64_MAX},
-    {.name = NULL},
+        .max = UINT64_MAX},
+    {.name = NULL, .name_of = "TokenBucketConfig", .is_open = true},
 };
-static const struct schema_field limiter_fields[] = {
-    {.name = "bandwidth", .type = SCHEMA_OBJECT, .object = bucket_fields},
-    {.name = "ops", .type = SCHEMA_OBJECT, .object = bucket_fields},
-    {.name = NULL},
+const struct schema_field control_limiter_fields[] = {
+    {.name = "bandwidth",
+        .type = SCHEMA_OBJECT,
+        .object = control_bucket_fields},
+    {.name = "ops", .type = SCHEMA_OBJECT, .object = control_bucket_fields},
+    SCHEMA_END("RateLimiterConfig"),
 };
 
 static bool get_bucket(const json_t *limiter, const char *name,
@@ -47,11 +53,14 @@ static bool get_bucket(const json_t *limiter, const char *name,
         (struct rate_bucket_config){.size = schema_uint(bucket, "size", 0),
             .refill_ms = schema_uint(bucket, "refill_time", 0),
             .burst = schema_uint(bucket, "one_time_burst", 0)};
+    /* So slow a refill is no limit in the contract either. */
+    if (ret_bucket->refill_ms > RATE_REFILL_MS_MAX)
+        *ret_bucket = (struct rate_bucket_config){0};
     return true;
 }
 
 /* Buckets that are not there keep their limits. */
-static struct rate_change get_limits(const json_t *body, const char *name)
+struct rate_change control_get_limits(const json_t *body, const char *name)
 {
     const json_t *limiter = json_object_get(body, name);
     struct rate_change change = {.has_bytes = false};
@@ -66,8 +75,10 @@ static struct rate_change get_limits(const json_t *body, const char *name)
 const struct schema_field control_drive_fields[] = {
     {.name = "drive_id", .type = SCHEMA_STRING, .required = true},
     {.name = "path_on_host", .type = SCHEMA_STRING},
-    {.name = "rate_limiter", .type = SCHEMA_OBJECT, .object = limiter_fields},
-    {.name = NULL},
+    {.name = "rate_limiter",
+        .type = SCHEMA_OBJECT,
+        .object = control_limiter_fields},
+    SCHEMA_END("BlockDeviceUpdateConfig"),
 };
 
 static struct machine_drive *find_drive(struct machine *m, const char *id)
@@ -83,7 +94,7 @@ int control_drive_patch(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
     struct machine_drive *drive = find_drive(&c->inst->machine, call->id);
-    struct rate_change limits = get_limits(call->body, "rate_limiter");
+    struct rate_change limits = control_get_limits(call->body, "rate_limiter");
     const char *path = schema_string(call->body, "path_on_host");
     uint32_t fds = call->request->fd_count;
     int rc = 0;
@@ -95,8 +106,8 @@ int control_drive_patch(void *opaque, struct router_call *call)
         return err_set(&call->err, EINVAL,
             "Drive config error: path_on_host: what is the file called?");
     if (drive == NULL)
-        return err_set(
-            &call->err, ENODEV, "Drive config error: Invalid block device ID!");
+        return err_set(&call->err, ENODEV,
+            "Drive config error: " UPDATE("block") NOT_FOUND VERIFY);
     if (path != NULL && fds == 0 && c->inst->outside != NULL)
         rc = err_set(&call->err, EPERM,
             "a machine in a jail opens no file: pass %s as a descriptor", path);
@@ -108,17 +119,50 @@ int control_drive_patch(void *opaque, struct router_call *call)
     return rc < 0 ? err_wrap(&call->err, rc, "Drive config error") : 0;
 }
 
+/* ---- persistent memory -------------------------------------------------- */
+
+int control_pmem_patch(void *opaque, struct router_call *call)
+{
+    struct control *c = opaque;
+    struct machine *m = &c->inst->machine;
+    struct rate_change limits = control_get_limits(call->body, "rate_limiter");
+    struct machine_pmem *pmem = NULL;
+    struct rate_config next;
+    int rc;
+
+    /* Without limits nothing is asked of it, there as here. */
+    if (json_object_get(call->body, "rate_limiter") == NULL)
+        return 0;
+    for (uint32_t i = 0; i < CONFIG_PMEMS_MAX; i++) {
+        if (m->pmems[i] != NULL &&
+            strcmp(m->pmems[i]->config->id, call->id) == 0)
+            pmem = m->pmems[i];
+    }
+    if (pmem == NULL)
+        return err_set(&call->err, ENODEV,
+            "Pmem config error: " UPDATE("pmem") NOT_FOUND VERIFY);
+    device_lock(&pmem->pmem.virtio.base);
+    next = pmem->pmem.rate.config;
+    if (limits.has_bytes)
+        next.bytes = limits.limits.bytes;
+    if (limits.has_ops)
+        next.ops = limits.limits.ops;
+    rc = pmem_set_rate(&pmem->pmem, &next, &call->err);
+    device_unlock(&pmem->pmem.virtio.base);
+    return rc < 0 ? err_wrap(&call->err, rc, "Pmem config error") : 0;
+}
+
 /* ---- network ------------------------------------------------------------ */
 
 const struct schema_field control_net_fields[] = {
     {.name = "iface_id", .type = SCHEMA_STRING, .required = true},
     {.name = "rx_rate_limiter",
         .type = SCHEMA_OBJECT,
-        .object = limiter_fields},
+        .object = control_limiter_fields},
     {.name = "tx_rate_limiter",
         .type = SCHEMA_OBJECT,
-        .object = limiter_fields},
-    {.name = NULL},
+        .object = control_limiter_fields},
+    SCHEMA_END("NetworkInterfaceUpdateConfig"),
 };
 
 static struct machine_net *find_net(struct machine *m, const char *id)
@@ -134,14 +178,15 @@ int control_net_patch(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
     struct machine_net *net = find_net(&c->inst->machine, call->id);
-    struct rate_change rx = get_limits(call->body, "rx_rate_limiter");
-    struct rate_change tx = get_limits(call->body, "tx_rate_limiter");
+    struct rate_change rx = control_get_limits(call->body, "rx_rate_limiter");
+    struct rate_change tx = control_get_limits(call->body, "tx_rate_limiter");
     struct device *dev;
     int rc;
 
     if (net == NULL)
         return err_set(&call->err, ENODEV,
-            "Network config error: Invalid interface ID - not found.");
+            "Network config error: Unable to update the net "
+            "device: " NOT_FOUND);
     dev = &net->net.virtio.base;
     device_lock(dev);
     rc = net_limit_set(&net->rx, &rx, &call->err);
@@ -158,18 +203,18 @@ const struct schema_field control_balloon_fields[] = {
         .type = SCHEMA_UINT,
         .required = true,
         .max = UINT32_MAX},
-    {.name = NULL},
+    SCHEMA_END("BalloonUpdateConfig"),
 };
 const struct schema_field control_balloon_stats_fields[] = {
     {.name = "stats_polling_interval_s",
         .type = SCHEMA_UINT,
         .required = true,
         .max = UINT16_MAX},
-    {.name = NULL},
+    SCHEMA_END("BalloonUpdateStatsConfig"),
 };
 const struct schema_field control_balloon_hint_fields[] = {
-    {.name = "acknowledge_on_stop", .type = SCHEMA_BOOL},
-    {.name = NULL},
+    {.name = "acknowledge_on_stop", .type = SCHEMA_BOOL, .not_null = true},
+    SCHEMA_END("StartHintingCmd"),
 };
 
 static struct balloon *get_balloon(
@@ -178,7 +223,7 @@ static struct balloon *get_balloon(
     struct balloon *balloon = c->inst->machine.balloon;
 
     if (balloon == NULL)
-        (void)err_set(err, ENODEV, "%s" NO_BALLOON, prefix);
+        (void)err_set(err, ENODEV, "%s" NOT_FOUND, prefix);
     return balloon;
 }
 
@@ -186,10 +231,13 @@ int control_balloon_get(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
     const struct config_balloon *config = &c->inst->config->balloon;
-    struct balloon *b = get_balloon(c, BALLOON_CONFIG, &call->err);
+    struct balloon *b;
     uint64_t target;
     uint64_t interval_ms;
 
+    if (control_api_phase(c) == ROUTER_BEFORE)
+        return control_config_balloon_get(c, call);
+    b = get_balloon(c, INTERNAL, &call->err);
     if (b == NULL)
         return -ENODEV;
     device_lock(&b->virtio.base);
@@ -217,7 +265,10 @@ int control_balloon_patch(void *opaque, struct router_call *call)
     rc = balloon_set_target(
         b, schema_uint(call->body, "amount_mib", 0) * PAGES_PER_MIB, NULL);
     device_unlock(&b->virtio.base);
-    return rc < 0 ? err_set(&call->err, rc, BALLOON_UPDATE TOO_MANY_PAGES) : 0;
+    return rc < 0 ? err_set(&call->err, rc, BALLOON_UPDATE TOO_MUCH "%lluMiB",
+                        (unsigned long long)schema_uint(
+                            call->body, "amount_mib", 0))
+                  : 0;
 }
 
 static json_t *stats_json(
@@ -244,7 +295,7 @@ static json_t *stats_json(
 int control_balloon_stats_get(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
-    struct balloon *b = get_balloon(c, BALLOON_CONFIG, &call->err);
+    struct balloon *b = get_balloon(c, INTERNAL, &call->err);
     struct balloon_guest_stats guest;
     uint64_t target;
     uint64_t actual;
@@ -262,7 +313,7 @@ int control_balloon_stats_get(void *opaque, struct router_call *call)
         (void)balloon_poll_stats(b);
     device_unlock(&b->virtio.base);
     if (!enabled)
-        return err_set(&call->err, EOPNOTSUPP, BALLOON_CONFIG NO_STATS);
+        return err_set(&call->err, EOPNOTSUPP, INTERNAL NO_STATS);
     return control_api_reply(call, stats_json(target, actual, &guest));
 }
 
@@ -287,6 +338,11 @@ int control_balloon_stats_patch(void *opaque, struct router_call *call)
     return rc < 0 ? err_wrap(&call->err, rc, "Balloon update error") : 0;
 }
 
+static int no_hinting(struct router_call *call)
+{
+    return err_set(&call->err, EOPNOTSUPP, BALLOON_UPDATE NO_HINTING);
+}
+
 int control_balloon_hint_start(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
@@ -296,6 +352,8 @@ int control_balloon_hint_start(void *opaque, struct router_call *call)
 
     if (b == NULL)
         return -ENODEV;
+    if (!c->inst->config->balloon.page_hinting)
+        return no_hinting(call);
     device_lock(&b->virtio.base);
     rc = balloon_start_hinting(b, ack, NULL);
     device_unlock(&b->virtio.base);
@@ -309,6 +367,8 @@ int control_balloon_hint_stop(void *opaque, struct router_call *call)
 
     if (b == NULL)
         return -ENODEV;
+    if (!c->inst->config->balloon.page_hinting)
+        return no_hinting(call);
     device_lock(&b->virtio.base);
     balloon_stop_hinting(b);
     device_unlock(&b->virtio.base);
@@ -318,12 +378,14 @@ int control_balloon_hint_stop(void *opaque, struct router_call *call)
 int control_balloon_hint_status(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
-    struct balloon *b = get_balloon(c, BALLOON_CONFIG, &call->err);
+    struct balloon *b = get_balloon(c, BALLOON_UPDATE, &call->err);
     uint32_t host_cmd;
     uint32_t guest_cmd;
 
     if (b == NULL)
         return -ENODEV;
+    if (!c->inst->config->balloon.page_hinting)
+        return no_hinting(call);
     device_lock(&b->virtio.base);
     host_cmd = b->state.host_cmd;
     guest_cmd = b->state.guest_cmd;

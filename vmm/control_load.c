@@ -28,16 +28,16 @@ static const struct schema_field backend_fields[] = {
         .required = true,
         .variants = backend_types},
     {.name = "backend_path", .type = SCHEMA_STRING, .required = true},
-    {.name = NULL},
+    SCHEMA_END("MemBackendConfig"),
 };
 static const struct schema_field net_fields[] = {
     {.name = "iface_id", .type = SCHEMA_STRING, .required = true},
     {.name = "host_dev_name", .type = SCHEMA_STRING, .required = true},
-    {.name = NULL},
+    SCHEMA_END("NetworkOverride"),
 };
 static const struct schema_field vsock_fields[] = {
     {.name = "uds_path", .type = SCHEMA_STRING, .required = true},
-    {.name = NULL},
+    SCHEMA_END("VsockOverride"),
 };
 static const struct schema_field spore_fields[] = {
     {.name = "clock", .type = SCHEMA_ENUM, .variants = clocks},
@@ -52,9 +52,9 @@ const struct schema_field control_load_fields[] = {
     {.name = "snapshot_path", .type = SCHEMA_STRING, .required = true},
     {.name = "mem_backend", .type = SCHEMA_OBJECT, .object = backend_fields},
     {.name = "mem_file_path", .type = SCHEMA_STRING},
-    {.name = "enable_diff_snapshots", .type = SCHEMA_BOOL},
-    {.name = "track_dirty_pages", .type = SCHEMA_BOOL},
-    {.name = "resume_vm", .type = SCHEMA_BOOL},
+    {.name = "enable_diff_snapshots", .type = SCHEMA_BOOL, .not_null = true},
+    {.name = "track_dirty_pages", .type = SCHEMA_BOOL, .not_null = true},
+    {.name = "resume_vm", .type = SCHEMA_BOOL, .not_null = true},
     {.name = "network_overrides",
         .type = SCHEMA_LIST,
         .object = net_fields,
@@ -63,10 +63,13 @@ const struct schema_field control_load_fields[] = {
         .type = SCHEMA_OBJECT,
         .object = vsock_fields,
         .is_open = true},
-    {.name = "clock_realtime", .type = SCHEMA_BOOL},
-    {.name = "huge_pages", .type = SCHEMA_ENUM, .variants = huge_pages},
+    {.name = "clock_realtime", .type = SCHEMA_BOOL, .not_null = true},
+    {.name = "huge_pages",
+        .type = SCHEMA_ENUM,
+        .not_null = true,
+        .variants = huge_pages},
     {.name = "spore", .type = SCHEMA_OBJECT, .object = spore_fields},
-    {.name = NULL},
+    SCHEMA_END("LoadSnapshotConfig"),
 };
 
 /* ---- where a snapshot is ------------------------------------------------- */

@@ -117,7 +117,7 @@ const struct schema_field control_create_fields[] = {
     {.name = "snapshot_type", .type = SCHEMA_ENUM, .variants = snapshot_types},
     {.name = "sync_snapshot_files", .type = SCHEMA_BOOL},
     {.name = "version", .type = SCHEMA_STRING},
-    {.name = NULL},
+    SCHEMA_END("CreateSnapshotParams"),
 };
 
 int control_snapshot_create(void *opaque, struct router_call *call)

@@ -514,13 +514,27 @@ static void on_quit(void *opaque)
     loop_stop(&run->inst.loop);
 }
 
+static int on_set_serial(void *opaque, const char *path, struct err *err)
+{
+    struct run *run = opaque;
+    int rc = check_going_on(run, err);
+
+    return rc < 0 ? rc
+                  : run_consoles_redirect(
+                        &run->consoles, &run->options, &run->inst, path, err);
+}
+
 /* The socket is there, and what comes over it makes the machine. */
 static int wait_for_machine(struct run *run, struct err *err)
 {
     int rc;
 
-    run->control_host = (struct control_host){
-        .boot = on_boot, .load = on_load, .quit = on_quit, .opaque = run};
+    run->control_host = (struct control_host){.boot = on_boot,
+        .load = on_load,
+        .quit = on_quit,
+        .set_serial = on_set_serial,
+        .options = &run->options,
+        .opaque = run};
     run->control.host = &run->control_host;
     run->inst.config = &run->options.config;
     rc = serve(run, err);

@@ -84,6 +84,23 @@ int run_consoles_open(struct run_consoles *c, const struct run_options *o,
     return 0;
 }
 
+int run_consoles_redirect(struct run_consoles *c, const struct run_options *o,
+    struct instance *inst, const char *path, struct err *err)
+{
+    /* A pipe that nobody reads yet must not hold up the monitor. */
+    int fd = open(path,
+        O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+
+    if (fd < 0)
+        return err_sys(err, errno, "%s", path);
+    console_set_output(&inst->console, fd);
+    fd_closep(&c->fd);
+    c->fd = fd;
+    output_limit_init(&c->file, o->output_limit, fd);
+    console_set_limit(&inst->console, &c->file);
+    return 0;
+}
+
 void run_consoles_show_tail(const struct run_options *o, struct instance *inst)
 {
     char tail[2048];

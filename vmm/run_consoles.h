@@ -44,6 +44,14 @@ CC_MUST_CHECK int run_consoles_open(struct run_consoles *c,
     const struct run_options *o, struct instance *inst,
     void (*on_escape)(void *opaque), void *opaque, struct err *err);
 
+/*
+ * Before the machine is built: what the serial port has to say goes to a file,
+ * which is made if it is missing and added to, and its keyboard stays ours.
+ */
+CC_MUST_CHECK int run_consoles_redirect(struct run_consoles *c,
+    const struct run_options *o, struct instance *inst, const char *path,
+    struct err *err);
+
 /* The virtio console, if there is one: once the description is known. */
 CC_MUST_CHECK int run_consoles_open_virtio(struct run_consoles *c,
     const struct run_options *o, struct instance *inst, struct err *err);

@@ -46,7 +46,8 @@ struct http_conn {
     enum conn_phase phase;
     bool keep_alive;
     bool answered;
-    bool broken; /* the client is gone, or memory */
+    bool deprecates; /* the reply says so */
+    bool broken;     /* the client is gone, or memory */
     struct http_message message;
     void (*on_gone)(void *opaque); /* or NULL */
     void *opaque;
@@ -149,19 +150,22 @@ static void send_bytes(struct http_conn *conn, const char *data, size_t len)
 static void reply(struct http_conn *conn, int status, const char *json)
 {
     const char *connection = conn->keep_alive ? "keep-alive" : "close";
+    const char *deprecation = conn->deprecates ? "Deprecation: true\r\n" : "";
     char *text = NULL;
     int n;
 
     assert(!conn->answered);
     conn->answered = true;
     if (json == NULL)
-        n = asprintf(&text, "HTTP/1.1 %d \r\n" SERVER "Connection: %s\r\n\r\n",
-            status, connection);
+        n = asprintf(&text,
+            "HTTP/1.1 %d \r\n" SERVER "Connection: %s\r\n%s\r\n", status,
+            connection, deprecation);
     else
         n = asprintf(&text,
-            "HTTP/1.1 %d \r\n" SERVER "Connection: %s\r\n"
+            "HTTP/1.1 %d \r\n" SERVER "Connection: %s\r\n%s"
             "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-            status, connection, strlen(json), json);
+            status, connection, deprecation, strlen(json), json);
+    conn->deprecates = false;
     if (n < 0) {
         conn->broken = true;
         return;
@@ -197,6 +201,11 @@ int http_conn_take(struct http_conn *conn, int *ret_fd)
         return -errno;
     *ret_fd = fd;
     return 0;
+}
+
+void http_conn_deprecate(struct http_conn *conn)
+{
+    conn->deprecates = true;
 }
 
 void http_conn_watch(

@@ -93,6 +93,9 @@ void http_server_fini(struct http_server *server);
  */
 void http_conn_reply(struct http_conn *conn, int status, const char *json);
 
+/* The next reply says that something in its request is deprecated. */
+void http_conn_deprecate(struct http_conn *conn);
+
 /*
  * Another descriptor of the connection, the caller's to own, from which
  * nothing behind the request has been read; -EPROTO if the client did not wait

@@ -18,17 +18,22 @@
     "API Resource IDs can only contain alphanumeric characters and "           \
     "underscores."
 
-static void reply_fault(struct http_conn *conn, const char *text)
+static void reply_status(struct http_conn *conn, int status, const char *text)
 {
     json_t *fault = json_pack("{s:s%}", "fault_message", text, strlen(text));
     char *json = fault == NULL ? NULL : json_dumps(fault, JSON_COMPACT);
 
     /* What is no UTF-8 cannot be quoted back in JSON. */
-    http_conn_reply(conn, 400,
+    http_conn_reply(conn, status,
         json != NULL ? json
                      : "{\"fault_message\":\"The request is not UTF-8.\"}");
     free(json);
     json_decref(fault);
+}
+
+static void reply_fault(struct http_conn *conn, const char *text)
+{
+    reply_status(conn, 400, text);
 }
 
 CC_PRINTF(2, 3)
@@ -101,16 +106,27 @@ static bool takes_body(enum http_verb verb)
     return verb == HTTP_VERB_PUT || verb == HTTP_VERB_PATCH;
 }
 
-/* What the route's first path component but the id is called in a body. */
-static bool id_matches(const struct router_call *call)
+/* The body's id may have another name; interfaces have words of their own. */
+static bool check_id(const struct router_call *call)
 {
-    static const char *const names[] = {"drive_id", "iface_id", "id"};
+    const char *id = schema_string(call->body, "drive_id");
+    const char *iface = schema_string(call->body, "iface_id");
 
-    for (size_t i = 0; call->id != NULL && i < ARRAY_SIZE(names); i++) {
-        const char *id = schema_string(call->body, names[i]);
-
-        if (id != NULL && strcmp(id, call->id) != 0)
-            return false;
+    if (call->id == NULL)
+        return true;
+    if (id == NULL)
+        id = schema_string(call->body, "id");
+    if (iface != NULL && strcmp(iface, call->id) != 0) {
+        reply_faultf(call->conn,
+            "The id from the path [%s] does not match the id from the body "
+            "[%.512s]!",
+            call->id, iface);
+        return false;
+    }
+    if (id != NULL && strcmp(id, call->id) != 0) {
+        reply_fault(call->conn,
+            "The id from the path does not match the id from the body!");
+        return false;
     }
     return true;
 }
@@ -119,39 +135,61 @@ static void answer(struct router_call *call, int rc)
 {
     if (rc == ROUTER_TAKEN)
         return;
+    if (call->is_deprecated)
+        http_conn_deprecate(call->conn);
     if (rc < 0)
-        reply_fault(call->conn, call->err.text);
+        reply_status(call->conn,
+            call->fault_status == 0 ? 400 : call->fault_status, call->err.text);
     else
         http_conn_reply(call->conn, call->json == NULL ? 204 : 200, call->json);
     free(call->json);
 }
 
-static void do_route(const struct router *router,
+/* The body as the route wants it; false: answered, for what is wrong with it.
+ */
+static bool parse_body(
     const struct router_route *route, struct router_call *call)
 {
     char text[SCHEMA_TEXT_MAX];
 
-    if (takes_body(route->verb) && call->request->body_len == 0) {
+    if (!takes_body(route->verb))
+        return true;
+    if (call->request->body_len == 0) {
         call->body = json_object();
-    } else if (takes_body(route->verb)) {
-        call->body = schema_parse(
-            call->request->body, call->request->body_len, route->fields, text);
-        if (call->body == NULL) {
-            reply_faultf(call->conn,
-                "An error occurred when deserializing the json body of a "
-                "request: %s.",
-                text);
-            return;
-        }
+        return true;
     }
-    if (!id_matches(call))
-        reply_fault(call->conn,
-            "The id from the path does not match the id from the body!");
-    else if ((route->phases & router->phase) == 0)
-        reply_fault(call->conn,
-            router->phase == ROUTER_BEFORE ? BEFORE_TEXT : AFTER_TEXT);
-    else
-        answer(call, route->handle(router->opaque, call));
+    call->body = schema_parse(
+        call->request->body, call->request->body_len, route->fields, text);
+    if (call->body != NULL)
+        return true;
+    reply_faultf(call->conn,
+        "An error occurred when deserializing the json body of a request: %s.",
+        text);
+    return false;
+}
+
+static bool check_phase(const struct router *router,
+    const struct router_route *route, const struct router_call *call)
+{
+    if ((route->phases & router->phase) != 0)
+        return true;
+    reply_fault(
+        call->conn, router->phase == ROUTER_BEFORE ? BEFORE_TEXT : AFTER_TEXT);
+    return false;
+}
+
+static void do_route(const struct router *router,
+    const struct router_route *route, struct router_call *call)
+{
+    int rc = -EINVAL;
+
+    if (parse_body(route, call) && check_id(call) &&
+        check_phase(router, route, call)) {
+        rc = route->handle(router->opaque, call);
+        answer(call, rc);
+    }
+    if (router->tally != NULL)
+        router->tally(router->opaque, route, rc);
     json_decref(call->body);
 }
 
@@ -173,12 +211,21 @@ void router_handle(
         return;
     }
     if (!takes_body(request->verb) && request->body_len > 0) {
-        reply_faultf(conn, "%s request cannot have a body.", verb);
+        reply_fault(conn, request->verb == HTTP_VERB_GET
+                              ? "GET request cannot have a body."
+                              : "Empty Delete request.");
         return;
     }
     if (route == NULL) {
         const char *word = request->path + strspn(request->path, "/");
+        char text[ROUTER_EXPLAIN_MAX] = "";
 
+        if (router->explain != NULL)
+            router->explain(request, text);
+        if (text[0] != '\0') {
+            reply_fault(conn, text);
+            return;
+        }
         /* Only the first of its components, as clients know it. */
         reply_faultf(conn, "Invalid request method and/or path: %s %.*s.", verb,
             (int)strcspn(word, "/"), word);

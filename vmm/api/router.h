@@ -19,7 +19,8 @@
 #include "vmm/api/schema.h"
 #include "vmm/base/err.h"
 
-#define ROUTER_ID_MAX 64u
+#define ROUTER_ID_MAX      64u
+#define ROUTER_EXPLAIN_MAX 1200u
 
 /* When a request has a place. */
 enum router_phase {
@@ -35,6 +36,8 @@ struct router_call {
     struct http_conn *conn;
     const struct http_request *request;
     char *json; /* of a 200; the handler's malloc, freed by the router */
+    bool is_deprecated; /* the client is to be told so */
+    int fault_status;   /* instead of 400, if not 0 */
     struct err err;
 };
 
@@ -59,7 +62,12 @@ struct router {
     const struct router_route *routes;
     size_t count;
     enum router_phase phase; /* ROUTER_BEFORE or ROUTER_AFTER, now */
-    void *opaque;            /* of the handlers */
+    /* What is wrong with a path that no route has; NULL: the usual. */
+    void (*explain)(
+        const struct http_request *request, char ret_text[ROUTER_EXPLAIN_MAX]);
+    /* Told of each request that a route has: negative `rc` is a refusal. */
+    void (*tally)(void *opaque, const struct router_route *route, int rc);
+    void *opaque; /* of the handlers */
 };
 
 /* A http_handler_fn; `opaque` is a struct router. */

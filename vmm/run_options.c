@@ -34,6 +34,7 @@ enum {
     OPT_ID,
     OPT_DETACH,
     OPT_STAY,
+    OPT_COLD,
     OPT_LOG,
     OPT_OUTPUT_LIMIT,
     OPT_API_SOCK,
@@ -80,6 +81,7 @@ static const struct option long_options[] = {
     {"id", required_argument, NULL, OPT_ID},
     {"detach", no_argument, NULL, OPT_DETACH},
     {"stay", no_argument, NULL, OPT_STAY},
+    {"cold", no_argument, NULL, OPT_COLD},
     {"log", required_argument, NULL, OPT_LOG},
     {"output-limit", required_argument, NULL, OPT_OUTPUT_LIMIT},
     {"api-sock", required_argument, NULL, OPT_API_SOCK},
@@ -236,6 +238,9 @@ static int parse_control_option(struct run_options *o, int opt, struct err *err)
         return 0;
     case OPT_STAY:
         o->stay = true;
+        return 0;
+    case OPT_COLD:
+        o->cold = true;
         return 0;
     case OPT_LOG:
         o->log_file = optarg;

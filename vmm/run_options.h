@@ -89,6 +89,7 @@ struct run_options {
     bool no_api;
     bool no_boot; /* the control socket makes the machine */
     bool detach;
+    bool cold;            /* boots, whatever has been booted before */
     bool stay;            /* without a command: until it is stopped, in front */
     const char *log_file; /* of what is detached; NULL: in the folder */
     /* Bytes for each file that the guest's output goes to; 0: no limit. */

@@ -23,6 +23,8 @@ common_setup() {
     export TMPDIR=$BATS_TEST_TMPDIR/tmp
     export XDG_RUNTIME_DIR=$BATS_TEST_TMPDIR/run
     mkdir -m 700 "$XDG_RUNTIME_DIR"
+    # What runs is what a test has started: no process stays for the next run.
+    export XDG_DATA_HOME=$BATS_TEST_TMPDIR/data SPORE_COLD=1
 }
 
 need_kvm() {

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -221,6 +222,7 @@ static void leave_zygote(void)
     CC_CLEANUP(fd_closep) int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     sigset_t none;
 
+    (void)prctl(PR_SET_NAME, "spore-clone", 0, 0, 0);
     (void)signal(SIGPIPE, SIG_IGN);
     (void)sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);

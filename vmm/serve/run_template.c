@@ -10,9 +10,11 @@
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
+#include "vmm/base/log.h"
 #include "vmm/run.h"
 #include "vmm/run_options.h"
 #include "vmm/serve/pool.h"
+#include "vmm/serve/run_auto.h"
 #include "vmm/serve/template.h"
 #include "vmm/serve/zygote.h"
 
@@ -120,15 +122,20 @@ static void on_clone(
 
 /* ---- the template's part ------------------------------------------------- */
 
-/* Whether these options are what a shared zygote's clones have anyway. */
-static bool fits_shared(const struct run_options *o, struct err *err)
+/* A jail like any other: what others have started may have made it. */
+static bool has_plain_jail(const struct run_options *o)
 {
     struct jail_options jail;
 
-    if (jail_options_init(&jail, err) < 0)
-        return false;
-    return o->given == 0 && memcmp(&jail, &o->jail, sizeof(jail)) == 0 &&
-           o->verify == RUN_VERIFY_AUTO && !o->freeze &&
+    return o->jail.jail.level == JAIL_DEFAULT &&
+           jail_options_init(&jail, NULL) == 0 &&
+           memcmp(&jail, &o->jail, sizeof(jail)) == 0;
+}
+
+/* Nothing that would have to be told to who makes the clones. */
+static bool has_plain_clones(const struct run_options *o)
+{
+    return o->given == 0 && o->verify == RUN_VERIFY_AUTO && !o->freeze &&
            !o->allow_changed_disks && o->tracking == MACHINE_TRACK_LATER;
 }
 
@@ -186,13 +193,15 @@ static int copy_options(
 
 static int reach_zygote(struct run *run, int *ret_fd, struct err *err)
 {
-    const struct zygote_config config = {.template = &run->template,
+    const struct zygote_config own = {.template = &run->template,
         .run_options = run->zygote_options,
-        .keep = 1,
-        .idle_ns = ZYGOTE_IDLE_NS};
+        .jail = &run->options.jail};
+    const struct zygote_config shared = {
+        .template = &run->template, .keep = 1, .idle_ns = ZYGOTE_IDLE_NS};
 
-    return run->zygote_options != NULL ? zygote_start(&config, ret_fd, err)
-                                       : zygote_reach(&config, ret_fd, err);
+    return run->zygote_options != NULL || !has_plain_jail(&run->options)
+               ? zygote_start(&own, ret_fd, err)
+               : zygote_reach(&shared, ret_fd, err);
 }
 
 static int start(struct run *run, struct err *err)
@@ -225,12 +234,8 @@ static int start(struct run *run, struct err *err)
 static void run_template(struct run *run)
 {
     struct err err;
-    int rc = check_options(&run->options, &err);
+    int rc = start(run, &err);
 
-    if (rc == 0)
-        rc = complete_command(run, &err);
-    if (rc == 0)
-        rc = start(run, &err);
     if (rc == 0 && !run->is_done) {
         rc = loop_run(&run->loop);
         if (rc < 0)
@@ -263,12 +268,37 @@ static bool find_template(struct run *run, const char **ret_name)
     return true;
 }
 
+/* 1: out of a template; 0: by a boot; an error to be told. */
+static int choose(struct run *run, int argc, char **argv, struct err *err)
+{
+    const char *name;
+    int rc;
+
+    if (run_options_parse(&run->options, argc, argv, NULL) < 0 ||
+        run->options.help)
+        return 0;
+    if (find_template(run, &name)) {
+        rc = check_options(&run->options, err);
+        if (rc == 0)
+            rc = complete_command(run, err);
+        if (rc == 0 && !has_plain_clones(&run->options))
+            rc = copy_options(run, argc, argv, name, err);
+        return rc < 0 ? rc : 1;
+    }
+    if (!run_auto_fits(&run->options))
+        return 0;
+    if (run_auto_open(&run->options, &run->template, err) == 0)
+        return 1;
+    /* A boot needs less, or says best what it lacks. */
+    log_info("run", "no template: %s", err->text);
+    return 0;
+}
+
 int cmd_run_any(int argc, char **argv)
 {
     struct run *run = calloc(1, sizeof(*run));
     const struct session_host host = {
         .on_done = on_done, .on_signal = on_signal, .opaque = run};
-    const char *name;
     struct err err;
     int status;
 
@@ -280,17 +310,18 @@ int cmd_run_any(int argc, char **argv)
         .epoll_fd = -1, .wake_source = {.fd = -1}, .timer_source = {.fd = -1}};
     run->timeout = (struct loop_timer){.fire = on_timeout, .opaque = run};
     session_init(&run->session, &host);
-    if (run_options_parse(&run->options, argc, argv, NULL) < 0 ||
-        run->options.help || !find_template(run, &name)) {
+    switch (choose(run, argc, argv, &err)) {
+    case 0:
         run_options_fini(&run->options);
         free(run);
         return cmd_run(argc, argv);
-    }
-    if (!fits_shared(&run->options, &err) &&
-        copy_options(run, argc, argv, name, &err) < 0)
-        fail(run, err.text);
-    else
+    case 1:
         run_template(run);
+        break;
+    default:
+        fail(run, err.text);
+        break;
+    }
     status = run->status;
     free(run->zygote_options);
     template_fini(&run->template);

@@ -128,8 +128,7 @@ static void on_clone(void *opaque)
     int fd;
 
     loop_remove(c->base.server->config.loop, &c->base.source);
-    if (clone_call_agent(
-            c->base.job.clone, SERVE_GATE_COOKIE, &fd, &err) < 0) {
+    if (clone_call_agent(c->base.job.clone, SERVE_GATE_COOKIE, &fd, &err) < 0) {
         log_limited(
             &c->base.server->exec_log, LOG_WARN, "serve", "%s", err.text);
         end(c, SERVE_NOT_CONNECTED);

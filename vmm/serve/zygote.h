@@ -20,6 +20,7 @@
 
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
+#include "vmm/jail_options.h"
 #include "vmm/serve/template.h"
 
 #define ZYGOTE_CLIENTS_MAX 256u
@@ -30,6 +31,7 @@ struct zygote_config {
     /* Options of `spore run` for its clones (--jail, --cgroup, --net...);
      * NULL-terminated, or NULL. */
     const char *const *run_options;
+    const struct jail_options *jail; /* instead of theirs; or NULL */
     uint32_t keep;    /* plain clones ready at the least, whoever is there */
     uint64_t idle_ns; /* without a client it ends after this; 0: never */
 };

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/queue.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -658,6 +659,8 @@ static int open_all(
     static const struct page_client_host nobody;
     int rc = parse_options(z, err);
 
+    if (rc == 0 && z->config->jail != NULL)
+        z->options.jail = *z->config->jail;
     z->listener = (struct loop_source){
         .fd = listen_fd, .handle = on_listener, .opaque = z};
     if (rc == 0 && (z->options.page_server != NULL ||
@@ -720,6 +723,7 @@ int zygote_run(const struct zygote_config *config, int listen_fd, int client_fd,
     struct zygote_message said = {.event = ZYGOTE_CLONE};
     int rc;
 
+    (void)prctl(PR_SET_NAME, "spore-zygote", 0, 0, 0);
     for (unsigned int kind = 0; kind < KINDS; kind++)
         TAILQ_INIT(&z.stocks[kind].list);
     z.stocks[KIND_PLAIN].target = config->keep;

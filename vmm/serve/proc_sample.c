@@ -94,7 +94,7 @@ bool proc_sample_parse_stat(const char *text, struct proc_sample *ret_sample)
 
 int proc_sample_take(pid_t pid, struct proc_sample *ret_sample)
 {
-    struct proc_sample sample;
+    struct proc_sample sample = {0};
     uint64_t private_bytes = 0;
     char text[1024];
     int rc = read_text(pid, "stat", text, sizeof(text));

@@ -12,6 +12,8 @@
 void control_init(struct control *control)
 {
     *control = (struct control){.smaps_fd = -1};
+    control_log_init(&control->log);
+    metrics_init(&control->metrics);
 }
 
 void control_prepare(struct control *control)
@@ -29,17 +31,25 @@ void control_fini(struct control *control)
     fd_closep(&control->smaps_fd);
     control->save_conn = NULL;
     http_server_fini(&control->server);
+    metrics_fini(&control->metrics);
+    control_log_fini(&control->log);
 }
 
 int control_serve(struct control *control, struct instance *inst,
     const char *id, pid_t pid, int listen_fd, struct err *err)
 {
+    int rc;
+
     assert(control->inst == NULL);
     (void)stpncpy(control->id, id, RUNDIR_ID_MAX);
     control->pid = pid;
     control->inst = inst;
     control_prepare(control);
     control->router = control_api_router(control);
-    return http_server_init(&control->server, &inst->loop, listen_fd,
+    metrics_start(&control->metrics, inst, control->id);
+    rc = http_server_init(&control->server, &inst->loop, listen_fd,
         router_handle, &control->router, err);
+    if (rc == 0 && control->body_max != 0)
+        control->server.body_max = control->body_max;
+    return rc;
 }

@@ -15,7 +15,9 @@
 #include "vmm/api/router.h"
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
+#include "vmm/control_log.h"
 #include "vmm/instance.h"
+#include "vmm/metrics.h"
 #include "vmm/run_options.h"
 #include "vmm/rundir.h"
 
@@ -55,13 +57,16 @@ struct control {
     char id[RUNDIR_ID_SIZE];
     pid_t pid; /* of the machine's process, as the host has it */
     bool is_prepared;
-    bool has_smt; /* as clients were told; guests see no siblings */
+    size_t body_max; /* bytes of a request's; 0: the usual */
+    bool has_smt;    /* as clients were told; guests see no siblings */
     bool tracks;
     bool has_default_args;
     int smaps_fd;                /* what this process's memory is made of; -1 */
     struct http_conn *save_conn; /* whose save goes on; NULL: it is gone */
     bool save_is_plain; /* it wants to know no more than that it is done */
-    bool has_capture;   /* it has been told of one, and to make a snapshot */
+    struct control_log log;
+    struct metrics metrics;
+    bool has_capture; /* it has been told of one, and to make a snapshot */
     struct router router;
     struct http_server server;
 };

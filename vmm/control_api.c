@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "vmm/base/cc.h"
+#include "vmm/base/clock.h"
+#include "vmm/base/log.h"
 #include "vmm/control.h"
 #include "vmm/control_config.h"
 
@@ -50,12 +52,14 @@ static const struct schema_field vm_fields[] = {
 static int patch_vm(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
-    int rc;
+    bool pauses = strcmp(schema_string(call->body, "state"), "Paused") == 0;
+    uint64_t begin_ns = clock_now_ns();
+    int rc = pauses ? instance_pause(c->inst, &call->err)
+                    : instance_resume(c->inst, &call->err);
 
-    if (strcmp(schema_string(call->body, "state"), "Paused") == 0)
-        rc = instance_pause(c->inst, &call->err);
-    else
-        rc = instance_resume(c->inst, &call->err);
+    if (rc == 0)
+        c->metrics.latency_us[pauses ? METRICS_PAUSE : METRICS_RESUME] =
+            (clock_now_ns() - begin_ns) / 1000;
     return rc < 0 ? err_wrap(&call->err, rc, "Internal VMM error") : 0;
 }
 
@@ -88,7 +92,8 @@ static int put_action(void *opaque, struct router_call *call)
             "The requested operation is not supported %s starting the "
             "microVM.",
             is_before ? "before" : "after");
-    /* Nothing collects metrics yet, so all there are have been flushed. */
+    if (strcmp(action, "FlushMetrics") == 0)
+        rc = metrics_write(&c->metrics, &call->err);
     if (strcmp(action, "SendCtrlAltDel") == 0)
         rc = instance_power_button(c->inst, &call->err);
     return rc < 0 ? err_wrap(&call->err, rc, "Internal VMM error") : 0;
@@ -222,8 +227,8 @@ static const struct router_route routes[] = {
         PUT, "/hotplug/memory", BEFORE, control_hotplug_fields, not_supported),
     ROUTE(PATCH, "/hotplug/memory", AFTER, control_hotplug_patch_fields,
         not_supported),
-    ROUTE(PUT, "/logger", BEFORE, NULL, not_supported),
-    ROUTE(PUT, "/metrics", BEFORE, NULL, not_supported),
+    ROUTE(PUT, "/logger", BEFORE, control_logger_fields, control_logger_put),
+    ROUTE(PUT, "/metrics", BEFORE, control_metrics_fields, control_metrics_put),
     ROUTE(GET, "/mmds", ALWAYS, NULL, not_supported),
     ROUTE(PUT, "/mmds", ALWAYS, NULL, not_supported),
     ROUTE(PATCH, "/mmds", ALWAYS, NULL, not_supported),
@@ -248,11 +253,25 @@ static const struct router_route routes[] = {
     ROUTE(GET, "/spore/vsock/*", AFTER, NULL, control_spore_vsock),
 };
 
+static void tally(void *opaque, const struct router_route *route,
+    const struct router_call *call, int rc)
+{
+    struct metrics *metrics = &((struct control *)opaque)->metrics;
+
+    metrics_tally(metrics, route, rc);
+    metrics->deprecated += call->is_deprecated;
+    log_info("api", "The API server received a %s request on \"%s\".%s%s",
+        http_verb_name(route->verb), call->request->path,
+        rc < 0 ? " It was refused. " : "",
+        rc < 0 && call->err.text[0] != '\0' ? call->err.text : "");
+}
+
 struct router control_api_router(struct control *control)
 {
     return (struct router){.routes = routes,
         .count = ARRAY_SIZE(routes),
         .phase = control_api_phase(control),
         .explain = explain,
+        .tally = tally,
         .opaque = control};
 }

@@ -95,7 +95,7 @@ int control_config_probe(const char *path, bool is_read_only)
 /* ---- machine ------------------------------------------------------------- */
 
 static const char *const cpu_templates[] = {
-    "C3", "T2", "T2S", "T2CL", "T2A", "V1N1", "None", NULL};
+    "C3", "T2", "T2S", "None", "T2CL", "T2A", NULL};
 static const char *const page_sizes[] = {"None", "Transparent", "2M", NULL};
 
 #define MACHINE_FIELDS(is_put)                                                 \
@@ -396,7 +396,7 @@ int control_entropy_put(void *opaque, struct router_call *call)
 }
 
 const struct schema_field control_serial_fields[] = {
-    {.name = "serial_out_path", .type = SCHEMA_STRING},
+    {.name = "serial_out_path", .type = SCHEMA_STRING, .name_of = SCHEMA_PATH},
     {.name = "rate_limiter",
         .type = SCHEMA_OBJECT,
         .object = control_bucket_fields},

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/control.h"
 #include "vmm/control_api.h"
 #include "vmm/run_options.h"
@@ -23,11 +24,14 @@ static const char *const clocks[] = {"follow", "freeze", NULL};
 static const char *const verifies[] = {"all", "lazy", "trust", NULL};
 
 static const struct schema_field backend_fields[] = {
+    {.name = "backend_path",
+        .type = SCHEMA_STRING,
+        .name_of = SCHEMA_PATH,
+        .required = true},
     {.name = "backend_type",
         .type = SCHEMA_ENUM,
         .required = true,
         .variants = backend_types},
-    {.name = "backend_path", .type = SCHEMA_STRING, .required = true},
     SCHEMA_END("MemBackendConfig"),
 };
 static const struct schema_field net_fields[] = {
@@ -49,9 +53,12 @@ static const struct schema_field spore_fields[] = {
 };
 
 const struct schema_field control_load_fields[] = {
-    {.name = "snapshot_path", .type = SCHEMA_STRING, .required = true},
+    {.name = "snapshot_path",
+        .type = SCHEMA_STRING,
+        .name_of = SCHEMA_PATH,
+        .required = true},
+    {.name = "mem_file_path", .type = SCHEMA_STRING, .name_of = SCHEMA_PATH},
     {.name = "mem_backend", .type = SCHEMA_OBJECT, .object = backend_fields},
-    {.name = "mem_file_path", .type = SCHEMA_STRING},
     {.name = "enable_diff_snapshots", .type = SCHEMA_BOOL, .not_null = true},
     {.name = "track_dirty_pages", .type = SCHEMA_BOOL, .not_null = true},
     {.name = "resume_vm", .type = SCHEMA_BOOL, .not_null = true},
@@ -221,10 +228,6 @@ static int take_memory(struct control_load *load, const json_t *body,
     const char *mem = schema_string(body, "mem_file_path");
     const char *huge = schema_string(body, "huge_pages");
 
-    if (mem != NULL && json_is_object(backend))
-        return err_set(err, EINVAL,
-            "too many fields: either `mem_backend` or `mem_file_path` "
-            "exclusively is required");
     if (huge != NULL && strcmp(huge, "Snapshot") != 0 &&
         strcmp(huge, "None") != 0)
         return err_set(
@@ -301,14 +304,27 @@ int control_snapshot_load(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
     struct control_load load = {0};
+    uint64_t begin_ns = clock_now_ns();
     int rc;
 
+    call->is_deprecated =
+        json_object_get(call->body, "mem_file_path") != NULL ||
+        schema_bool(call->body, "enable_diff_snapshots", false);
+    if (json_object_get(call->body, "mem_file_path") != NULL &&
+        json_object_get(call->body, "mem_backend") != NULL)
+        return err_set(&call->err, EINVAL,
+            "An error occurred when deserializing the json body of a request: "
+            "too many fields: either `mem_backend` or `mem_file_path` "
+            "exclusively is required.");
     if (c->host == NULL)
         return not_here(call);
     config_init(&load.config);
     rc = take_body(&load, call->body, &call->err);
     if (rc == 0)
         rc = c->host->load(c->host->opaque, &load, &call->err);
+    if (rc == 0)
+        c->metrics.latency_us[METRICS_LOAD] =
+            (clock_now_ns() - begin_ns) / 1000;
     control_load_fini(&load);
     c->router.phase = control_api_phase(c);
     return rc < 0 ? err_wrap(&call->err, rc, LOAD_ERROR) : 0;

@@ -109,12 +109,18 @@ int control_spore_snapshot(void *opaque, struct router_call *call)
     return begin_save(c, call, &request, false);
 }
 
-static const char *const snapshot_types[] = {"Full", "Diff", NULL};
+static const char *const snapshot_types[] = {"Diff", "Full", NULL};
 
 const struct schema_field control_create_fields[] = {
-    {.name = "snapshot_path", .type = SCHEMA_STRING, .required = true},
-    {.name = "mem_file_path", .type = SCHEMA_STRING},
-    {.name = "snapshot_type", .type = SCHEMA_ENUM, .variants = snapshot_types},
+    {.name = "snapshot_type",
+        .type = SCHEMA_ENUM,
+        .not_null = true,
+        .variants = snapshot_types},
+    {.name = "snapshot_path",
+        .type = SCHEMA_STRING,
+        .name_of = SCHEMA_PATH,
+        .required = true},
+    {.name = "mem_file_path", .type = SCHEMA_STRING, .name_of = SCHEMA_PATH},
     {.name = "sync_snapshot_files", .type = SCHEMA_BOOL},
     {.name = "version", .type = SCHEMA_STRING},
     SCHEMA_END("CreateSnapshotParams"),

@@ -68,6 +68,24 @@ static int listen_elsewhere(
     return 0;
 }
 
+int place_listen_alone(
+    struct place *place, const char *api_sock, int *ret_fd, struct err *err)
+{
+    struct sockaddr_un addr;
+    int rc = fd_unix_address("--api-sock", api_sock, &addr, err);
+
+    if (rc == 0)
+        rc = fd_listen_unix(&addr, api_sock, ret_fd, err);
+    if (rc < 0)
+        return err_wrap(err, rc,
+            "Failed to open the API socket at: %s. Check that it is not "
+            "already used.",
+            api_sock);
+    /* Wherever we are when it is to be removed. */
+    place->api_sock = realpath(api_sock, NULL);
+    return 0;
+}
+
 int place_listen(
     struct place *place, const char *api_sock, int *ret_fd, struct err *err)
 {

@@ -45,4 +45,8 @@ CC_MUST_CHECK int place_claim(
 CC_MUST_CHECK int place_listen(
     struct place *place, const char *api_sock, int *ret_fd, struct err *err);
 
+/* At that path and nowhere else: the place has no folder. */
+CC_MUST_CHECK int place_listen_alone(
+    struct place *place, const char *api_sock, int *ret_fd, struct err *err);
+
 #endif

@@ -162,6 +162,9 @@ int run_jail_split(struct run_jail *rj, struct detach *detach, int *ret_status,
                     o->no_boot || o->stay;
     int rc = 0;
 
+    if (o->is_firecracker)
+        return 0;
+
     /* An id that is taken is to be known before anything is built. */
     if (is_named)
         rc = place_claim(&rj->place, o->id, err);
@@ -231,6 +234,8 @@ int run_jail_listen(struct run_jail *rj, int *ret_fd, struct err *err)
 
     if (rc < 0)
         return rc;
+    if (o->is_firecracker)
+        return place_listen_alone(&rj->place, o->api_sock, ret_fd, err);
     if (has_keeper(rj))
         return keeper_serve(rj->cell.link_fd, ret_fd, rj->place.id, err);
     if (rj->place.dir.fd < 0)

@@ -516,13 +516,20 @@ static int load_config_file(
     while ((opt = getopt_long(argc, argv, short_options, long_options, NULL)) !=
            -1) {
         if (opt == 'f') {
-            int rc = config_load_file(&o->config, optarg, err);
+            int rc =
+                config_settings_load(&o->settings, &o->config, optarg, err);
 
             if (rc < 0)
                 return rc;
         }
     }
     return 0;
+}
+
+void run_options_init(struct run_options *options)
+{
+    *options = (struct run_options){0};
+    config_init(&options->config);
 }
 
 int run_options_parse(
@@ -532,8 +539,7 @@ int run_options_parse(
     int rc;
     int opt;
 
-    *options = (struct run_options){0};
-    config_init(&options->config);
+    run_options_init(options);
     rc = jail_options_init(&options->jail, err);
     if (rc == 0)
         rc = load_config_file(options, argc, argv, err);
@@ -562,4 +568,5 @@ int run_options_parse(
 void run_options_fini(struct run_options *options)
 {
     config_fini(&options->config);
+    config_settings_fini(&options->settings);
 }

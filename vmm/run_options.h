@@ -13,6 +13,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/config.h"
+#include "vmm/config_settings.h"
 #include "vmm/jail_options.h"
 #include "vmm/machine.h"
 #include "vmm/session.h"
@@ -88,6 +89,16 @@ struct run_options {
     bool keeps_vsock;     /* the socket's path in the snapshot is ours */
     bool no_api;
     bool no_boot; /* the control socket makes the machine */
+    /*
+     * spore-firecracker: no folder of its own, the contract's statuses, and a
+     * snapshot that cannot be loaded is the end.
+     */
+    bool is_firecracker;
+    const char *api_id;              /* what clients are told; NULL: `id` */
+    size_t body_max;                 /* bytes of a request's; 0: the usual */
+    struct config_settings settings; /* of the configuration file */
+    uint64_t start_us;               /* the process was started before us */
+    uint64_t start_cpu_us;
     bool detach;
     bool cold;            /* boots, whatever has been booted before */
     bool stay;            /* without a command: until it is stopped, in front */
@@ -98,6 +109,9 @@ struct run_options {
     struct jail_options jail;
     bool help;
 };
+
+/* The defaults, for who parses another command line. */
+void run_options_init(struct run_options *options);
 
 /*
  * Parses; strings point into argv. On failure run_options_fini is still due.

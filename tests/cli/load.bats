@@ -94,7 +94,7 @@ ended() {
     faulty "missing field .snapshot_path" vm PUT /snapshot/create '{}'
     faulty "unknown field .bogus" vm PUT /snapshot/create \
         '{"snapshot_path":"store/x","bogus":1}'
-    faulty "unknown variant .Half., expected .Full. or .Diff" vm PUT \
+    faulty "unknown variant .Half., expected .Diff. or .Full" vm PUT \
         /snapshot/create '{"snapshot_path":"store/x","snapshot_type":"Half"}'
     faulty "mem_file_path: the memory is in a file of the snapshot's own" vm \
         PUT /snapshot/create \

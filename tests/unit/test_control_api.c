@@ -102,6 +102,14 @@ static void expect_done(
         "Connection: keep-alive\r\n\r\n");
 }
 
+static void expect_deprecated(
+    struct fixture *f, const char *verb, const char *path, const char *body)
+{
+    assert_string_equal(ask(f, verb, path, body),
+        "HTTP/1.1 204 \r\nServer: Firecracker API\r\n"
+        "Connection: keep-alive\r\nDeprecation: true\r\n\r\n");
+}
+
 static void what_it_is(void **state)
 {
     struct fixture *f = *state;
@@ -283,7 +291,7 @@ static void loads(void **state)
     assert_true(loads.last.keeps_vsock && loads.last.freezes);
     assert_false(loads.last.resumes || loads.last.tracks ||
                  loads.last.page_server != NULL || loads.last.allows_duplicate);
-    expect_done(f, "PUT", "/snapshot/load",
+    expect_deprecated(f, "PUT", "/snapshot/load",
         "{\"snapshot_path\":\"one\",\"resume_vm\":true,"
         "\"enable_diff_snapshots\":true,\"clock_realtime\":true,"
         "\"network_overrides\":[{\"iface_id\":\"lan\","
@@ -299,7 +307,8 @@ static void loads(void **state)
     assert_string_equal(loads.last.config.nets[0].target, "tap3");
     assert_int_equal(loads.count, 3);
     expect_fault(f, "PUT", "/snapshot/load",
-        "{\"snapshot_path\":\"/s/one\",\"mem_file_path\":\"/s/one\"}",
+        "{\"snapshot_path\":\"/s/one\",\"mem_backend\":"
+        "{\"backend_type\":\"File\",\"backend_path\":\"/s/one\"}}",
         "Load snapshot error: mem_file_path: the memory is in a file of the "
         "snapshot's own folder: leave it out, or say /s/one/mem");
     expect_fault(f, "PUT", "/snapshot/load",

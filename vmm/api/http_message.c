@@ -84,9 +84,10 @@ static void reject_length(struct http_message *m, uint64_t length)
     char text[128];
 
     (void)snprintf(text, sizeof(text),
-        "Request payload with size %llu is larger than the limit of %u allowed "
+        "Request payload with size %llu is larger than the limit of %zu "
+        "allowed "
         "by server.",
-        (unsigned long long)length, HTTP_SERVER_BODY_MAX);
+        (unsigned long long)length, m->body_max);
     reject(m, 413, text);
 }
 
@@ -95,7 +96,7 @@ static int on_headers(http_parser *parser)
     struct http_message *m = parser->data;
     bool has_length = (parser->flags & F_CONTENTLENGTH) != 0;
 
-    if (has_length && parser->content_length > HTTP_SERVER_BODY_MAX) {
+    if (has_length && parser->content_length > m->body_max) {
         reject_length(m, parser->content_length);
         return -1;
     }
@@ -118,7 +119,7 @@ static int on_body(http_parser *parser, const char *data, size_t len)
     size_t room = m->body_room;
     char *body;
 
-    if (len > HTTP_SERVER_BODY_MAX - m->body_len) {
+    if (len > m->body_max - m->body_len) {
         reject_length(m, m->body_len + len);
         return -1;
     }
@@ -190,9 +191,9 @@ static const char *get_path(struct http_message *m)
     return m->path[0] == '/' ? m->path : NULL;
 }
 
-void http_message_init(struct http_message *m)
+void http_message_init(struct http_message *m, size_t body_max)
 {
-    *m = (struct http_message){0};
+    *m = (struct http_message){.body_max = body_max};
     http_parser_init(&m->parser, HTTP_REQUEST);
     m->parser.data = m;
 }

@@ -28,6 +28,7 @@ enum http_header {
 
 struct http_message {
     http_parser parser;
+    size_t body_max;
 
     /* After http_message_parse. */
     bool is_whole;      /* it ended with the request's last byte */
@@ -51,7 +52,7 @@ struct http_message {
 };
 
 /* The struct stays where it is. */
-void http_message_init(struct http_message *m);
+void http_message_init(struct http_message *m, size_t body_max);
 void http_message_fini(struct http_message *m);
 
 /*

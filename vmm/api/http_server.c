@@ -437,7 +437,7 @@ static void add_conn(struct http_server *server, int fd)
     conn->server = server;
     conn->source =
         (struct loop_source){.fd = fd, .handle = on_conn, .opaque = conn};
-    http_message_init(&conn->message);
+    http_message_init(&conn->message, server->body_max);
     if (loop_add(server->loop, &conn->source, EPOLLIN) < 0) {
         (void)close(fd);
         free(conn);
@@ -486,8 +486,10 @@ int http_server_init(struct http_server *server, struct loop *loop,
 {
     int rc = fd_set_nonblocking(listen_fd, true);
 
-    *server =
-        (struct http_server){.loop = loop, .handle = handle, .opaque = opaque};
+    *server = (struct http_server){.loop = loop,
+        .body_max = HTTP_SERVER_BODY_MAX,
+        .handle = handle,
+        .opaque = opaque};
     server->retry = (struct loop_timer){.fire = on_retry, .opaque = server};
     server->listener = (struct loop_source){
         .fd = listen_fd, .handle = on_listen, .opaque = server};

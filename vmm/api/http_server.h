@@ -69,6 +69,7 @@ struct http_server {
     struct loop_timer retry;     /* accepts again when descriptors ran out */
     struct http_conn *conns;
     uint32_t conn_count;
+    size_t body_max; /* HTTP_SERVER_BODY_MAX; the owner may change it */
     http_handler_fn *handle;
     void *opaque;
     uint64_t requests; /* handed to `handle` */

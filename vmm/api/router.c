@@ -189,7 +189,7 @@ static void do_route(const struct router *router,
         answer(call, rc);
     }
     if (router->tally != NULL)
-        router->tally(router->opaque, route, rc);
+        router->tally(router->opaque, route, call, rc);
     json_decref(call->body);
 }
 

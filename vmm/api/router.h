@@ -66,7 +66,8 @@ struct router {
     void (*explain)(
         const struct http_request *request, char ret_text[ROUTER_EXPLAIN_MAX]);
     /* Told of each request that a route has: negative `rc` is a refusal. */
-    void (*tally)(void *opaque, const struct router_route *route, int rc);
+    void (*tally)(void *opaque, const struct router_route *route,
+        const struct router_call *call, int rc);
     void *opaque; /* of the handlers */
 };
 

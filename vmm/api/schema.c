@@ -237,8 +237,10 @@ static bool read_string(struct parse *p, const struct schema_field *field)
     char *text;
     size_t len;
     bool done;
+    const char *expected =
+        is_custom || field->name_of == NULL ? "a string" : field->name_of;
 
-    if (!expect(p, '"', "a string") || !json_reader_string(&p->r, &text, &len))
+    if (!expect(p, '"', expected) || !json_reader_string(&p->r, &text, &len))
         return false;
     /* Paths and names end at the first NUL, whatever comes behind it. */
     if (memchr(text, '\0', len) != NULL)

@@ -51,11 +51,15 @@ struct schema_field {
         is_open; /* fields that `object` lacks may be; the end's: of the body */
     /*
      * What serde calls the type: of the field, or at a table's end, of the
-     * whole. NULL for a UINT: by its `max`, for the whole: "an object".
+     * whole. NULL for a UINT: by its `max`, for a STRING: "a string", for the
+     * whole: "an object".
      */
     const char *name_of;
     bool (*is_good)(const char *text); /* SCHEMA_CUSTOM */
 };
+
+/* name_of strings that are paths. */
+#define SCHEMA_PATH "path string"
 
 /* The end of a table of what the contract calls `name`. */
 #define SCHEMA_END(of)                                                         \

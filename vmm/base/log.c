@@ -5,11 +5,19 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/base/clock.h"
 
 static atomic_int log_level = LOG_WARN;
+static const struct log_target *_Atomic log_target;
+
+void log_set_target(const struct log_target *target)
+{
+    atomic_store_explicit(&log_target, target, memory_order_release);
+}
 
 void log_set_level(enum log_level level)
 {
@@ -21,17 +29,44 @@ bool log_enabled(enum log_level level)
     return (int)level <= atomic_load_explicit(&log_level, memory_order_relaxed);
 }
 
+/* What stands in front of a line for a file. */
+static int format_head(const struct log_target *t, enum log_level level,
+    const char *module, char *buf, size_t size)
+{
+    static const char *const names[] = {"ERROR", "WARN", "INFO", "DEBUG"};
+    char thread[17] = "";
+    char time[32] = "";
+    struct timespec now = {0};
+    struct tm tm;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    if (localtime_r(&now.tv_sec, &tm) != NULL)
+        (void)strftime(time, sizeof(time), "%Y-%m-%dT%H:%M:%S", &tm);
+    (void)prctl(PR_GET_NAME, thread);
+    return snprintf(buf, size, "%s.%09ld [%s:%s%s%s%s%s] ", time, now.tv_nsec,
+        t->id, thread, t->show_level ? ":" : "",
+        t->show_level ? names[level] : "", t->show_origin ? ":" : "",
+        t->show_origin ? module : "");
+}
+
 void log_line(enum log_level level, const char *module, const char *fmt, ...)
 {
     static const char *const names[] = {"error", "warning", "info", "debug"};
+    const struct log_target *target =
+        atomic_load_explicit(&log_target, memory_order_acquire);
     char line[512];
     va_list ap;
     int n;
     size_t len;
 
-    if (!log_enabled(level))
+    if (!log_enabled(level) ||
+        (target != NULL && target->only != NULL &&
+            strncmp(module, target->only, strlen(target->only)) != 0))
         return;
-    n = snprintf(line, sizeof(line), "spore: %s: %s: ", names[level], module);
+    n = target == NULL || target->fd < 0
+            ? snprintf(
+                  line, sizeof(line), "spore: %s: %s: ", names[level], module)
+            : format_head(target, level, module, line, sizeof(line));
     len = n < 0 ? 0 : (size_t)n;
     if (len > sizeof(line) / 2)
         len = sizeof(line) / 2;
@@ -45,7 +80,8 @@ void log_line(enum log_level level, const char *module, const char *fmt, ...)
     len = strlen(line);
     line[len++] = '\n';
     /* Nothing can be done about a standard error that takes no more. */
-    if (write(STDERR_FILENO, line, len) < 0)
+    if (write(target == NULL || target->fd < 0 ? STDERR_FILENO : target->fd,
+            line, len) < 0)
         return;
 }
 

@@ -2,9 +2,9 @@
 /*
  * Levelled one-line log on standard error, "spore: <level>: <module>: text".
  *
- * Thread rule: any thread, each line is one write(2). The level is the
- * program's only mutable global. Lines that a guest can cause go through
- * log_limited, so that it cannot flood the log.
+ * Thread rule: any thread, each line is one write(2). The level and the target
+ * are the program's only mutable globals. Lines that a guest can cause go
+ * through log_limited, so that it cannot flood the log.
  */
 #ifndef VMM_BASE_LOG_H
 #define VMM_BASE_LOG_H
@@ -14,7 +14,7 @@
 
 #include "vmm/base/cc.h"
 
-enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+enum log_level { LOG_OFF = -1, LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 /* Lines above `level` are dropped; the start value is LOG_WARN. */
 void log_set_level(enum log_level level);
@@ -22,6 +22,20 @@ bool log_enabled(enum log_level level);
 
 void log_line(enum log_level level, const char *module, const char *fmt, ...)
     CC_PRINTF(3, 4);
+
+/*
+ * Lines go to a file instead, each as "TIME [ID:THREAD:LEVEL:ORIGIN] text",
+ * which is how Firecracker's are. `target` is borrowed until the next call;
+ * NULL: standard error again.
+ */
+struct log_target {
+    int fd; /* -1: standard error */
+    const char *id;
+    bool show_level;
+    bool show_origin; /* the module */
+    const char *only; /* the module that lines are of; NULL: any */
+};
+void log_set_target(const struct log_target *target);
 
 /*
  * For lines that somebody who is not trusted can cause, one struct for each

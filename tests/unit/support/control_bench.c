@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/unit/support/control_bench.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "vmm/base/clock.h"
@@ -29,8 +30,60 @@ void control_bench_init(struct control_bench *b)
     http_bench_init(&b->http, router_handle, &b->control.router);
 }
 
+static int boot(void *opaque, struct err *err)
+{
+    struct control_bench *b = opaque;
+
+    if (b->options.config.kernel == NULL)
+        return err_set(
+            err, EINVAL, "Cannot start microvm without kernel configuration.");
+    b->inst.phase = INSTANCE_RUNNING;
+    return 0;
+}
+
+static int load(void *opaque, struct control_load *load, struct err *err)
+{
+    struct control_bench *b = opaque;
+
+    (void)load;
+    return err_set(err, EBUSY, "%s",
+        b->options.given == 0
+            ? "it is not there"
+            : "Loading a microVM snapshot not allowed after configuring "
+              "boot-specific resources.");
+}
+
+static int set_serial(void *opaque, const char *path, struct err *err)
+{
+    (void)opaque;
+    return path[0] == '/' ? 0 : err_set(err, ENOENT, "%s: no such file", path);
+}
+
+static void quit(void *opaque)
+{
+    (void)opaque;
+}
+
+void control_bench_begin(struct control_bench *b)
+{
+    run_options_init(&b->options);
+    b->host = (struct control_host){.boot = boot,
+        .load = load,
+        .quit = quit,
+        .set_serial = set_serial,
+        .options = &b->options,
+        .opaque = b};
+    b->inst.phase = INSTANCE_NEW;
+    b->inst.config = &b->options.config;
+    b->control.host = &b->host;
+    b->control.router.phase = ROUTER_BEFORE;
+}
+
 void control_bench_fini(struct control_bench *b)
 {
     http_bench_fini(&b->http);
     config_fini(&b->config);
+    run_options_fini(&b->options);
+    metrics_fini(&b->control.metrics);
+    control_log_fini(&b->control.log);
 }

@@ -37,6 +37,11 @@ spore_library(dep_elf libelf)
 spore_library(dep_dw libdw)
 target_link_libraries(dep_dw INTERFACE dep_elf dep_zlib)
 
+spore_library(dep_nettle nettle)
+# Archives of root file systems; of all that it can read, tar.
+spore_library(dep_archive libarchive)
+target_link_libraries(dep_archive INTERFACE dep_zlib dep_zstd dep_lzma)
+
 # It comes without a pkg-config file.
 find_path(HTTP_PARSER_INCLUDE http_parser.h REQUIRED)
 find_library(HTTP_PARSER_LIBRARY NAMES libhttp_parser.a http_parser REQUIRED)

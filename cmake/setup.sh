@@ -8,10 +8,11 @@ BUILD_PACKAGES=(
   cmake ninja-build gcc libc6-dev linux-libc-dev musl-tools pkg-config
   libjansson-dev libhttp-parser-dev libseccomp-dev liburing-dev libxxhash-dev zlib1g-dev
   libzstd-dev liblz4-dev liblzma-dev libdw-dev libelf-dev
+  libarchive-dev nettle-dev
 )
 GUEST_PACKAGES=(
   linux-source-6.12 make flex bison bc patch xz-utils binutils libelf-dev
-  busybox-static e2fsprogs fakeroot util-linux
+  busybox-static e2fsprogs fakeroot util-linux squashfs-tools
 )
 TEST_PACKAGES=(
   clang clang-format libclang-rt-14-dev libcmocka-dev bats jq python3

@@ -25,12 +25,14 @@ struct rootfs_command {
 };
 
 /*
- * Makes the file `path`, read-only, of `source`: an ext4, squashfs or erofs
- * image as it is. *ret_command is all NULL for what says nothing.
+ * Makes the file `path`, read-only, of `source`, with help files below
+ * `scratch`: a copy of an ext4, squashfs or erofs image; a squashfs image of a
+ * folder, of a tar archive (also of gzip, zstd or xz), or of a container image
+ * (oci.h). *ret_command is all NULL for what says nothing.
  */
 CC_MUST_CHECK int rootfs_make(const char *source, const char *path,
-    const struct interrupt *interrupt, struct rootfs_command *ret_command,
-    struct err *err);
+    const char *scratch, const struct interrupt *interrupt,
+    struct rootfs_command *ret_command, struct err *err);
 
 /* Fine on a zeroed one. */
 void rootfs_command_fini(struct rootfs_command *command);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,7 +92,8 @@ static int make_rootfs(struct building *b, struct err *err)
     if (asprintf(&path, "%s/rootfs.img", b->place.path) < 0)
         return err_sys(err, ENOMEM, "root file system");
     progress = progress_start("making the root file system");
-    rc = rootfs_make(b->source, path, &b->interrupt, &b->image, err);
+    rc = rootfs_make(
+        b->source, path, b->place.path, &b->interrupt, &b->image, err);
     progress_end(progress);
     free(path);
     return rc < 0 ? rc : take_command(b, err);
@@ -304,6 +306,8 @@ int template_build_run(const struct template_build *o, struct err *err)
 
     if (rc < 0)
         return rc;
+    /* Programs and connections that end are told of by errors. */
+    (void)signal(SIGPIPE, SIG_IGN);
     rc = template_place_begin(o->name, o->replaces, &b.place, err);
     if (rc == 0)
         rc = build(&b, err);

@@ -20,6 +20,7 @@
 #include "vmm/run.h"
 #include "vmm/save_cmd.h"
 #include "vmm/serve/run_template.h"
+#include "vmm/serve/serve_cmd.h"
 #include "vmm/serve/template_cmd.h"
 #include "vmm/switch.h"
 #include "vmm/snapshot_cmd.h"
@@ -50,6 +51,7 @@ static const struct command {
     {"snapshot", cmd_snapshot, "list, check, compare and remove snapshots"},
     {"page-server", cmd_page_server, "give restored machines their memory"},
     {"template", cmd_template, "make machines that others start from"},
+    {"serve", cmd_serve, "serve connections, each by a VM of its own"},
     {"fuzz", cmd_fuzz, "make targets for fuzzers, and fuzz them"},
     {"jail", cmd_jail, "say what a monitor in its jail may do, and why"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},

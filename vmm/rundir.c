@@ -30,7 +30,8 @@ bool rundir_id_is_valid(const char *id)
     size_t len = strspn(id, allowed);
 
     return len >= 1 && len <= RUNDIR_ID_MAX && id[len] == '\0' &&
-           strcmp(id, RUNDIR_NET) != 0 && strcmp(id, RUNDIR_ZYGOTES) != 0;
+           strcmp(id, RUNDIR_NET) != 0 && strcmp(id, RUNDIR_ZYGOTES) != 0 &&
+           strcmp(id, RUNDIR_SERVERS) != 0;
 }
 
 int rundir_make_id(char ret_id[RUNDIR_ID_SIZE], struct err *err)

@@ -30,6 +30,8 @@
 #define RUNDIR_NET "net"
 /* That of what makes clones of templates. */
 #define RUNDIR_ZYGOTES "zygotes"
+/* And that of what servers say of themselves, one socket each. */
+#define RUNDIR_SERVERS "servers"
 
 /* A folder, open; owns the descriptor. */
 struct rundir {

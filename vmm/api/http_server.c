@@ -23,6 +23,8 @@
 
 #define RETRY_NS (100 * CLOCK_NS_PER_MS)
 
+#define JSON "application/json"
+
 #define SERVER "Server: Firecracker API\r\n"
 
 static const char too_many[] =
@@ -147,7 +149,8 @@ static void send_bytes(struct http_conn *conn, const char *data, size_t len)
     flush(conn);
 }
 
-static void reply(struct http_conn *conn, int status, const char *json)
+static void reply(
+    struct http_conn *conn, int status, const char *type, const char *body)
 {
     const char *connection = conn->keep_alive ? "keep-alive" : "close";
     const char *deprecation = conn->deprecates ? "Deprecation: true\r\n" : "";
@@ -156,15 +159,15 @@ static void reply(struct http_conn *conn, int status, const char *json)
 
     assert(!conn->answered);
     conn->answered = true;
-    if (json == NULL)
+    if (body == NULL)
         n = asprintf(&text,
             "HTTP/1.1 %d \r\n" SERVER "Connection: %s\r\n%s\r\n", status,
             connection, deprecation);
     else
         n = asprintf(&text,
             "HTTP/1.1 %d \r\n" SERVER "Connection: %s\r\n%s"
-            "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-            status, connection, deprecation, strlen(json), json);
+            "Content-Type: %s\r\nContent-Length: %zu\r\n\r\n%s",
+            status, connection, deprecation, type, strlen(body), body);
     conn->deprecates = false;
     if (n < 0) {
         conn->broken = true;
@@ -185,7 +188,7 @@ static void refuse(struct http_conn *conn, int status, const char *text)
         text);
     conn->keep_alive = false;
     conn->answered = false;
-    reply(conn, status, json);
+    reply(conn, status, JSON, json);
     conn->phase = CONN_CLOSING;
 }
 
@@ -406,11 +409,17 @@ static void on_conn(void *opaque, uint32_t events)
 
 void http_conn_reply(struct http_conn *conn, int status, const char *json)
 {
+    http_conn_reply_text(conn, status, JSON, json);
+}
+
+void http_conn_reply_text(
+    struct http_conn *conn, int status, const char *type, const char *text)
+{
     bool is_late = conn->phase == CONN_WAITING;
 
     if (is_late)
         conn->phase = conn->keep_alive ? CONN_READING : CONN_CLOSING;
-    reply(conn, status, json);
+    reply(conn, status, type, text);
     /* It goes on from the loop. */
     if (is_late)
         await(conn, EPOLLOUT);

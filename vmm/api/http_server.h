@@ -94,6 +94,10 @@ void http_server_fini(struct http_server *server);
  */
 void http_conn_reply(struct http_conn *conn, int status, const char *json);
 
+/* The same with a body of another type ("text/plain"). */
+void http_conn_reply_text(
+    struct http_conn *conn, int status, const char *type, const char *text);
+
 /* The next reply says that something in its request is deprecated. */
 void http_conn_deprecate(struct http_conn *conn);
 

@@ -5,21 +5,23 @@
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
 
+# An archive is an imported target, so that what it needs of others comes
+# behind it on the linker's command line.
 function(spore_library target module)
   pkg_check_modules(DEP_${module} REQUIRED ${module})
-  add_library(${target} INTERFACE)
-  set(links "")
-  foreach(lib ${DEP_${module}_LIBRARIES})
-    find_library(DEP_STATIC_${lib} NAMES lib${lib}.a)
-    if(DEP_STATIC_${lib})
-      list(APPEND links ${DEP_STATIC_${lib}})
-    else()
-      list(APPEND links ${lib})
-    endif()
-  endforeach()
+  # The module's own comes first, others are named below.
+  list(GET DEP_${module}_LIBRARIES 0 lib)
+  find_library(DEP_STATIC_${lib} NAMES lib${lib}.a)
+  if(DEP_STATIC_${lib})
+    add_library(${target} STATIC IMPORTED GLOBAL)
+    set_target_properties(
+      ${target} PROPERTIES IMPORTED_LOCATION ${DEP_STATIC_${lib}})
+  else()
+    add_library(${target} INTERFACE)
+    target_link_libraries(${target} INTERFACE ${lib})
+  endif()
   target_include_directories(
     ${target} SYSTEM INTERFACE ${DEP_${module}_INCLUDE_DIRS})
-  target_link_libraries(${target} INTERFACE ${links})
 endfunction()
 
 spore_library(dep_jansson jansson)
@@ -35,6 +37,7 @@ spore_library(dep_xxhash libxxhash)
 # that its archive brings nothing but libelf and zlib.
 spore_library(dep_elf libelf)
 spore_library(dep_dw libdw)
+target_link_libraries(dep_elf INTERFACE dep_zlib)
 target_link_libraries(dep_dw INTERFACE dep_elf dep_zlib)
 
 spore_library(dep_nettle nettle)

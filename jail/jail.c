@@ -39,7 +39,10 @@ int jail_begin(struct jail *jail, const struct jail_config *config,
         wanted &= ~SPACES_BIT(SPACES_MOUNT);
     else if (!cell->has_user_space)
         return 0;
-    return spaces_begin(&jail->spaces, wanted, err);
+    if (config->spaces == NULL)
+        return spaces_begin(&jail->spaces, wanted, err);
+    spaces_share(&jail->spaces, config->spaces);
+    return 0;
 }
 
 void jail_abandon(struct jail *jail)

@@ -45,6 +45,9 @@ struct jail_config {
     uint32_t gid;
     struct rlimits
         limits; /* beside rlimits_set_defaults, which they override */
+    /* Made before, for several; they are among what jail_begin keeps. NULL:
+     * its own. */
+    const struct spaces *spaces;
 };
 
 struct jail {

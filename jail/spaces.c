@@ -132,6 +132,17 @@ int spaces_begin(struct spaces *s, uint32_t wanted, struct err *err)
     return 0;
 }
 
+void spaces_share(struct spaces *s, const struct spaces *made)
+{
+    int root = make_root();
+
+    assert(!made->has_thread && made->fds[SPACES_MOUNT] < 0);
+    *s = *made;
+    s->root_fd = root;
+    if (root < 0)
+        s->rc = err_sys(&s->err, root, "cannot make an empty root");
+}
+
 void spaces_wait(struct spaces *s)
 {
     if (s->has_thread)

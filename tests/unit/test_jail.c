@@ -54,6 +54,8 @@ struct prisoner {
     struct cell cell;
     struct jail jail;
     struct inherited inherited;
+    struct spaces shared; /* with `shares` */
+    bool shares;
     pid_t host_pid;
 };
 
@@ -63,7 +65,8 @@ static int set_up(void **state)
 {
     static struct prisoner p;
 
-    p = (struct prisoner){.cell = CELL_NONE, .jail = JAIL_NONE};
+    p = (struct prisoner){
+        .cell = CELL_NONE, .jail = JAIL_NONE, .shared = SPACES_NONE};
     p.inherited.file_fd = memfd_create("file", MFD_CLOEXEC);
     p.inherited.kept_fd = memfd_create("kept", MFD_CLOEXEC);
     p.inherited.folder_fd = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -82,15 +85,20 @@ static int tear_down(void **state)
     fd_closep(&p->inherited.file_fd);
     fd_closep(&p->inherited.kept_fd);
     fd_closep(&p->inherited.folder_fd);
+    spaces_abandon(&p->shared);
     return 0;
 }
 
 CC_NORETURN static void be_prisoner(struct prisoner *p, prisoner_main *go)
 {
-    const struct jail_config config = {
-        .level = JAIL_STRICT, .uid = JAIL_ID_OWN, .gid = JAIL_ID_OWN};
-    const int keep[] = {
-        p->cell.link_fd, p->inherited.kept_fd, p->inherited.folder_fd, -1};
+    const struct jail_config config = {.level = JAIL_STRICT,
+        .uid = JAIL_ID_OWN,
+        .gid = JAIL_ID_OWN,
+        .spaces = p->shares ? &p->shared : NULL};
+    const int keep[] = {p->cell.link_fd, p->inherited.kept_fd,
+        p->inherited.folder_fd, -1, p->shared.fds[SPACES_NET],
+        p->shared.fds[SPACES_IPC], p->shared.fds[SPACES_UTS],
+        p->shared.fds[SPACES_CGROUP]};
     struct err err = {0};
     int rc =
         jail_begin(&p->jail, &config, &p->cell, keep, ARRAY_SIZE(keep), &err);
@@ -288,6 +296,39 @@ static void test_it_has_spaces_of_its_own(void **state)
     assert_int_equal(end(p), 0);
 }
 
+static void test_spaces_can_be_shared(void **state)
+{
+    struct prisoner *p = *state;
+    struct err err;
+    struct stat made;
+    struct stat its;
+    char own[64];
+    char space[64];
+    char path[64];
+    char byte;
+
+    if (geteuid() != 0)
+        skip();
+    if (spaces_begin(&p->shared, SPACES_ALL & ~SPACES_BIT(SPACES_MOUNT), &err) <
+        0)
+        fail_msg("%s", err.text);
+    spaces_wait(&p->shared);
+    assert_int_equal(p->shared.rc, 0);
+    p->shares = true;
+    start(p, wait_in_jail);
+    assert_int_equal(read(p->cell.link_fd, &byte, 1), 1);
+    read_space(getpid(), "net", own);
+    read_space(p->cell.pid, "net", space);
+    assert_string_not_equal(own, space);
+    (void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)p->cell.pid);
+    assert_int_equal(stat(path, &its), 0);
+    assert_int_equal(fstat(p->shared.fds[SPACES_NET], &made), 0);
+    assert_int_equal(its.st_ino, made.st_ino);
+    assert_int_equal(count_entries(p->cell.pid, "root"), 0);
+    fd_closep(&p->cell.link_fd);
+    assert_int_equal(end(p), 0);
+}
+
 /* ---- its system calls ---------------------------------------------------- */
 
 #ifndef __SANITIZE_ADDRESS__
@@ -361,6 +402,7 @@ int main(void)
         TEST(test_it_is_nobody),
         TEST(test_it_is_alone),
         TEST(test_it_has_spaces_of_its_own),
+        TEST(test_spaces_can_be_shared),
 /* Whose runtime makes system calls of its own. */
 #ifndef __SANITIZE_ADDRESS__
         TEST(test_what_is_allowed_or_refused),

@@ -277,7 +277,7 @@ static int begin(struct process *p, struct err *err)
     const struct clone_process *s = p->setup;
     const struct jail_config *config = &s->options->jail.jail;
     size_t snapshot = snapshot_fd_count(&s->origin->snap);
-    size_t room = snapshot + CONFIG_PATHS_FDS_MAX + KEEP_OTHERS;
+    size_t room = snapshot + CONFIG_PATHS_FDS_MAX + SPACES_KINDS + KEEP_OTHERS;
     int *keep = calloc(room, sizeof(*keep));
     size_t count;
     int rc = 0;
@@ -286,6 +286,8 @@ static int begin(struct process *p, struct err *err)
         return err_sys(err, ENOMEM, "a clone");
     count = snapshot_fds(&s->origin->snap, keep, snapshot);
     count += config_paths_fds(&s->options->config, keep + count);
+    for (unsigned int i = 0; config->spaces != NULL && i < SPACES_KINDS; i++)
+        keep[count++] = config->spaces->fds[i];
     keep[count++] = s->control_fd;
     keep[count++] = s->cell->link_fd;
     if (s->cgroup != NULL && cgroup_needs_join(s->cgroup))

@@ -47,7 +47,8 @@ struct zygote {
     uint32_t client_count;
     struct zygote_stock stock;
     struct made_list taken;
-    bool is_private; /* it ends with its client */
+    struct spaces spaces; /* of all clones, as root */
+    bool is_private;      /* it ends with its client */
     const char *path;
 };
 
@@ -366,6 +367,27 @@ static int watch_children(struct zygote *z, struct err *err)
     return 0;
 }
 
+/* Clones of other users are in a user namespace each, and have their own. */
+static int make_spaces(struct zygote *z, struct err *err)
+{
+    int rc;
+
+    if (geteuid() != 0 || z->options.jail.jail.level == JAIL_OFF)
+        return 0;
+    rc = spaces_begin(&z->spaces, SPACES_ALL & ~SPACES_BIT(SPACES_MOUNT), err);
+    if (rc < 0)
+        return rc;
+    spaces_wait(&z->spaces);
+    fd_closep(&z->spaces.root_fd);
+    if (z->spaces.rc < 0) {
+        /* Each will try for itself, and say what it comes to. */
+        spaces_abandon(&z->spaces);
+        return 0;
+    }
+    z->options.jail.jail.spaces = &z->spaces;
+    return 0;
+}
+
 static int open_all(
     struct zygote *z, int listen_fd, int client_fd, struct err *err)
 {
@@ -374,6 +396,8 @@ static int open_all(
 
     if (rc == 0 && z->config->jail != NULL)
         z->options.jail = *z->config->jail;
+    if (rc == 0)
+        rc = make_spaces(z, err);
     z->listener = (struct loop_source){
         .fd = listen_fd, .handle = on_listener, .opaque = z};
     if (rc == 0 && (z->options.page_server != NULL ||
@@ -408,6 +432,7 @@ static void close_all(struct zygote *z)
             zygote_stock_bury(&z->stock, made);
     }
     zygote_stock_fini(&z->stock);
+    spaces_abandon(&z->spaces);
     run_origin_close(&z->origin);
     run_origin_release(&z->origin);
     run_options_fini(&z->options);
@@ -418,6 +443,7 @@ int zygote_run(const struct zygote_config *config, int listen_fd, int client_fd,
 {
     struct zygote z = {.config = config,
         .origin = RUN_ORIGIN_NONE,
+        .spaces = SPACES_NONE,
         .is_private = listen_fd < 0,
         .path = path,
         .clients = TAILQ_HEAD_INITIALIZER(z.clients),

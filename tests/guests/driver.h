@@ -147,7 +147,14 @@ static inline void set_desc(struct queue *q, uint32_t n, const volatile void *at
     q->desc[n] = (struct desc){(uintptr_t)at, len, flags, next};
 }
 
-static inline void submit(struct queue *q, uint16_t head)
+static inline void kick(struct queue *q)
+{
+    __asm__ volatile("mfence" ::: "memory");
+    put(q->base, REG_QUEUE_NOTIFY, q->index);
+}
+
+/* The device is not told yet. */
+static inline void offer(struct queue *q, uint16_t head)
 {
     volatile uint16_t *idx = &q->avail.idx;
 
@@ -155,8 +162,12 @@ static inline void submit(struct queue *q, uint16_t head)
     q->avail.ring[*idx % q->size] = head;
     __asm__ volatile("" ::: "memory");
     *idx = (uint16_t)(*idx + 1);
-    __asm__ volatile("mfence" ::: "memory");
-    put(q->base, REG_QUEUE_NOTIFY, q->index);
+}
+
+static inline void submit(struct queue *q, uint16_t head)
+{
+    offer(q, head);
+    kick(q);
 }
 
 /* The next chain that the device has done with. */

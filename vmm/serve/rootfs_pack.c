@@ -20,7 +20,7 @@
 
 #define CHUNK      65536u
 #define LINE_BYTES 200
-#define BLOCK_SIZE "16384"
+#define BLOCK_SIZE "131072"
 
 struct tool {
     pid_t pid; /* 0: none */

@@ -179,6 +179,9 @@ static int look(struct building *b, struct err *err)
 
     if (b->build->vsock_port != 0)
         return template_vm_listens(&b->vm, b->build->vsock_port, err);
+    if (b->build->tcp_port != 0)
+        return template_vm_listens_tcp(
+            &b->vm, b->build->tcp_port, b->place.fd, err);
     rc = template_vm_exec(&b->vm,
         &(struct template_vm_command){.argv = shell,
             .env = (const char *const *)(void *)b->env.list,

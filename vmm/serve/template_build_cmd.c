@@ -58,6 +58,8 @@ static const char help[] =
     "root\n"
     "                          in the guest before COMMAND\n"
     "      --daemon            COMMAND is a server: it is left running\n"
+    "      --port N            frozen when the guest listens at this TCP "
+    "port\n"
     "      --vsock-port N      frozen when this vsock port of the guest "
     "answers\n"
     "      --ready-cmd TEXT    frozen when this command of a shell succeeds\n"

@@ -14,12 +14,14 @@
 #include <unistd.h>
 
 #include "guest/agent/proto.h"
+#include "snapshot/dirfile.h"
 #include "vmm/base/fd.h"
 #include "vmm/child.h"
 #include "vmm/guest_copy.h"
 #include "vmm/guest_exec.h"
 #include "vmm/guest_stream.h"
 #include "vmm/save_client.h"
+#include "vmm/serve/listeners.h"
 #include "vmm/vm_client.h"
 #include "vmm/words.h"
 
@@ -250,6 +252,44 @@ int template_vm_listens(struct template_vm *vm, uint32_t port, struct err *err)
     if (rc == -ECONNREFUSED)
         return 0;
     return rc < 0 ? rc : 1;
+}
+
+/* What the guest has at `path`; nothing if there is no such file. */
+static int read_listeners(struct template_vm *vm, const char *path,
+    int scratch_fd, uint16_t port, struct err *err)
+{
+    static const char name[] = ".listeners";
+    const struct guest_copy_options options = {.max_bytes = LISTENERS_TEXT_MAX};
+    CC_CLEANUP(fd_closep) int fd = -1;
+    struct guest_copy_result result;
+    uint8_t *text;
+    size_t size;
+    int rc = connect_agent(vm, &fd, err);
+
+    if (rc < 0)
+        return rc;
+    rc = guest_copy_out(fd, path, scratch_fd, name, &options, &result, err);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc == 0)
+        rc = dirfile_read(
+            scratch_fd, name, LISTENERS_TEXT_MAX, &text, &size, err);
+    (void)unlinkat(scratch_fd, name, 0);
+    if (rc < 0)
+        return rc;
+    rc = listeners_have((const char *)text, size, port) ? 1 : 0;
+    free(text);
+    return rc;
+}
+
+int template_vm_listens_tcp(
+    struct template_vm *vm, uint16_t port, int scratch_fd, struct err *err)
+{
+    int rc = read_listeners(vm, "/proc/net/tcp", scratch_fd, port, err);
+
+    return rc != 0
+               ? rc
+               : read_listeners(vm, "/proc/net/tcp6", scratch_fd, port, err);
 }
 
 int template_vm_sync(struct template_vm *vm, struct err *err)

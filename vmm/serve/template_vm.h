@@ -62,6 +62,13 @@ CC_MUST_CHECK int template_vm_copy(struct template_vm *vm, const char *path,
 CC_MUST_CHECK int template_vm_listens(
     struct template_vm *vm, uint32_t port, struct err *err);
 
+/*
+ * The same of a TCP port, of whatever address; with a help file in the folder
+ * `scratch_fd`.
+ */
+CC_MUST_CHECK int template_vm_listens_tcp(
+    struct template_vm *vm, uint16_t port, int scratch_fd, struct err *err);
+
 /* Has the guest write to its disks what it has not written yet. */
 CC_MUST_CHECK int template_vm_sync(struct template_vm *vm, struct err *err);
 

@@ -48,7 +48,7 @@ int control_config_begin(
 }
 
 int control_config_commit(struct control *c, struct config *copy,
-    enum run_given given, struct err *err)
+    uint32_t given, struct err *err)
 {
     struct run_options *o = c->host->options;
     int rc = config_check(copy, err);

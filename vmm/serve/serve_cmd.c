@@ -238,6 +238,7 @@ static int set_up(struct app *app, struct err *err)
 {
     const struct serve_options *o = &app->options;
     const struct zygote_config zygote = {.template = &app->template,
+        .keep = o->ready,
         .run_options = o->run_option_count == 0 ? NULL : o->run_options};
     uint64_t fds = (uint64_t)o->config.connections_max * CONN_FDS +
                    (uint64_t)o->config.vms_max * 2 + OTHER_FDS;

@@ -43,8 +43,7 @@ struct app {
     bool is_draining;
 };
 
-/* ---- the end --------------------------------------------------------------
- */
+/* ---- the end ------------------------------------------------------------ */
 
 static void on_drained(void *opaque)
 {
@@ -90,8 +89,7 @@ static void on_signal(void *opaque, uint32_t events)
     server_drain(app->server, is_ours_alone(app));
 }
 
-/* ---- the beginning --------------------------------------------------------
- */
+/* ---- the beginning ------------------------------------------------------ */
 
 static int watch_signals(struct app *app, struct err *err)
 {

@@ -46,8 +46,7 @@ struct top {
     int signals_fd;
 };
 
-/* ---- printing -------------------------------------------------------------
- */
+/* ---- printing ----------------------------------------------------------- */
 
 static void print_age(uint64_t ms)
 {
@@ -128,8 +127,7 @@ static int print(
     return rc;
 }
 
-/* ---- looking again --------------------------------------------------------
- */
+/* ---- looking again ------------------------------------------------------ */
 
 static int look(struct top *top, struct err *err)
 {
@@ -230,8 +228,7 @@ static int run(struct top *top, struct err *err)
     return rc;
 }
 
-/* ---- the command line -----------------------------------------------------
- */
+/* ---- the command line --------------------------------------------------- */
 
 static int parse_delay(const char *text, double *ret_s, struct err *err)
 {

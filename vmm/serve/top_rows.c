@@ -65,8 +65,7 @@ static void copy_text(char *to, size_t size, const char *text)
     to[n] = '\0';
 }
 
-/* ---- machines -------------------------------------------------------------
- */
+/* ---- machines ----------------------------------------------------------- */
 
 static uint64_t device_bytes(const json_t *said)
 {
@@ -112,8 +111,7 @@ static int on_machine(void *opaque, const char *id)
     return rc;
 }
 
-/* ---- servers and clones ---------------------------------------------------
- */
+/* ---- servers and clones ------------------------------------------------- */
 
 /* What the kernel says of a process of ours. */
 static void look_at(struct top_row *row)
@@ -268,8 +266,7 @@ void top_rows_fini(struct top_rows *rows)
     *rows = (struct top_rows){0};
 }
 
-/* ---- comparing and sorting ------------------------------------------------
- */
+/* ---- comparing and sorting ---------------------------------------------- */
 
 static const struct top_row *find(
     const struct top_rows *rows, const struct top_row *like)

@@ -22,6 +22,7 @@
 #include "vmm/serve/run_template.h"
 #include "vmm/serve/serve_cmd.h"
 #include "vmm/serve/template_cmd.h"
+#include "vmm/serve/top_cmd.h"
 #include "vmm/switch.h"
 #include "vmm/snapshot_cmd.h"
 
@@ -39,6 +40,7 @@ static const struct command {
     {"exec", cmd_exec, "run a command in a machine that runs"},
     {"cp", cmd_cp, "copy files and trees into and out of a machine"},
     {"ps", cmd_ps, "list the machines that run"},
+    {"top", cmd_top, "watch machines, servers and what these serve with"},
     {"pause", cmd_pause, "hold a machine's processors"},
     {"resume", cmd_resume, "let them run on"},
     {"stop", cmd_stop, "end a machine in order"},

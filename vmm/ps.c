@@ -34,8 +34,7 @@ static int compare(const void *a, const void *b)
         json_string_value(json_object_get(*y, "id")));
 }
 
-/* What the machine says of itself, if that is an object with its id. */
-static json_t *ask(const char *id)
+json_t *ps_ask(const char *id)
 {
     CC_CLEANUP(fd_closep) int fd = -1;
     struct http_reply reply;
@@ -59,7 +58,7 @@ static json_t *ask(const char *id)
 static int add(void *opaque, const char *id)
 {
     json_t *list = opaque;
-    json_t *json = ask(id);
+    json_t *json = ps_ask(id);
 
     if (json == NULL)
         json = json_pack("{s:s, s:s}", "id", id, "state", "No answer");

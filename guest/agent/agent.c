@@ -326,6 +326,7 @@ static void dispatch(struct agent *a, const struct epoll_event *event)
     case WATCH_STDIN:
     case WATCH_STDOUT:
     case WATCH_STDERR:
+    case WATCH_FORWARD:
     default:
         session_event(&a->sessions[watch_slot(event) % AGENT_SESSIONS],
             watch_kind(event), event->events);

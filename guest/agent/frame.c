@@ -113,6 +113,25 @@ bool frame_out_put(struct frame_out *out, uint16_t type, const void *head,
     return true;
 }
 
+uint8_t *frame_out_raw_space(struct frame_out *out, size_t *ret_room)
+{
+    size_t have = out->end - out->start;
+
+    if (out->start > 0) {
+        memmove(out->buf, out->buf + out->start, have);
+        out->start = 0;
+        out->end = have;
+    }
+    *ret_room = sizeof(out->buf) - out->end;
+    return out->buf + out->end;
+}
+
+void frame_out_raw_commit(struct frame_out *out, size_t n)
+{
+    assert(n <= sizeof(out->buf) - out->end);
+    out->end += n;
+}
+
 void frame_out_sent(struct frame_out *out, size_t n)
 {
     assert(n <= frame_out_pending(out));

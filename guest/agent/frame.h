@@ -87,6 +87,13 @@ void frame_out_commit(struct frame_out *out, uint16_t type, size_t n);
 bool frame_out_put(struct frame_out *out, uint16_t type, const void *head,
     size_t head_len, const void *body, size_t body_len);
 
+/*
+ * The same for bytes that are no frame: how many fit is in *ret_room, perhaps
+ * none. What is there is moved to the front.
+ */
+uint8_t *frame_out_raw_space(struct frame_out *out, size_t *ret_room);
+void frame_out_raw_commit(struct frame_out *out, size_t n);
+
 /* n of the pending bytes were sent. */
 void frame_out_sent(struct frame_out *out, size_t n);
 

@@ -186,6 +186,24 @@ static int do_power(struct session *s, const struct session_shared *shared,
     return 0;
 }
 
+/* From here on the bytes are the server's; what came behind is, too. */
+static int begin_forward(struct session *s, struct session_shared *shared,
+    uint32_t slot, const struct frame_view *frame)
+{
+    struct request_forward request;
+    int r;
+
+    if (request_forward(frame, &request) != 0)
+        return -EPROTO;
+    r = forward_start(&s->forward, &request, shared->exec.epoll_fd, slot);
+    if (r != 0)
+        session_fail_about(
+            s, AGENT_STAGE_SYSTEM, r, 0, "cannot connect to the server", "");
+    else
+        s->state = SESSION_FORWARD;
+    return 0;
+}
+
 static int do_ping(struct session *s, const struct frame_view *frame)
 {
     (void)frame_out_put(
@@ -219,6 +237,8 @@ static int take_request(struct session *s, struct session_shared *shared,
     case AGENT_POWEROFF:
     case AGENT_REBOOT:
         return do_power(s, shared, frame);
+    case AGENT_FORWARD:
+        return begin_forward(s, shared, slot, frame);
     default:
         return -EPROTO;
     }
@@ -310,6 +330,7 @@ int operation_take_frame(struct session *s, struct session_shared *shared,
     case SESSION_COPY_OUT:
         return -EPROTO;
     case SESSION_FREE:
+    case SESSION_FORWARD:
     case SESSION_CLOSING:
     case SESSION_LINGER:
     case SESSION_DYING:

@@ -135,6 +135,7 @@ enum agent_frame_type {
     AGENT_THAW = 0x0108,        /* path or nothing -> OK */
     AGENT_POWEROFF = 0x0109,    /* struct agent_power -> OK */
     AGENT_REBOOT = 0x010a,      /* struct agent_power -> OK */
+    AGENT_FORWARD = 0x010b,     /* struct agent_forward -> OK, then raw */
 
     /* host to agent, before the request of a connection; no answer */
     AGENT_GENERATION = 0x0140, /* struct agent_generation */
@@ -173,6 +174,7 @@ enum agent_frame_type {
 #define AGENT_FEATURE_FREEZE     (1u << 5)
 #define AGENT_FEATURE_POWER      (1u << 6) /* POWEROFF without FORCE */
 #define AGENT_FEATURE_GENERATION (1u << 7)
+#define AGENT_FEATURE_FORWARD    (1u << 8)
 
 enum agent_position {
     AGENT_POSITION_INITRD = 1, /* process 1, and the root is the initrd */
@@ -417,6 +419,18 @@ struct agent_generation {
 };
 
 static_assert(sizeof(struct agent_generation) == 72, "generation");
+
+/*
+ * A TCP port on the guest's loopback. Behind the OK the connection is that
+ * server's, byte for byte; what the host sends behind the request already is.
+ */
+struct agent_forward {
+    struct agent_le16 port;     /* 1.. */
+    struct agent_le16 reserved; /* 0 */
+    struct agent_le32 flags;    /* 0 */
+};
+
+static_assert(sizeof(struct agent_forward) == 8, "forward");
 
 #define AGENT_POWER_FORCE        (1u << 0) /* also beside another init */
 #define AGENT_POWER_NOSYNC       (1u << 1)

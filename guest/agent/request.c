@@ -275,6 +275,18 @@ int request_power(const struct frame_view *frame, struct request_power *ret)
     return 0;
 }
 
+int request_forward(const struct frame_view *frame, struct request_forward *ret)
+{
+    struct agent_forward head;
+
+    if (!take_all(frame, &head, sizeof(head)) ||
+        agent_le16_get(head.port) == 0 || agent_le16_get(head.reserved) != 0 ||
+        agent_le32_get(head.flags) != 0)
+        return -EPROTO;
+    ret->port = agent_le16_get(head.port);
+    return 0;
+}
+
 int request_signal(const struct frame_view *frame, struct request_signal *ret)
 {
     struct agent_signal head;

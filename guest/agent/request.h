@@ -74,6 +74,10 @@ struct request_power {
     uint32_t grace_ms;
 };
 
+struct request_forward {
+    uint16_t port; /* 1.. */
+};
+
 struct request_signal {
     int signal; /* 1..64 */
     uint32_t flags;
@@ -95,6 +99,8 @@ int request_time(const struct frame_view *frame, struct request_time *ret);
 int request_generation(
     const struct frame_view *frame, struct request_generation *ret);
 int request_power(const struct frame_view *frame, struct request_power *ret);
+int request_forward(
+    const struct frame_view *frame, struct request_forward *ret);
 int request_signal(const struct frame_view *frame, struct request_signal *ret);
 int request_winsize(
     const struct frame_view *frame, struct request_winsize *ret);

@@ -28,7 +28,7 @@ static void put_hello(struct session *s, const struct session_shared *shared)
     uint32_t features = AGENT_FEATURE_EXEC | AGENT_FEATURE_TTY |
                         AGENT_FEATURE_COPY | AGENT_FEATURE_TIME |
                         AGENT_FEATURE_ENTROPY | AGENT_FEATURE_FREEZE |
-                        AGENT_FEATURE_GENERATION;
+                        AGENT_FEATURE_GENERATION | AGENT_FEATURE_FORWARD;
     struct agent_hello hello = {
         .magic = agent_le32_put(AGENT_MAGIC),
         .version = agent_le16_put(AGENT_VERSION),
@@ -56,6 +56,8 @@ void session_open(struct session *s, const struct session_shared *shared,
     s->readable = false; /* epoll says so if it is */
     s->writable = true;
     s->hup = false;
+    s->gone = false;
+    s->out_shut = false;
     s->wants_power = false;
     s->wants_restart = false;
     s->deadline_ms = 0;
@@ -73,6 +75,8 @@ static void end_operation(struct session *s)
         copy_in_fini(&s->copy_in);
     if (s->state == SESSION_COPY_OUT)
         copy_out_fini(&s->copy_out);
+    if (s->state == SESSION_FORWARD)
+        forward_fini(&s->forward);
     exec_close(&s->exec);
     if (s->exec.pid > 0 && s->deadline_ms == 0) {
         kill(-s->exec.pid, SIGHUP);
@@ -151,7 +155,7 @@ static void take_frames(
     struct frame_view frame;
     int r;
 
-    while (s->state != SESSION_CLOSING &&
+    while (s->state != SESSION_CLOSING && s->state != SESSION_FORWARD &&
            (r = frame_in_next(&s->in, &frame)) != 0) {
         if (r > 0)
             r = operation_take_frame(s, shared, slot, &frame);
@@ -228,6 +232,12 @@ static bool transmit(
         await_room(s, shared, slot);
         return false;
     }
+    if (n < 0 && s->state == SESSION_FORWARD) {
+        /* What it sent before is the server's all the same. */
+        s->gone = true;
+        frame_out_init(&s->out);
+        return true;
+    }
     if (n < 0) {
         close_session(s);
         return true;
@@ -256,12 +266,89 @@ static void linger(struct session *s, struct session_shared *shared)
     begin_power(s, shared);
 }
 
+/* ---- FORWARD ----------------------------------------------------------- */
+
+/* From the host, as far as there is room; true if there was something. */
+static bool receive_raw(struct session *s)
+{
+    struct forward *f = &s->forward;
+    size_t room;
+    uint8_t *space;
+    ssize_t n;
+
+    if (!s->readable || f->in_ended)
+        return false;
+    space = frame_in_space(&s->in, &room);
+    if (room == 0)
+        return false;
+    n = recv(s->sock, space, room, MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR)
+        return true;
+    if (n < 0 && errno == EAGAIN) {
+        s->readable = false;
+        return false;
+    }
+    if (n <= 0)
+        f->in_ended = true;
+    else
+        frame_in_commit(&s->in, (size_t)n);
+    return true;
+}
+
+/* False: the server has not been reached yet, or it was not. */
+static bool is_forwarding(struct session *s)
+{
+    static const struct agent_ok ok;
+    bool was_connecting = s->forward.connecting;
+    int r = forward_connected(&s->forward);
+
+    if (r < 0)
+        session_fail_about(
+            s, AGENT_STAGE_SYSTEM, r, 0, "cannot connect to the server", "");
+    else if (r > 0 && was_connecting)
+        (void)frame_out_put(&s->out, AGENT_OK, &ok, sizeof(ok), NULL, 0);
+    return r > 0;
+}
+
+/* Each end is passed on once all before it has been. */
+static bool pass_ends(struct session *s)
+{
+    const struct forward *f = &s->forward;
+
+    if (f->out_ended && !s->out_shut && frame_out_pending(&s->out) == 0) {
+        (void)shutdown(s->sock, SHUT_WR);
+        s->out_shut = true;
+    }
+    /* A host that is gone is told nothing more. */
+    if (!f->in_closed || !(s->out_shut || s->gone))
+        return false;
+    close_session(s);
+    return true;
+}
+
+static bool pump_forward(struct session *s)
+{
+    bool progress = receive_raw(s);
+    int error;
+
+    if (!is_forwarding(s))
+        return progress || s->state != SESSION_FORWARD;
+    progress |= forward_pump(&s->forward, &s->in, &s->out, &error);
+    if (error != 0) {
+        close_session(s);
+        return true;
+    }
+    return pass_ends(s) || progress;
+}
+
 static bool pump_operation(struct session *s)
 {
     bool progress = false;
     int r;
 
-    if (s->state == SESSION_EXEC) {
+    if (s->state == SESSION_FORWARD) {
+        progress = pump_forward(s);
+    } else if (s->state == SESSION_EXEC) {
         progress = exec_pump(&s->exec, &s->out);
         if (exec_is_finished(&s->exec) && exec_put_exit(&s->exec, &s->out)) {
             session_begin_closing(s);
@@ -292,7 +379,7 @@ static bool pump_once(
         linger(s, shared);
         return false;
     }
-    if (s->state != SESSION_CLOSING)
+    if (s->state != SESSION_CLOSING && s->state != SESSION_FORWARD)
         progress |= receive(s, shared, slot);
     if (s->sock >= 0)
         progress |= pump_operation(s);
@@ -337,6 +424,7 @@ static void socket_event(struct session *s, uint32_t events)
         if ((events & EPOLLOUT) != 0)
             s->connecting = false;
     }
+    s->gone |= error;
     if (error || (events & EPOLLRDHUP) != 0)
         s->hup = true;
     if (s->hup || (events & EPOLLIN) != 0)
@@ -370,6 +458,10 @@ void session_event(struct session *s, enum watch_kind kind, uint32_t events)
         break;
     case WATCH_STDERR:
         stream_event(&s->exec.out[1], events);
+        break;
+    case WATCH_FORWARD:
+        if (s->state == SESSION_FORWARD)
+            forward_event(&s->forward, events);
         break;
     case WATCH_LISTEN:
     case WATCH_SIGNAL:

@@ -17,6 +17,7 @@
 #include "guest/agent/copy_in.h"
 #include "guest/agent/copy_out.h"
 #include "guest/agent/exec.h"
+#include "guest/agent/forward.h"
 #include "guest/agent/frame.h"
 #include "guest/agent/power.h"
 #include "guest/agent/system.h"
@@ -33,6 +34,7 @@ enum session_state {
     SESSION_EXEC,
     SESSION_COPY_IN,
     SESSION_COPY_OUT,
+    SESSION_FORWARD, /* no frames any more */
     SESSION_CLOSING, /* the closing frame is in out */
     SESSION_LINGER,  /* POWEROFF: waiting for the host to close first */
     SESSION_DYING,   /* no connection; the command is being ended */
@@ -54,6 +56,8 @@ struct session {
     bool readable;
     bool writable;
     bool watches_output; /* epoll was asked to say when there is room */
+    bool gone;           /* the host has closed both directions */
+    bool out_shut;       /* FORWARD: the host knows of the server's end */
     bool hup;            /* an end of the stream is to come: read on to it */
     bool wants_power;    /* CLOSING ends in LINGER */
     bool wants_restart;
@@ -65,6 +69,7 @@ struct session {
     union {
         struct copy_in copy_in;   /* SESSION_COPY_IN */
         struct copy_out copy_out; /* SESSION_COPY_OUT */
+        struct forward forward;   /* SESSION_FORWARD */
     };
 };
 

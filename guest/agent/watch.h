@@ -18,6 +18,7 @@ enum watch_kind {
     WATCH_STDIN,
     WATCH_STDOUT,
     WATCH_STDERR,
+    WATCH_FORWARD,
 };
 
 static inline enum watch_kind watch_kind(const struct epoll_event *event)

@@ -80,6 +80,7 @@ static void check_rest(const struct frame_view *frame)
     char path[AGENT_PATH_MAX + 1];
     struct request_file_end end;
     struct request_winsize winsize;
+    struct request_forward forward;
     struct request_signal signal;
     struct request_generation generation;
     struct request_power power;
@@ -89,6 +90,8 @@ static void check_rest(const struct frame_view *frame)
         require(strlen(path) == frame->length);
     if (request_file_end(frame, &end) == 0)
         require(end.size <= INT64_MAX && end.error >= 0);
+    if (request_forward(frame, &forward) == 0)
+        require(forward.port >= 1);
     if (request_signal(frame, &signal) == 0)
         require(signal.signal >= 1 && signal.signal <= 64);
     if (request_generation(frame, &generation) == 0)

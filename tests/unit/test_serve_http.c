@@ -15,6 +15,7 @@
 #include "tests/unit/serve/serve_rig.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
+#include "guest/agent/proto.h"
 #include "vmm/serve/relay_in.h"
 
 #define BIG (8u << 20)
@@ -109,6 +110,46 @@ static enum pool_fake_end respond(
     return POOL_FAKE_CLOSED;
 }
 
+/* The agent's part of a FORWARD to TCP port 8080; false: it is refused. */
+static bool play_agent(int fd)
+{
+    struct {
+        struct agent_frame frame;
+        struct agent_forward forward;
+    } request;
+    const struct agent_hello hello = {.magic = agent_le32_put(AGENT_MAGIC),
+        .version = agent_le16_put(AGENT_VERSION),
+        .features = agent_le64_put(AGENT_FEATURE_FORWARD)};
+    const struct agent_error error = {.error = agent_le32_put(111),
+        .stage = agent_le16_put(AGENT_STAGE_SYSTEM)};
+    struct agent_frame head = {.length = agent_le32_put(sizeof(hello)),
+        .type = agent_le16_put(AGENT_HELLO)};
+    uint8_t reply[sizeof(head) * 2 + sizeof(hello) + sizeof(struct agent_ok)];
+    size_t len = sizeof(head) + sizeof(hello);
+
+    if (fd_read_full(fd, &request, sizeof(request)) !=
+            (ssize_t)sizeof(request) ||
+        agent_le16_get(request.frame.type) != AGENT_FORWARD)
+        return false;
+    memset(reply, 0, sizeof(reply));
+    memcpy(reply, &head, sizeof(head));
+    memcpy(reply + sizeof(head), &hello, sizeof(hello));
+    if (agent_le16_get(request.forward.port) != 8080) {
+        head.type = agent_le16_put(AGENT_ERROR);
+        head.length = agent_le32_put(sizeof(error));
+        memcpy(reply + len, &head, sizeof(head));
+        memcpy(reply + len + sizeof(head), &error, sizeof(error));
+        rig_send_some(fd, reply, len + sizeof(head) + sizeof(error));
+        return false;
+    }
+    head.type = agent_le16_put(AGENT_OK);
+    head.length = agent_le32_put(sizeof(struct agent_ok));
+    memcpy(reply + len, &head, sizeof(head));
+    for (size_t i = 0; i < sizeof(reply); i++)
+        rig_send_some(fd, reply + i, 1);
+    return true;
+}
+
 static enum pool_fake_end guest(void *opaque, uint32_t port, int fd)
 {
     enum pool_fake_end end = POOL_FAKE_CLOSED;
@@ -117,7 +158,10 @@ static enum pool_fake_end guest(void *opaque, uint32_t port, int fd)
     size_t len;
 
     (void)opaque;
-    (void)port;
+    if (port == AGENT_PORT && !play_agent(fd)) {
+        free(body);
+        return POOL_FAKE_CLOSED;
+    }
     relay_in_init(&in, RELAY_REQUEST, 16384);
     if (body != NULL && take(&in, fd, RELAY_BODY, body, &len)) {
         bool is_early = is_at(&in, "/early");
@@ -286,8 +330,7 @@ static void test_a_request_byte_by_byte(void **state)
     rig_stop(&rig);
 }
 
-/* ---- framing --------------------------------------------------------------
- */
+/* ---- framing ------------------------------------------------------------ */
 
 struct framing_case {
     const char *request;
@@ -519,8 +562,7 @@ static void test_heads_have_a_bound(void **state)
     rig_stop(&rig);
 }
 
-/* ---- bodies ---------------------------------------------------------------
- */
+/* ---- bodies ------------------------------------------------------------- */
 
 static void test_a_long_body_in_chunks(void **state)
 {
@@ -612,8 +654,7 @@ static void test_a_big_response(void **state)
     rig_stop(&rig);
 }
 
-/* ---- clients that misbehave -----------------------------------------------
- */
+/* ---- clients that misbehave --------------------------------------------- */
 
 static void test_slow_clients_have_no_clone(void **state)
 {
@@ -749,8 +790,7 @@ static void test_idle_ones_make_room(void **state)
     rig_stop(&rig);
 }
 
-/* ---- limits ---------------------------------------------------------------
- */
+/* ---- limits ------------------------------------------------------------- */
 
 static void test_overload(void **state)
 {
@@ -868,6 +908,36 @@ static void test_machines_that_end(void **state)
     rig_stop(&rig);
 }
 
+static void test_a_tcp_server(void **state)
+{
+    struct server_config config = rig_config(SERVER_HTTP);
+    int fd;
+
+    (void)state;
+    config.port = 8080;
+    config.port_is_tcp = true;
+    start(&config);
+    fd = rig_connect(&rig);
+    for (unsigned int i = 0; i < 3; i++) {
+        rig_send(fd, "POST /echo HTTP/1.1\r\nHost: a\r\n"
+                     "Content-Length: 3\r\n\r\nabc");
+        expect_response(fd, "\r\n\r\nabc");
+    }
+    close(fd);
+    assert_int_equal(pool_fake_counts().told_agent, 3);
+    rig_expect(&rig, SERVE_OK, 3);
+    rig_stop(&rig);
+    /* One that is not there. */
+    config.port = 8081;
+    start(&config);
+    fd = rig_connect(&rig);
+    rig_send(fd, "GET /echo HTTP/1.1\r\nHost: a\r\n\r\n");
+    expect_response(fd, "502 Bad Gateway");
+    close(fd);
+    rig_expect(&rig, SERVE_NOT_CONNECTED, 1);
+    rig_stop(&rig);
+}
+
 static void test_drain(void **state)
 {
     struct server_config config = rig_config(SERVER_HTTP);
@@ -950,6 +1020,7 @@ int main(void)
         cmocka_unit_test(test_a_time_for_each),
         cmocka_unit_test(test_no_clone),
         cmocka_unit_test(test_machines_that_end),
+        cmocka_unit_test(test_a_tcp_server),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_many_on_many_connections),
     };

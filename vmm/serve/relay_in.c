@@ -25,8 +25,7 @@ static int refuse(struct relay_in *in, int status, const char *text)
     return -1;
 }
 
-/* ---- texts ----------------------------------------------------------------
- */
+/* ---- texts -------------------------------------------------------------- */
 
 /* tchar of RFC 9110, 5.6.2. */
 static bool is_token_char(char c)
@@ -93,8 +92,7 @@ bool relay_in_lists(const struct relay_in *in, struct relay_span span,
     return false;
 }
 
-/* ---- the head, as the parser finds it -------------------------------------
- */
+/* ---- the head, as the parser finds it ----------------------------------- */
 
 /*
  * Puts a piece behind what there is of a span: a piece elsewhere is of a line
@@ -160,8 +158,7 @@ static int on_value(http_parser *parser, const char *data, size_t len)
                : refuse(in, 400, "header field on more than one line");
 }
 
-/* ---- the head, once it is whole -------------------------------------------
- */
+/* ---- the head, once it is whole ----------------------------------------- */
 
 static void trim(const struct relay_in *in, struct relay_span *span)
 {
@@ -293,8 +290,7 @@ static int on_headers(http_parser *parser)
     return in->skips_body ? 1 : 0;
 }
 
-/* ---- the body -------------------------------------------------------------
- */
+/* ---- the body ----------------------------------------------------------- */
 
 static int on_body(http_parser *parser, const char *data, size_t len)
 {

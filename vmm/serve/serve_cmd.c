@@ -43,8 +43,7 @@ struct app {
     bool is_draining;
 };
 
-/* ---- the end --------------------------------------------------------------
- */
+/* ---- the end ------------------------------------------------------------ */
 
 static void on_drained(void *opaque)
 {
@@ -90,8 +89,7 @@ static void on_signal(void *opaque, uint32_t events)
     server_drain(app->server, is_ours_alone(app));
 }
 
-/* ---- the beginning --------------------------------------------------------
- */
+/* ---- the beginning ------------------------------------------------------ */
 
 static int watch_signals(struct app *app, struct err *err)
 {
@@ -238,6 +236,7 @@ static int set_up(struct app *app, struct err *err)
 {
     const struct serve_options *o = &app->options;
     const struct zygote_config zygote = {.template = &app->template,
+        .keep = o->ready,
         .run_options = o->run_option_count == 0 ? NULL : o->run_options};
     uint64_t fds = (uint64_t)o->config.connections_max * CONN_FDS +
                    (uint64_t)o->config.vms_max * 2 + OTHER_FDS;

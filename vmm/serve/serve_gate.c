@@ -17,8 +17,7 @@
 /* A sample's weight in the average is one of so many. */
 #define TYPICAL_WEIGHT 8u
 
-/* ---- what clones use ------------------------------------------------------
- */
+/* ---- what clones use ---------------------------------------------------- */
 
 static void forget_sample(struct serve_gate *gate, struct serve_job *job)
 {
@@ -108,8 +107,7 @@ static void on_tick(void *opaque)
     arm_tick(gate);
 }
 
-/* ---- requests -------------------------------------------------------------
- */
+/* ---- requests ----------------------------------------------------------- */
 
 static void link_job(struct serve_gate *gate, struct serve_job *job)
 {
@@ -220,8 +218,7 @@ static void on_timer(void *opaque)
         refuse(job, SERVE_QUEUE_TIMEOUT);
 }
 
-/* ---- what a clone says ----------------------------------------------------
- */
+/* ---- what a clone says -------------------------------------------------- */
 
 static void on_started(void *opaque, uint64_t ns)
 {

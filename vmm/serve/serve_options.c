@@ -124,8 +124,7 @@ void serve_options_help(void)
     (void)fputs(help, stdout);
 }
 
-/* ---- values ---------------------------------------------------------------
- */
+/* ---- values ------------------------------------------------------------- */
 
 static int parse_time(const char *text, uint64_t *ret_ns, struct err *err)
 {
@@ -285,8 +284,7 @@ static int set_option(
     }
 }
 
-/* ---- the whole ------------------------------------------------------------
- */
+/* ---- the whole ---------------------------------------------------------- */
 
 static const char *name_of(int opt)
 {

@@ -22,8 +22,7 @@
 #define LINGER_NS  (2 * CLOCK_NS_PER_S)
 #define LINGER_MAX (UINT32_C(256) * 1024)
 
-/* ---- connections ----------------------------------------------------------
- */
+/* ---- connections -------------------------------------------------------- */
 
 static void link_conn(struct server *server, struct server_conn *conn)
 {
@@ -135,8 +134,7 @@ int server_pair(int ret_fds[2])
     return 0;
 }
 
-/* ---- accepting ------------------------------------------------------------
- */
+/* ---- accepting ---------------------------------------------------------- */
 
 static void turn_away(struct server *server, int fd)
 {
@@ -281,8 +279,7 @@ static void on_retry(void *opaque)
             server->config.loop, &server->retry, clock_now_ns() + RETRY_NS);
 }
 
-/* ---- the end --------------------------------------------------------------
- */
+/* ---- the end ------------------------------------------------------------ */
 
 static void on_drained(void *opaque)
 {
@@ -357,8 +354,7 @@ void server_close(struct server *server)
     free(server);
 }
 
-/* ---- the beginning --------------------------------------------------------
- */
+/* ---- the beginning ------------------------------------------------------ */
 
 static const struct server_kind_ops *ops_of(enum server_kind kind)
 {
@@ -425,8 +421,7 @@ int server_open(const struct server_config *config, const int *fds,
     return 0;
 }
 
-/* ---- what it says of itself -----------------------------------------------
- */
+/* ---- what it says of itself --------------------------------------------- */
 
 bool server_is_draining(const struct server *server)
 {

@@ -45,8 +45,7 @@ static void end(struct exec_conn *c, enum serve_outcome outcome)
     server_conn_close(&c->base);
 }
 
-/* ---- the command ----------------------------------------------------------
- */
+/* ---- the command -------------------------------------------------------- */
 
 /* From the loop: a command cannot be released from its own callback. */
 static void on_done_call(void *opaque)
@@ -118,8 +117,7 @@ static int start(struct exec_conn *c, int fd, struct err *err)
     return rc;
 }
 
-/* ---- the clone ------------------------------------------------------------
- */
+/* ---- the clone ---------------------------------------------------------- */
 
 static void on_clone(void *opaque)
 {
@@ -175,8 +173,7 @@ static const struct serve_job_host host = {
     .on_end = on_end,
 };
 
-/* ---- the connection -------------------------------------------------------
- */
+/* ---- the connection ----------------------------------------------------- */
 
 static void on_source(void *opaque, uint32_t events)
 {
@@ -238,8 +235,7 @@ const struct server_kind_ops server_exec_ops = {
     .fini = fini_conn,
 };
 
-/* ---- standard error -------------------------------------------------------
- */
+/* ---- standard error ----------------------------------------------------- */
 
 static void log_text(struct server *server, char *text, size_t len)
 {

@@ -5,8 +5,8 @@
  * A request's head, and its body up to COLLECT_MAX, is read before anything is
  * asked for, so that a slow client has no clone. Then the request, written
  * anew, goes to the server in the clone over a connection of its own, and the
- * response back, both as they come, with at most HIGH bytes (and what one read
- * brings) kept on the way. The clone goes as soon as its response is here.
+ * response back, both as they come, with at most WEB_HIGH bytes (and what one
+ * read brings) kept on the way. The clone goes as soon as its response is here.
  */
 #include <errno.h>
 #include <string.h>
@@ -15,76 +15,25 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
-#include "vmm/serve/relay_out.h"
-#include "vmm/serve/serve_buf.h"
-#include "vmm/serve/server_conn.h"
+#include "vmm/serve/server_http.h"
 
-/* Bytes that wait for one side, above which the other is not read from. */
-#define HIGH 65536u
 /* Of a body, before a clone is asked for. */
 #define COLLECT_MAX 65536u
-#define READ_SIZE   16384u
-
-/* Responses that only say that the real one comes, for each of those. */
-#define INTERIMS_MAX 16u
 
 /* What a client must send or take within the time for that. */
 #define STALL_BYTES 4096u
 
 #define RETRY_S 1u
 
-enum web_phase {
-    WEB_READING,   /* a request, as far as it is waited for */
-    WEB_WAITING,   /* for a clone */
-    WEB_RELAYING,  /* to and from it */
-    WEB_ANSWERING, /* all there is to be sent is in `out` */
-};
-
-struct web_conn {
-    struct server_conn base;
-    enum web_phase phase;
-    struct serve_buf in;       /* from the client, not parsed yet */
-    struct serve_buf out;      /* to it */
-    struct serve_buf to_guest; /* the request, written anew */
-    struct loop_source guest;  /* owns the connection to it; -1 */
-    bool guest_takes;          /* it still reads */
-    struct relay_in request;
-    struct relay_in response;
-    enum relay_framing framing;
-    unsigned int interims;
-    bool has_begun;    /* a byte of the request is here */
-    bool has_answered; /* some of a response is in `out` or beyond */
-    bool keeps_alive;  /* the client's connection, after this response */
-    bool is_over;      /* to be closed */
-    uint64_t body_bytes;
-    uint64_t served;          /* requests before this one */
-    enum serve_outcome ended; /* how its clone did; SERVE_OK: not */
-
-    uint64_t since_ns; /* of what is waited for: a request, its rest */
-    uint64_t moved;    /* bytes from and to the client */
-    uint64_t stall_mark;
-    uint64_t stall_ns; /* since when the client is waited for; 0: it is not */
-};
-
-static void settle(struct web_conn *c);
-
-static bool is_head(const struct web_conn *c)
+bool web_is_head(const struct web_conn *c)
 {
     return c->request.phase != RELAY_HEAD &&
            c->request.parser.method == HTTP_HEAD;
 }
 
-static void close_guest(struct web_conn *c)
-{
-    loop_remove(c->base.server->config.loop, &c->guest);
-    fd_closep(&c->guest.fd);
-    serve_buf_clear(&c->to_guest);
-}
+/* ---- ends of a request -------------------------------------------------- */
 
-/* ---- ends of a request ----------------------------------------------------
- */
-
-static bool may_keep_alive(const struct web_conn *c)
+bool web_may_keep_alive(const struct web_conn *c)
 {
     return c->request.phase == RELAY_WHOLE && c->request.keeps_alive &&
            !c->base.server->is_draining;
@@ -94,19 +43,19 @@ static void answer(struct web_conn *c, int status, const char *text)
 {
     c->phase = WEB_ANSWERING;
     c->has_answered = true;
-    c->keeps_alive = may_keep_alive(c);
-    relay_out_answer(&c->out, status, text, is_head(c), c->keeps_alive,
+    c->keeps_alive = web_may_keep_alive(c);
+    relay_out_answer(&c->out, status, text, web_is_head(c), c->keeps_alive,
         status == 503 ? RETRY_S : 0);
 }
 
 /* The request comes to nothing: the client is told, if that can be. */
-static void fail(struct web_conn *c, enum serve_outcome outcome, int status,
+void web_fail(struct web_conn *c, enum serve_outcome outcome, int status,
     const char *text)
 {
     if (c->base.job.state == SERVE_JOB_OUT)
         c->base.server->metrics.outcomes[outcome]++;
     serve_job_leave(&c->base.job, outcome);
-    close_guest(c);
+    web_close_guest(c);
     if (c->has_answered)
         c->is_over = true;
     else
@@ -119,15 +68,15 @@ static void abandon(struct web_conn *c, enum serve_outcome outcome)
         c->phase == WEB_READING)
         c->base.server->metrics.outcomes[outcome]++;
     serve_job_leave(&c->base.job, outcome);
-    close_guest(c);
+    web_close_guest(c);
     c->is_over = true;
 }
 
 /* The whole response is in `out`. */
-static void finish(struct web_conn *c)
+void web_finish(struct web_conn *c)
 {
     serve_job_leave(&c->base.job, SERVE_OK);
-    close_guest(c);
+    web_close_guest(c);
     c->phase = WEB_ANSWERING;
 }
 
@@ -143,145 +92,14 @@ static void next_request(struct web_conn *c)
     server_conn_touch(&c->base);
 }
 
-/* ---- the guest's side -----------------------------------------------------
- */
-
-static void take_response_head(struct web_conn *c)
-{
-    struct relay_in *r = &c->response;
-
-    if (r->is_interim) {
-        if (++c->interims > INTERIMS_MAX)
-            fail(c, SERVE_BAD_RESPONSE, 502, "no response, but interim ones");
-        /* A 100 is ours to send; HTTP/1.0 knows none of them. */
-        else if (r->parser.status_code != 100 && !c->request.is_1_0)
-            relay_out_response(r, &c->request, true, &c->out);
-        return;
-    }
-    c->framing = relay_out_framing(r, &c->request);
-    c->keeps_alive = may_keep_alive(c) && c->framing != RELAY_UNTIL_END;
-    c->has_answered = true;
-    serve_job_note_byte(&c->base.job);
-    relay_out_response(r, &c->request, c->keeps_alive, &c->out);
-}
-
-static void take_response_end(struct web_conn *c)
-{
-    if (c->response.is_interim) {
-        relay_in_next(&c->response, c->response.kind);
-        return;
-    }
-    relay_out_end(&c->out, c->framing == RELAY_CHUNKS);
-    finish(c);
-}
-
-static void parse_response(struct web_conn *c, char *data, size_t len)
-{
-    struct relay_in *r = &c->response;
-    size_t at = 0;
-
-    while (at < len && c->phase == WEB_RELAYING && !c->is_over) {
-        bool was_head = r->phase == RELAY_HEAD;
-
-        at += relay_in_feed(r, data + at, len - at);
-        if (r->phase == RELAY_BROKEN) {
-            fail(c, SERVE_BAD_RESPONSE, 502, r->text);
-            return;
-        }
-        if (was_head && r->phase != RELAY_HEAD)
-            take_response_head(c);
-        if (c->phase != WEB_RELAYING || c->is_over)
-            return;
-        relay_out_body(
-            &c->out, r->body, r->body_len, c->framing == RELAY_CHUNKS);
-        if (r->phase == RELAY_WHOLE)
-            take_response_end(c);
-    }
-}
-
-static void end_response(struct web_conn *c)
-{
-    bool is_nothing =
-        c->response.phase == RELAY_HEAD && c->response.head_len == 0;
-
-    relay_in_end(&c->response);
-    if (c->response.phase == RELAY_WHOLE)
-        take_response_end(c);
-    else if (c->ended != SERVE_OK)
-        fail(c, c->ended, 502, "the VM ended before its response did");
-    else if (is_nothing)
-        fail(c, SERVE_NOT_CONNECTED, 502, "no server in the VM answered");
-    else
-        fail(c, SERVE_BAD_RESPONSE, 502, "a response that was cut short");
-}
-
-static void send_request(struct web_conn *c)
-{
-    if (c->guest.fd < 0 || !c->guest_takes)
-        return;
-    if (serve_buf_send(&c->to_guest, c->guest.fd) < 0) {
-        /* It may have answered before it closed. */
-        c->guest_takes = false;
-        serve_buf_clear(&c->to_guest);
-    }
-}
-
-static void on_guest(void *opaque, uint32_t events)
-{
-    struct web_conn *c = opaque;
-    char buf[READ_SIZE];
-    ssize_t n;
-
-    send_request(c);
-    if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 &&
-        serve_buf_len(&c->out) < HIGH) {
-        do {
-            n = recv(c->guest.fd, buf, sizeof(buf), MSG_DONTWAIT);
-        } while (n < 0 && errno == EINTR);
-        if (n > 0)
-            parse_response(c, buf, (size_t)n);
-        else if (n == 0 || errno != EAGAIN)
-            end_response(c);
-    }
-    settle(c);
-}
-
-/* ---- the clone ------------------------------------------------------------
- */
-
-static void connect_clone(struct web_conn *c)
-{
-    struct server *server = c->base.server;
-    struct err err;
-    int fds[2];
-
-    if (server_pair(fds) < 0) {
-        fail(c, SERVE_HOST_ERROR, 503, "out of descriptors");
-        return;
-    }
-    if (clone_connect(c->base.job.clone, server->config.port, fds[1],
-            SERVE_GATE_COOKIE, &err) < 0) {
-        (void)close(fds[0]);
-        log_limited(&server->exec_log, LOG_WARN, "serve", "%s", err.text);
-        fail(c, SERVE_NOT_CONNECTED, 502, "the VM cannot be reached");
-        return;
-    }
-    c->phase = WEB_RELAYING;
-    c->guest =
-        (struct loop_source){.fd = fds[0], .handle = on_guest, .opaque = c};
-    c->guest_takes = true;
-    c->interims = 0;
-    c->ended = SERVE_OK;
-    relay_in_next(
-        &c->response, is_head(c) ? RELAY_RESPONSE_TO_HEAD : RELAY_RESPONSE);
-}
+/* ---- the clone ---------------------------------------------------------- */
 
 static void on_clone(void *opaque)
 {
     struct web_conn *c = opaque;
 
-    connect_clone(c);
-    settle(c);
+    web_connect(c);
+    web_settle(c);
 }
 
 static void on_refused(void *opaque, enum serve_outcome outcome)
@@ -291,15 +109,15 @@ static void on_refused(void *opaque, enum serve_outcome outcome)
     answer(c, 503,
         outcome == SERVE_QUEUE_TIMEOUT ? "no VM was free in time"
                                        : "there is no VM");
-    settle(c);
+    web_settle(c);
 }
 
 static void on_timeout(void *opaque)
 {
     struct web_conn *c = opaque;
 
-    fail(c, SERVE_TIMEOUT, 504, "the VM took too long");
-    settle(c);
+    web_fail(c, SERVE_TIMEOUT, 504, "the VM took too long");
+    web_settle(c);
 }
 
 static void on_closed(void *opaque)
@@ -337,22 +155,22 @@ static void ask_for_clone(struct web_conn *c)
     if (rc < 0)
         answer(c, 503, rc == -EBUSY ? "too many requests" : "there is no VM");
     else if (rc > 0)
-        connect_clone(c);
+        web_connect(c);
 }
 
-/* ---- the client's side ----------------------------------------------------
- */
+/* ---- the client's side -------------------------------------------------- */
 
 static void take_request_head(struct web_conn *c)
 {
     struct relay_in *r = &c->request;
 
     if (r->has_length && r->length > c->base.server->config.body_max) {
-        fail(c, SERVE_BAD_REQUEST, 413, "the body is too long");
+        web_fail(c, SERVE_BAD_REQUEST, 413, "the body is too long");
         return;
     }
     if (r->wants_go_on && (r->is_chunked || r->length > 0))
         serve_buf_text(&c->out, "HTTP/1.1 100 Continue\r\n\r\n");
+    web_begin_request(c);
     relay_out_request(r, &c->to_guest);
 }
 
@@ -362,7 +180,7 @@ static void take_request_body(struct web_conn *c)
 
     c->body_bytes += r->body_len;
     if (c->body_bytes > c->base.server->config.body_max) {
-        fail(c, SERVE_BAD_REQUEST, 413, "the body is too long");
+        web_fail(c, SERVE_BAD_REQUEST, 413, "the body is too long");
         return;
     }
     /* Who reads no more gets no more; the rest is thrown away at the end. */
@@ -380,7 +198,7 @@ static bool reads_request(const struct web_conn *c)
     if (c->phase == WEB_READING)
         return true;
     return c->phase == WEB_RELAYING && c->request.phase == RELAY_BODY &&
-           c->guest_takes && serve_buf_len(&c->to_guest) < HIGH;
+           c->guest_takes && serve_buf_len(&c->to_guest) < WEB_HIGH;
 }
 
 /* Once through the parser, which stops at ends of heads and of messages. */
@@ -398,7 +216,7 @@ static void parse_request(struct web_conn *c)
     if (r->phase == RELAY_BROKEN) {
         /* Where the next one would begin is not known. */
         serve_buf_clear(&c->in);
-        fail(c, SERVE_BAD_REQUEST, r->status, r->text);
+        web_fail(c, SERVE_BAD_REQUEST, r->status, r->text);
         return;
     }
     if (was_head && r->phase != RELAY_HEAD) {
@@ -417,7 +235,7 @@ static void parse_request(struct web_conn *c)
 
 static void read_client(struct web_conn *c)
 {
-    ssize_t n = serve_buf_recv(&c->in, c->base.source.fd, READ_SIZE);
+    ssize_t n = serve_buf_recv(&c->in, c->base.source.fd, WEB_READ_SIZE);
 
     if (n == -EAGAIN)
         return;
@@ -444,7 +262,7 @@ static void advance(struct web_conn *c)
 {
     for (;;) {
         flush_client(c);
-        send_request(c);
+        web_send_request(c);
         if (c->out.failed || c->to_guest.failed)
             abandon(c, SERVE_HOST_ERROR);
         if (c->is_over)
@@ -462,8 +280,7 @@ static void advance(struct web_conn *c)
     }
 }
 
-/* ---- watching -------------------------------------------------------------
- */
+/* ---- watching ----------------------------------------------------------- */
 
 static bool waits_for_client(const struct web_conn *c)
 {
@@ -512,28 +329,8 @@ static int watch_client(struct web_conn *c)
     return server_conn_watch(&c->base, events);
 }
 
-/* Not at all when nothing is wanted: its end would be told without end. */
-static int watch_guest(struct web_conn *c)
-{
-    struct loop *loop = c->base.server->config.loop;
-    uint32_t events = 0;
-
-    if (c->guest.fd < 0)
-        return 0;
-    if (serve_buf_len(&c->out) < HIGH)
-        events |= EPOLLIN;
-    if (c->guest_takes && serve_buf_len(&c->to_guest) > 0)
-        events |= EPOLLOUT;
-    if (events == 0) {
-        loop_remove(loop, &c->guest);
-        return 0;
-    }
-    return c->guest.added ? loop_change(loop, &c->guest, events)
-                          : loop_add(loop, &c->guest, events);
-}
-
 /* The last thing that an entry does: the connection may be gone behind it. */
-static void settle(struct web_conn *c)
+void web_settle(struct web_conn *c)
 {
     advance(c);
     if (c->is_over) {
@@ -545,7 +342,7 @@ static void settle(struct web_conn *c)
         return;
     }
     c->base.is_idle = c->phase == WEB_READING;
-    if (watch_client(c) < 0 || watch_guest(c) < 0) {
+    if (watch_client(c) < 0 || web_watch_guest(c) < 0) {
         abandon(c, SERVE_HOST_ERROR);
         server_conn_close(&c->base);
         return;
@@ -562,7 +359,7 @@ static void on_client(void *opaque, uint32_t events)
     else if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0 &&
              reads_request(c))
         read_client(c);
-    settle(c);
+    web_settle(c);
 }
 
 static void on_timer(void *opaque)
@@ -574,15 +371,14 @@ static void on_timer(void *opaque)
         if (c->phase != WEB_READING)
             abandon(c, SERVE_CLIENT_SLOW);
         else if (c->has_begun)
-            fail(c, SERVE_CLIENT_SLOW, 408, "the request took too long");
+            web_fail(c, SERVE_CLIENT_SLOW, 408, "the request took too long");
         else
             c->is_over = true;
     }
-    settle(c);
+    web_settle(c);
 }
 
-/* ---- the connection -------------------------------------------------------
- */
+/* ---- the connection ----------------------------------------------------- */
 
 static void open_conn(struct server_conn *conn)
 {
@@ -595,14 +391,14 @@ static void open_conn(struct server_conn *conn)
     c->since_ns = conn->accepted_ns;
     /* Most have sent something already. */
     read_client(c);
-    settle(c);
+    web_settle(c);
 }
 
 static void fini_conn(struct server_conn *conn)
 {
     struct web_conn *c = container_of(conn, struct web_conn, base);
 
-    close_guest(c);
+    web_close_guest(c);
     serve_buf_fini(&c->in);
     serve_buf_fini(&c->out);
     serve_buf_fini(&c->to_guest);

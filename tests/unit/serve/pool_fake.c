@@ -104,8 +104,7 @@ struct pool_fake_counts pool_fake_counts(void)
     return counts;
 }
 
-/* ---- clones ---------------------------------------------------------------
- */
+/* ---- clones ------------------------------------------------------------- */
 
 static void on_clone_call(void *opaque)
 {
@@ -230,8 +229,7 @@ pid_t clone_pid(const struct clone *clone)
     return getpid();
 }
 
-/* ---- the pool -------------------------------------------------------------
- */
+/* ---- the pool ----------------------------------------------------------- */
 
 static struct clone *new_clone(struct pool *pool)
 {

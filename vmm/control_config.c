@@ -47,8 +47,8 @@ int control_config_begin(
     return config_copy(&c->host->options->config, ret_copy, err);
 }
 
-int control_config_commit(struct control *c, struct config *copy,
-    uint32_t given, struct err *err)
+int control_config_commit(
+    struct control *c, struct config *copy, uint32_t given, struct err *err)
 {
     struct run_options *o = c->host->options;
     int rc = config_check(copy, err);

@@ -73,9 +73,12 @@ json_t *control_machine_json(const struct control *control);
 CC_MUST_CHECK int control_config_begin(
     const struct control *control, struct config *ret_copy, struct err *err);
 
-/* The copy takes the description's place, which has `given` from then on. */
+/*
+ * The copy takes the description's place, which has `given` (of enum
+ * run_given) from then on.
+ */
 CC_MUST_CHECK int control_config_commit(struct control *control,
-    struct config *copy, enum run_given given, struct err *err);
+    struct config *copy, uint32_t given, struct err *err);
 void control_config_abort(struct config *copy);
 
 /* err_set with what the contract says of an errno: "TEXT (os error N)". */

@@ -13,7 +13,7 @@ static void on_end(void *opaque, const struct machine_end *end)
     (void)end;
 }
 
-void control_bench_init(struct control_bench *b)
+static void init(struct control_bench *b)
 {
     memset(b, 0, sizeof(*b));
     config_init(&b->config);
@@ -27,7 +27,18 @@ void control_bench_init(struct control_bench *b)
     (void)strcpy(b->control.id, "bench");
     b->control.inst = &b->inst;
     b->control.router = control_api_router(&b->control);
+}
+
+void control_bench_init(struct control_bench *b)
+{
+    init(b);
     http_bench_init(&b->http, router_handle, &b->control.router);
+}
+
+void control_bench_init_on(struct control_bench *b, int fd)
+{
+    init(b);
+    http_bench_init_on(&b->http, fd, router_handle, &b->control.router);
 }
 
 static int boot(void *opaque, struct err *err)

@@ -25,6 +25,9 @@ struct control_bench {
 /* The instance is running, and called "bench". */
 void control_bench_init(struct control_bench *b);
 
+/* The same on a listening socket, which is the server's then. */
+void control_bench_init_on(struct control_bench *b, int fd);
+
 /*
  * It is not started: `options` is its description, InstanceStart makes it run,
  * and a load is refused.

@@ -32,6 +32,15 @@ static struct sockaddr_un address(
     return addr;
 }
 
+void http_bench_init_on(
+    struct http_bench *b, int fd, http_handler_fn *handle, void *opaque)
+{
+    require(loop_init(&b->loop, NULL) == 0, "loop");
+    require(
+        http_server_init(&b->server, &b->loop, fd, handle, opaque, NULL) == 0,
+        "server");
+}
+
 void http_bench_init(
     struct http_bench *b, http_handler_fn *handle, void *opaque)
 {
@@ -46,10 +55,7 @@ void http_bench_init(
     require(fd >= 0, "socket");
     require(bind(fd, (struct sockaddr *)&addr, len) == 0, "bind");
     require(listen(fd, 64) == 0, "listen");
-    require(loop_init(&b->loop, NULL) == 0, "loop");
-    require(
-        http_server_init(&b->server, &b->loop, fd, handle, opaque, NULL) == 0,
-        "server");
+    http_bench_init_on(b, fd, handle, opaque);
 }
 
 void http_bench_fini(struct http_bench *b)

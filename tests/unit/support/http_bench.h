@@ -27,6 +27,9 @@ struct http_bench {
 /* Serves with `handle`; asserts that it works. */
 void http_bench_init(
     struct http_bench *b, http_handler_fn *handle, void *opaque);
+/* The same on a listening socket, which is the server's then. */
+void http_bench_init_on(
+    struct http_bench *b, int fd, http_handler_fn *handle, void *opaque);
 void http_bench_fini(struct http_bench *b);
 
 /* A connected client, non-blocking. */

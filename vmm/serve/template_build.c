@@ -17,7 +17,6 @@
 #include "vmm/serve/interrupt.h"
 #include "vmm/serve/rootfs.h"
 #include "vmm/serve/template.h"
-#include "vmm/serve/template_json.h"
 #include "vmm/serve/template_place.h"
 #include "vmm/serve/template_vm.h"
 #include "vmm/words.h"
@@ -232,19 +231,6 @@ static int warm_up(struct building *b, struct err *err)
 
 /* ---- the template -------------------------------------------------------- */
 
-static int write_file(
-    const struct building *b, const char *text, struct err *err)
-{
-    CC_CLEANUP(fd_closep)
-    int fd = openat(b->place.fd, "template.json",
-        O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    int rc = fd < 0 ? -errno : fd_write_full(fd, text, strlen(text));
-
-    if (rc == 0 && fsync(fd) < 0)
-        rc = -errno;
-    return rc < 0 ? err_sys(err, rc, "%s/template.json", b->place.path) : 0;
-}
-
 static int describe(const struct building *b, struct err *err)
 {
     const struct template_build *o = b->build;
@@ -257,14 +243,8 @@ static int describe(const struct building *b, struct err *err)
         .source = (char *)(uintptr_t)b->source,
         .tcp_port = o->tcp_port,
         .vsock_port = o->vsock_port};
-    char *json;
-    int rc = template_json_write(&t, &json, err);
 
-    if (rc < 0)
-        return rc;
-    rc = write_file(b, json, err);
-    free(json);
-    return rc;
+    return template_place_describe(&b->place, &t, err);
 }
 
 static int freeze(struct building *b, struct err *err)

@@ -16,12 +16,14 @@
 #include "vmm/base/num.h"
 #include "vmm/serve/template.h"
 #include "vmm/serve/template_build_cmd.h"
+#include "vmm/serve/template_freeze_cmd.h"
 #include "vmm/serve/template_json.h"
 #include "vmm/serve/template_place.h"
 #include "vmm/vm_client.h"
 
 static const char help[] =
     "usage: spore template build NAME [options] [-- COMMAND [ARGUMENT...]]\n"
+    "       spore template freeze NAME ID [options]\n"
     "       spore template ls [--json]\n"
     "       spore template inspect [--json] NAME\n"
     "       spore template rm NAME...\n"
@@ -29,6 +31,7 @@ static const char help[] =
     "Machines that were booted, set up and frozen, for others to start from.\n"
     "\n"
     "  build     makes one: see spore template build --help\n"
+    "  freeze    makes one of a machine that runs\n"
     "  ls        lists them\n"
     "  inspect   says what one is\n"
     "  rm        removes some; machines that were started from one go on\n"
@@ -251,6 +254,8 @@ int cmd_template(int argc, char **argv)
 
     if (argc > 1 && strcmp(argv[1], "build") == 0)
         return template_build_cmd(argc - 1, argv + 1);
+    if (argc > 1 && strcmp(argv[1], "freeze") == 0)
+        return template_freeze_cmd(argc - 1, argv + 1);
     optind = 0; /* start over, even from within a word */
     opterr = 0;
     while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {

@@ -17,6 +17,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/folder.h"
 #include "vmm/serve/template.h"
+#include "vmm/serve/template_json.h"
 #include "vmm/words.h"
 
 /* What the names of folders begin with; mkdtemp's six letters are behind it. */
@@ -319,6 +320,32 @@ static int replace_name(
         return 0;
     rc = -errno;
     (void)unlinkat(all->dir_fd, temporary, 0);
+    return rc;
+}
+
+static int write_file(
+    const struct template_place *place, const char *text, struct err *err)
+{
+    CC_CLEANUP(fd_closep)
+    int fd = openat(place->fd, "template.json",
+        O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    int rc = fd < 0 ? -errno : fd_write_full(fd, text, strlen(text));
+
+    if (rc == 0 && fsync(fd) < 0)
+        rc = -errno;
+    return rc < 0 ? err_sys(err, rc, "%s/template.json", place->path) : 0;
+}
+
+int template_place_describe(const struct template_place *place,
+    const struct template *t, struct err *err)
+{
+    char *json;
+    int rc = template_json_write(t, &json, err);
+
+    if (rc < 0)
+        return rc;
+    rc = write_file(place, json, err);
+    free(json);
     return rc;
 }
 

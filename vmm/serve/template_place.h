@@ -17,6 +17,7 @@
 
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
+#include "vmm/serve/template.h"
 
 /* A template's folder. */
 struct template_place {
@@ -37,6 +38,10 @@ void template_place_close(struct template_place *place);
  */
 CC_MUST_CHECK int template_place_begin(const char *name, bool replaces,
     struct template_place *ret_place, struct err *err);
+
+/* Writes template.json, durably. */
+CC_MUST_CHECK int template_place_describe(const struct template_place *place,
+    const struct template *t, struct err *err);
 
 /*
  * Has the name lead there from now on, when all that is in the folder is on

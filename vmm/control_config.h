@@ -13,6 +13,7 @@
 #define VMM_CONTROL_CONFIG_H
 
 #include <jansson.h>
+#include <stdint.h>
 
 #include "vmm/api/router.h"
 #include "vmm/base/cc.h"
@@ -75,7 +76,7 @@ CC_MUST_CHECK int control_config_begin(
 
 /* The copy takes the description's place, which has `given` from then on. */
 CC_MUST_CHECK int control_config_commit(struct control *control,
-    struct config *copy, enum run_given given, struct err *err);
+    struct config *copy, uint32_t given, struct err *err);
 void control_config_abort(struct config *copy);
 
 /* err_set with what the contract says of an errno: "TEXT (os error N)". */

@@ -176,7 +176,7 @@ static int take_options(struct run_options *run,
 {
     const char *limit = o->values[FIRECRACKER_PAYLOAD_MAX];
     const char *id = o->values[FIRECRACKER_ID];
-    uint64_t bytes;
+    uint64_t bytes = 0;
     int rc = refuse_some(o, err);
 
     run_options_init(run);

@@ -516,7 +516,7 @@ static int place(struct rootfs_tree *tree, struct rootfs_node *dir,
 static int add(struct rootfs_tree *tree, const char *dir_path, const char *name,
     const struct rootfs_inode *inode, struct err *err)
 {
-    struct rootfs_node *dir;
+    struct rootfs_node *dir = NULL;
     struct rootfs_inode *own;
     int rc = check_name(name, strlen(name), err);
 
@@ -556,7 +556,7 @@ static int link_to(struct rootfs_tree *tree, const char *dir_path,
     const char *name, const struct rootfs_node *there, struct err *err)
 {
     struct rootfs_inode *inode = there->inode;
-    struct rootfs_node *dir;
+    struct rootfs_node *dir = NULL;
     int rc = check_name(name, strlen(name), err);
 
     if (tree->node_count >= ROOTFS_TREE_ENTRIES_MAX)

@@ -13,6 +13,7 @@
 #define VMM_CONTROL_CONFIG_H
 
 #include <jansson.h>
+#include <stdint.h>
 
 #include "vmm/api/router.h"
 #include "vmm/base/cc.h"

@@ -214,6 +214,13 @@ static void test_whiteouts(void **state)
     assert_null(at("d/b"));
     assert_non_null(at("d/e"));
     assert_null(at("d/.wh.a"));
+    assert_null(at("d/.wh..wh.plnk"));
+    add_file("d/.wh.x/y");
+    assert_int_equal(rootfs_tree_link(&tree, "d/.wh.l", "d/e", NULL), 0);
+    assert_null(at("d/.wh.x"));
+    assert_null(at("d/.wh.l"));
+    add_link("wh", ".wh.z");
+    assert_int_equal(try_add("wh/x", S_IFREG, NULL), -EINVAL);
     /* What a layer hides it may have anew, before or after. */
     add_file("d/f");
     add_file("d/.wh.f");

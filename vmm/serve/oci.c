@@ -137,7 +137,7 @@ static int read_layer(struct image *image, size_t i, uint64_t *budget,
     CC_CLEANUP(fd_closep) int fd = -1;
     char unpacked[DIGEST_HEX_SIZE];
     char file[DIGEST_HEX_SIZE];
-    struct rootfs_layer *layer;
+    struct rootfs_layer *layer = NULL;
     int rc = oci_blobs_open(image->blobs, about->name, &fd, err);
 
     if (rc == 0)
@@ -173,7 +173,7 @@ static int read_layers(
 
 static int make(struct image *image, const char *path, struct err *err)
 {
-    struct rootfs_pack *pack;
+    struct rootfs_pack *pack = NULL;
     int rc = rootfs_tree_init(&image->tree, true, err);
 
     if (rc == 0)

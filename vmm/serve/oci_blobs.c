@@ -164,7 +164,7 @@ int oci_blobs_open_archive(int fd, const char *scratch,
 {
     uint64_t budget = ROOTFS_LAYER_BYTES_MAX;
     struct oci_blobs *b = make(-1, err);
-    struct rootfs_layer *layer;
+    struct rootfs_layer *layer = NULL;
     int rc;
 
     if (b == NULL)

@@ -94,7 +94,7 @@ static int is_oci_archive(const struct making *m, bool *ret_is, struct err *err)
 {
     uint64_t budget = ROOTFS_LAYER_BYTES_MAX;
     struct look look = {0};
-    struct rootfs_layer *layer;
+    struct rootfs_layer *layer = NULL;
     struct rootfs_entry e;
     size_t count = 0;
     int rc = rootfs_layer_open(m->fd, m->interrupt, &budget, &layer, err);
@@ -122,8 +122,8 @@ static int is_oci_archive(const struct making *m, bool *ret_is, struct err *err)
 static int pack_tar(const struct making *m, struct rootfs_tree *tree,
     uint64_t *budget, struct err *err)
 {
-    struct rootfs_layer *layer;
-    struct rootfs_pack *pack;
+    struct rootfs_layer *layer = NULL;
+    struct rootfs_pack *pack = NULL;
     int rc = rootfs_pack_begin(m->path, tree, m->interrupt, &pack, err);
 
     if (rc < 0)
@@ -144,7 +144,7 @@ static int make_of_tar(const struct making *m, struct err *err)
 {
     uint64_t budget = ROOTFS_LAYER_BYTES_MAX;
     uint64_t again = ROOTFS_LAYER_BYTES_MAX;
-    struct rootfs_layer *layer;
+    struct rootfs_layer *layer = NULL;
     struct rootfs_tree tree;
     int rc = rootfs_tree_init(&tree, false, err);
 
@@ -164,7 +164,7 @@ static int make_of_tar(const struct making *m, struct err *err)
 static int make_of_oci(const struct making *m, bool is_dir,
     struct rootfs_command *ret_command, struct err *err)
 {
-    struct oci_blobs *blobs;
+    struct oci_blobs *blobs = NULL;
     int rc = is_dir ? oci_blobs_open_dir(m->fd, &blobs, err)
                     : oci_blobs_open_archive(
                           m->fd, m->scratch, m->interrupt, &blobs, err);

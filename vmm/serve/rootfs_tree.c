@@ -348,13 +348,21 @@ static int follow(struct walk *w, const struct rootfs_node *link,
     return 0;
 }
 
+static bool is_whiteout(const struct rootfs_tree *tree, const char *name)
+{
+    return tree->whiteouts && strncmp(name, WHITEOUT, strlen(WHITEOUT)) == 0;
+}
+
 static int enter_new(struct rootfs_tree *tree, struct walk *w, const char *name,
     size_t size, struct err *err)
 {
-    struct rootfs_inode *inode = make_dir_inode(tree);
-    struct rootfs_node *n =
-        inode == NULL ? NULL : make_node(tree, w->at, name, size, inode);
+    struct rootfs_inode *inode;
+    struct rootfs_node *n;
 
+    if (is_whiteout(tree, name))
+        return err_set(err, EINVAL, "a link leads to a whiteout");
+    inode = make_dir_inode(tree);
+    n = inode == NULL ? NULL : make_node(tree, w->at, name, size, inode);
     if (n == NULL)
         return err_sys(err, ENOMEM, "%.*s", (int)size, name);
     w->at = n;
@@ -470,11 +478,23 @@ static void hide(
         prune(tree, n, n->layer < tree->layer);
 }
 
+/* What is below such a name is a union file system's own, and left out. */
+static bool is_below_whiteout(const struct rootfs_tree *tree, const char *dir)
+{
+    for (const char *part = dir; *part != '\0';) {
+        if (is_whiteout(tree, part))
+            return true;
+        part += strcspn(part, "/");
+        part += strspn(part, "/");
+    }
+    return false;
+}
+
 /* True if the name is no file's but says what is hidden. */
 static bool do_whiteout(
     struct rootfs_tree *tree, struct rootfs_node *dir, const char *name)
 {
-    if (!tree->whiteouts || strncmp(name, WHITEOUT, strlen(WHITEOUT)) != 0)
+    if (!is_whiteout(tree, name))
         return false;
     if (strcmp(name, WHITEOUT_ALL) == 0)
         prune(tree, dir, false);
@@ -516,15 +536,13 @@ static int place(struct rootfs_tree *tree, struct rootfs_node *dir,
 static int add(struct rootfs_tree *tree, const char *dir_path, const char *name,
     const struct rootfs_inode *inode, struct err *err)
 {
-    struct rootfs_node *dir;
+    struct rootfs_node *dir = NULL;
     struct rootfs_inode *own;
     int rc = check_name(name, strlen(name), err);
 
     if (tree->inode_count >= ROOTFS_TREE_ENTRIES_MAX)
         return err_set(err, E2BIG, "more than %u files and folders",
             ROOTFS_TREE_ENTRIES_MAX);
-    if (rc == 0)
-        rc = walk(tree, tree, dir_path, &dir, err);
     if (rc < 0)
         return rc;
     own = take_inode(tree, inode);
@@ -532,6 +550,11 @@ static int add(struct rootfs_tree *tree, const char *dir_path, const char *name,
         (S_ISREG(inode->mode) &&
             !append(&tree->files, &tree->file_count, &tree->file_room, own)))
         return err_sys(err, ENOMEM, "%s", name);
+    if (is_below_whiteout(tree, dir_path))
+        return 0;
+    rc = walk(tree, tree, dir_path, &dir, err);
+    if (rc < 0)
+        return rc;
     if (do_whiteout(tree, dir, name))
         return 0;
     return place(tree, dir, name, own, err);
@@ -556,12 +579,15 @@ static int link_to(struct rootfs_tree *tree, const char *dir_path,
     const char *name, const struct rootfs_node *there, struct err *err)
 {
     struct rootfs_inode *inode = there->inode;
-    struct rootfs_node *dir;
+    struct rootfs_node *dir = NULL;
     int rc = check_name(name, strlen(name), err);
 
     if (tree->node_count >= ROOTFS_TREE_ENTRIES_MAX)
         return err_set(err, E2BIG, "more than %u files and folders",
             ROOTFS_TREE_ENTRIES_MAX);
+    if (rc == 0 &&
+        (is_whiteout(tree, name) || is_below_whiteout(tree, dir_path)))
+        return 0;
     if (rc == 0)
         rc = walk(tree, tree, dir_path, &dir, err);
     if (rc < 0)

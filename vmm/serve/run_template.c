@@ -207,7 +207,7 @@ static int reach_zygote(struct run *run, int *ret_fd, struct err *err)
 static int start(struct run *run, struct err *err)
 {
     struct pool_config config = {.loop = &run->loop, .max = 1};
-    struct clone *clone;
+    struct clone *clone = NULL;
     int rc = reach_zygote(run, &config.zygote_fd, err);
 
     if (rc < 0)

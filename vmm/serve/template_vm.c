@@ -262,8 +262,8 @@ static int read_listeners(struct template_vm *vm, const char *path,
     const struct guest_copy_options options = {.max_bytes = LISTENERS_TEXT_MAX};
     CC_CLEANUP(fd_closep) int fd = -1;
     struct guest_copy_result result;
-    uint8_t *text;
-    size_t size;
+    uint8_t *text = NULL;
+    size_t size = 0;
     int rc = connect_agent(vm, &fd, err);
 
     if (rc < 0)

@@ -20,7 +20,7 @@ char *serve_buf_reserve(struct serve_buf *b, size_t len)
     size_t room = b->room == 0 ? ROOM_MIN : b->room;
     char *data;
 
-    if (len <= b->room - b->end)
+    if (b->data != NULL && len <= b->room - b->end)
         return b->data + b->end;
     if (b->at > 0 && len <= b->room - have) {
         memmove(b->data, b->data + b->at, have);

@@ -33,7 +33,7 @@ static inline size_t serve_buf_len(const struct serve_buf *b)
 
 static inline char *serve_buf_at(const struct serve_buf *b)
 {
-    return b->data + b->at;
+    return b->data == NULL ? NULL : b->data + b->at;
 }
 
 void serve_buf_put(struct serve_buf *b, const void *data, size_t len);

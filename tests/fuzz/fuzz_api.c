@@ -403,12 +403,13 @@ static void check_service(struct bench *b)
     settle(b);
 }
 
-/* Captures and levels take a machine that has memory. */
+/* Captures and levels take a machine that has memory, a stop one that runs. */
 static void handle(
     void *opaque, struct http_conn *conn, const struct http_request *request)
 {
     if (strncmp(request->path, "/spore/capture", 14) == 0 ||
-        strncmp(request->path, "/spore/push", 11) == 0)
+        strncmp(request->path, "/spore/push", 11) == 0 ||
+        strncmp(request->path, "/spore/stop", 11) == 0)
         http_conn_reply(conn, 400, "{}");
     else
         router_handle(opaque, conn, request);

@@ -16,6 +16,8 @@ static const struct log_target *_Atomic log_target;
 
 void log_set_target(const struct log_target *target)
 {
+    /* Which reads a file, and lines come when no file can be opened. */
+    tzset();
     atomic_store_explicit(&log_target, target, memory_order_release);
 }
 

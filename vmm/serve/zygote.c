@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -83,7 +82,6 @@ int zygote_start(
         return rc;
     pid = fork();
     if (pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
         _exit(leave_caller(fds[1], said[1], true) < 0
                   ? EXIT_FAILURE
                   : zygote_run(config, -1, fds[1], NULL, said[1]));

@@ -554,6 +554,8 @@ static void lose_zygote(struct pool *pool)
             end(clone, CLONE_KILLED, "the zygote has ended");
     } while (clone != NULL);
     hand_out_soon(pool);
+    if (pool->config.on_lost != NULL)
+        pool->config.on_lost(pool->config.opaque);
 }
 
 /* ---- a clone that was taken ---------------------------------------------- */

@@ -33,7 +33,11 @@ struct pool_config {
     int zygote_fd;    /* a connection to it (zygote.h), the pool's from then */
     uint32_t max;     /* clones alive at a time, those made ahead included */
     uint32_t min;     /* made ahead at the least, whatever the demand is */
-    bool with_resets; /* clones note where they begin, for clone_reset */
+    bool with_resets; /* clones note where they begin, for clone_recycle */
+    /* The zygote is gone: there are no clones any more, and will be none. Once;
+     * NULL: no use. */
+    void (*on_lost)(void *opaque);
+    void *opaque;
 };
 
 /* What became of a clone that nobody dropped. */

@@ -41,6 +41,7 @@ struct app {
     struct server *server;
     struct serve_status status;
     bool is_draining;
+    bool is_lost; /* the zygote has ended */
 };
 
 /* ---- the end ------------------------------------------------------------ */
@@ -216,6 +217,15 @@ static int start_server(struct app *app, struct err *err)
     return rc;
 }
 
+/* Nothing can be served any more: whoever started us may start us again. */
+static void on_lost(void *opaque)
+{
+    struct app *app = opaque;
+
+    app->is_lost = true;
+    loop_stop(&app->loop);
+}
+
 static int start_pool(struct app *app, struct err *err)
 {
     const struct serve_options *o = &app->options;
@@ -223,7 +233,9 @@ static int start_pool(struct app *app, struct err *err)
         .zygote_fd = app->zygote_fd,
         .max = o->config.vms_max,
         .min = o->ready,
-        .with_resets = o->config.resets};
+        .with_resets = o->config.resets,
+        .on_lost = on_lost,
+        .opaque = app};
     int rc = pool_open(&pool, &app->pool, err);
 
     if (rc == 0)
@@ -236,7 +248,6 @@ static int set_up(struct app *app, struct err *err)
 {
     const struct serve_options *o = &app->options;
     const struct zygote_config zygote = {.template = &app->template,
-        .keep = o->ready,
         .run_options = o->run_option_count == 0 ? NULL : o->run_options};
     uint64_t fds = (uint64_t)o->config.connections_max * CONN_FDS +
                    (uint64_t)o->config.vms_max * 2 + OTHER_FDS;
@@ -292,6 +303,10 @@ static int run(struct app *app)
         rc = loop_run(&app->loop);
         if (rc < 0)
             (void)err_sys(&err, rc, "the event loop failed");
+        else if (app->is_lost)
+            rc = err_set(&err, EPIPE,
+                "the zygote, which makes the VMs, has ended: it was killed, or "
+                "this is a fault of spore's");
     }
     if (rc < 0)
         (void)fprintf(stderr, "spore: serve: %s\n", err.text);

@@ -37,8 +37,8 @@ struct zygote_config {
 };
 
 /*
- * One of the caller's own: a child that ends, and clears up, when the connection
- * *ret_fd does. Before the process has other threads.
+ * One of the caller's own: a child that ends, and clears up, when the
+ * connection *ret_fd does. Before the process has other threads.
  */
 CC_MUST_CHECK int zygote_start(
     const struct zygote_config *config, int *ret_fd, struct err *err);

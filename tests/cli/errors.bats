@@ -183,6 +183,8 @@ phdr() {
         refused "--timeout $v: it must be" with_kernel kernel --timeout "$v"
     done
     refused '--console= is empty$' spore run --console= --kernel kernel
+    refused '--stay is for a machine with an agent' spore run --stay -- true
+    refused '--stay is for a machine with an agent' spore run --stay --detach
     refused '--timings=xml: it must be' with_kernel kernel --timings=xml
     refused '--discovery x: it must be' with_kernel kernel --discovery x
     refused '--env x: it must be NAME=VALUE' with_kernel kernel --env x

@@ -255,6 +255,7 @@ static void start(struct bench *b, uint8_t kind, int stdin_fd)
     static const char *const argv[] = {"true", NULL};
     struct guest_exec_config config = {.argv = argv,
         .tty = (kind & 4) != 0,
+        .detach = (kind & 16) != 0,
         .stdin_fd = stdin_fd,
         .stdout_fd = b->out[1],
         .stderr_fd = b->err[1],

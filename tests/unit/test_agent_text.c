@@ -122,7 +122,7 @@ static void test_command_line(void **state)
                   "rootflags=\"data=x y\" spore.timeline=0xe9 "
                   "spore.hostname=g spore.init=/sbin/init "
                   "spore.poweroff=reset root.x=1 softkvm "
-                  "spore.resolver quiet\n";
+                  "spore.resolver spore.overlay quiet\n";
     struct options o = {.root = NULL};
 
     (void)state;
@@ -136,6 +136,7 @@ static void test_command_line(void **state)
     assert_true(o.off_is_restart);
     assert_true(o.softkvm);
     assert_true(o.kernel_resolver);
+    assert_true(o.overlay);
     assert_int_equal(o.timeline_port, 0xe9);
 }
 

@@ -100,6 +100,30 @@ static void test_request_of_a_command_without_input(void **state)
     exec_bench_expect(b, AGENT_EXEC, bytes, sizeof(bytes));
 }
 
+static void test_command_that_is_left_behind(void **state)
+{
+    static const char strings[] = "\0\0cmd";
+    struct exec_bench *b = *state;
+    struct guest_exec_config config = exec_bench_config(b, -1);
+    struct agent_exec want = {
+        .flags = agent_le32_put(AGENT_EXEC_DETACH), .argc = agent_le16_put(1)};
+    uint8_t bytes[sizeof(want) + sizeof(strings)];
+    struct agent_ok ok = {0};
+
+    config.detach = true;
+    start_with(b, &config);
+    memcpy(bytes, &want, sizeof(want));
+    memcpy(bytes + sizeof(want), strings, sizeof(strings));
+    exec_bench_expect(b, AGENT_EXEC, bytes, sizeof(bytes));
+    exec_bench_say_hello(b, EXEC_BENCH_WINDOW);
+    exec_bench_say_started(b);
+    exec_bench_run(b);
+    assert_int_equal(b->done, 0);
+    exec_bench_say(b, AGENT_OK, &ok, sizeof(ok));
+    exec_bench_run(b);
+    exec_bench_expect_exit(b, 0);
+}
+
 /* What does not go into one frame is refused, and nothing of it is sent. */
 static void expect_too_big(
     struct exec_bench *b, const struct guest_exec_config *config)
@@ -642,6 +666,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_request),
         cmocka_unit_test(test_request_of_a_command_without_input),
+        cmocka_unit_test(test_command_that_is_left_behind),
         cmocka_unit_test(test_too_many_bytes),
         cmocka_unit_test(test_too_many_words),
         cmocka_unit_test(test_greetings_that_are_refused),

@@ -1,285 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "vmm/serve/rootfs_tree.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
-#include <xxhash.h>
 
 #include "vmm/base/num.h"
+#include "vmm/serve/rootfs_nodes.h"
 
 /* As Linux: links that are followed on the way to one name. */
 #define LINKS_MAX 40u
 
-#define BUCKETS_FIRST 1024u
-
 #define WHITEOUT       ".wh."
 #define WHITEOUT_INNER ".wh..wh."     /* what a union file system notes */
 #define WHITEOUT_ALL   ".wh..wh..opq" /* all that lower layers have here */
-
-/* ---- nodes by name ------------------------------------------------------- */
-
-static uint64_t hash_of(const struct rootfs_tree *tree,
-    const struct rootfs_node *parent, const char *name, size_t size)
-{
-    return XXH3_64bits_withSeed(
-        name, size, tree->seed ^ (uint64_t)(uintptr_t)parent);
-}
-
-static struct rootfs_node *find_child(const struct rootfs_tree *tree,
-    const struct rootfs_node *parent, const char *name, size_t size)
-{
-    uint64_t hash = hash_of(tree, parent, name, size);
-    struct rootfs_node *n = tree->buckets[hash & (tree->bucket_count - 1)];
-
-    for (; n != NULL; n = n->next_hash) {
-        if (n->hash == hash && n->parent == parent &&
-            strncmp(n->name, name, size) == 0 && n->name[size] == '\0')
-            return n;
-    }
-    return NULL;
-}
-
-static void put_into_bucket(struct rootfs_tree *tree, struct rootfs_node *n)
-{
-    struct rootfs_node **bucket =
-        &tree->buckets[n->hash & (tree->bucket_count - 1)];
-
-    n->next_hash = *bucket;
-    *bucket = n;
-}
-
-/* Few nodes share a bucket; a table that cannot grow is only slower. */
-static void grow_buckets(struct rootfs_tree *tree)
-{
-    struct rootfs_node **old = tree->buckets;
-    size_t count = tree->bucket_count;
-    struct rootfs_node **buckets;
-
-    if (tree->node_count < count)
-        return;
-    buckets = calloc(count * 2, sizeof(*buckets));
-    if (buckets == NULL)
-        return;
-    tree->buckets = buckets;
-    tree->bucket_count = count * 2;
-    for (size_t i = 0; i < count; i++) {
-        struct rootfs_node *next;
-
-        for (struct rootfs_node *n = old[i]; n != NULL; n = next) {
-            next = n->next_hash;
-            put_into_bucket(tree, n);
-        }
-    }
-    free(old);
-}
-
-static struct rootfs_node *make_node(struct rootfs_tree *tree,
-    struct rootfs_node *parent, const char *name, size_t size,
-    struct rootfs_inode *inode)
-{
-    struct rootfs_node *n = calloc(1, sizeof(*n) + size + 1);
-
-    if (n == NULL)
-        return NULL;
-    memcpy(n->name, name, size);
-    n->parent = parent;
-    n->layer = tree->layer;
-    n->inode = inode;
-    n->next_name = inode->names;
-    inode->names = n;
-    if (parent == NULL)
-        return n;
-    n->next = parent->first;
-    if (n->next != NULL)
-        n->next->prev = n;
-    parent->first = n;
-    n->hash = hash_of(tree, parent, name, size);
-    grow_buckets(tree);
-    put_into_bucket(tree, n);
-    tree->node_count++;
-    return n;
-}
-
-/* One without children. */
-static void remove_node(struct rootfs_tree *tree, struct rootfs_node *n)
-{
-    struct rootfs_node **at =
-        &tree->buckets[n->hash & (tree->bucket_count - 1)];
-
-    assert(n->first == NULL && n->parent != NULL);
-    while (*at != n)
-        at = &(*at)->next_hash;
-    *at = n->next_hash;
-    at = &n->inode->names;
-    while (*at != n)
-        at = &(*at)->next_name;
-    *at = n->next_name;
-    if (n->prev != NULL)
-        n->prev->next = n->next;
-    else
-        n->parent->first = n->next;
-    if (n->next != NULL)
-        n->next->prev = n->prev;
-    tree->node_count--;
-    free(n);
-}
-
-static struct rootfs_node *deepest(struct rootfs_node *n)
-{
-    while (n->first != NULL)
-        n = n->first;
-    return n;
-}
-
-/*
- * Removes what lower layers have below `top`; `all` of it whichever layer it
- * is of, and `top` itself.
- */
-static void prune(struct rootfs_tree *tree, struct rootfs_node *top, bool all)
-{
-    struct rootfs_node *n = deepest(top);
-
-    /* What is in a folder comes before that, so none has to be kept in mind. */
-    while (n != top) {
-        struct rootfs_node *next =
-            n->next != NULL ? deepest(n->next) : n->parent;
-
-        if (n->first == NULL && (all || n->layer < tree->layer))
-            remove_node(tree, n);
-        n = next;
-    }
-    if (all)
-        remove_node(tree, top);
-}
-
-/* ---- inodes -------------------------------------------------------------- */
-
-static void free_inode(struct rootfs_inode *inode)
-{
-    for (uint32_t i = 0; i < inode->xattr_count; i++) {
-        free(inode->xattrs[i].name);
-        free(inode->xattrs[i].value);
-    }
-    free(inode->xattrs);
-    free(inode->target);
-    free(inode);
-}
-
-static bool append(struct rootfs_inode ***list, size_t *count, size_t *room,
-    struct rootfs_inode *inode)
-{
-    if (*count == *room) {
-        size_t more = *room == 0 ? 256 : *room * 2;
-        struct rootfs_inode **grown = reallocarray(*list, more, sizeof(*grown));
-
-        if (grown == NULL)
-            return false;
-        *list = grown;
-        *room = more;
-    }
-    (*list)[(*count)++] = inode;
-    return true;
-}
-
-static bool copy_xattrs(
-    const struct rootfs_inode *from, struct rootfs_inode *to)
-{
-    if (from->xattr_count == 0)
-        return true;
-    to->xattrs = calloc(from->xattr_count, sizeof(*to->xattrs));
-    if (to->xattrs == NULL)
-        return false;
-    for (; to->xattr_count < from->xattr_count; to->xattr_count++) {
-        const struct rootfs_xattr *x = &from->xattrs[to->xattr_count];
-        struct rootfs_xattr *y = &to->xattrs[to->xattr_count];
-
-        y->name = strdup(x->name);
-        y->value = malloc(x->size + 1);
-        y->size = x->size;
-        if (y->name == NULL || y->value == NULL) {
-            free(y->name);
-            free(y->value);
-            return false;
-        }
-        memcpy(y->value, x->value, x->size);
-    }
-    return true;
-}
-
-/* A copy that the tree has. */
-static struct rootfs_inode *take_inode(
-    struct rootfs_tree *tree, const struct rootfs_inode *from)
-{
-    struct rootfs_inode *inode = calloc(1, sizeof(*inode));
-
-    if (inode == NULL)
-        return NULL;
-    *inode = *from;
-    inode->target = NULL;
-    inode->xattrs = NULL;
-    inode->xattr_count = 0;
-    inode->names = NULL;
-    if (from->target != NULL)
-        inode->target = strdup(from->target);
-    if ((from->target != NULL && inode->target == NULL) ||
-        !copy_xattrs(from, inode) ||
-        !append(&tree->inodes, &tree->inode_count, &tree->inode_room, inode)) {
-        free_inode(inode);
-        return NULL;
-    }
-    return inode;
-}
-
-/* Folders that no archive says anything of. */
-static struct rootfs_inode *make_dir_inode(struct rootfs_tree *tree)
-{
-    const struct rootfs_inode dir = {.mode = S_IFDIR | 0755};
-
-    return take_inode(tree, &dir);
-}
-
-int rootfs_tree_init(struct rootfs_tree *tree, bool whiteouts, struct err *err)
-{
-    struct rootfs_inode *inode;
-
-    *tree = (struct rootfs_tree){.whiteouts = whiteouts};
-    if (getrandom(&tree->seed, sizeof(tree->seed), 0) !=
-        (ssize_t)sizeof(tree->seed))
-        return err_sys(err, errno, "random numbers");
-    tree->buckets = calloc(BUCKETS_FIRST, sizeof(*tree->buckets));
-    tree->bucket_count = BUCKETS_FIRST;
-    inode = tree->buckets == NULL ? NULL : make_dir_inode(tree);
-    if (inode != NULL)
-        tree->root = make_node(tree, NULL, "", 0, inode);
-    if (tree->root == NULL) {
-        rootfs_tree_fini(tree);
-        return err_sys(err, ENOMEM, "root file system");
-    }
-    return 0;
-}
-
-void rootfs_tree_fini(struct rootfs_tree *tree)
-{
-    for (size_t i = 0; i < tree->bucket_count && tree->buckets != NULL; i++) {
-        struct rootfs_node *next;
-
-        for (struct rootfs_node *n = tree->buckets[i]; n != NULL; n = next) {
-            next = n->next_hash;
-            free(n);
-        }
-    }
-    for (size_t i = 0; i < tree->inode_count; i++)
-        free_inode(tree->inodes[i]);
-    free(tree->root);
-    free(tree->buckets);
-    free(tree->inodes);
-    free(tree->files);
-    *tree = (struct rootfs_tree){0};
-}
 
 void rootfs_tree_begin_layer(struct rootfs_tree *tree)
 {
@@ -348,6 +83,12 @@ static int follow(struct walk *w, const struct rootfs_node *link,
     return 0;
 }
 
+static int too_many(struct err *err)
+{
+    return err_set(
+        err, E2BIG, "more than %u files and folders", ROOTFS_TREE_ENTRIES_MAX);
+}
+
 static bool is_whiteout(const struct rootfs_tree *tree, const char *name)
 {
     return tree->whiteouts && strncmp(name, WHITEOUT, strlen(WHITEOUT)) == 0;
@@ -361,8 +102,10 @@ static int enter_new(struct rootfs_tree *tree, struct walk *w, const char *name,
 
     if (is_whiteout(tree, name))
         return err_set(err, EINVAL, "a link leads to a whiteout");
-    inode = make_dir_inode(tree);
-    n = inode == NULL ? NULL : make_node(tree, w->at, name, size, inode);
+    if (tree->inode_count >= ROOTFS_TREE_ENTRIES_MAX)
+        return too_many(err);
+    inode = rootfs_nodes_make_dir(tree);
+    n = inode == NULL ? NULL : rootfs_nodes_add(tree, w->at, name, size, inode);
     if (n == NULL)
         return err_sys(err, ENOMEM, "%.*s", (int)size, name);
     w->at = n;
@@ -398,7 +141,7 @@ static int step(const struct rootfs_tree *tree, struct rootfs_tree *grows,
             w->at = w->at->parent;
         return 0;
     }
-    n = find_child(tree, w->at, name, size);
+    n = rootfs_nodes_find(tree, w->at, name, size);
     if (n == NULL)
         return grows == NULL ? -ENOENT : enter_new(grows, w, name, size, err);
     if (S_ISLNK(n->inode->mode)) {
@@ -459,7 +202,7 @@ struct rootfs_node *rootfs_tree_find(
     if (walk(tree, NULL, dir, &n, NULL) < 0)
         n = NULL;
     else if (name[0] != '\0' && check_name(name, strlen(name), NULL) == 0)
-        n = find_child(tree, n, name, strlen(name));
+        n = rootfs_nodes_find(tree, n, name, strlen(name));
     else if (name[0] != '\0')
         n = NULL;
     free(dir);
@@ -472,10 +215,10 @@ struct rootfs_node *rootfs_tree_find(
 static void hide(
     struct rootfs_tree *tree, struct rootfs_node *dir, const char *name)
 {
-    struct rootfs_node *n = find_child(tree, dir, name, strlen(name));
+    struct rootfs_node *n = rootfs_nodes_find(tree, dir, name, strlen(name));
 
     if (n != NULL)
-        prune(tree, n, n->layer < tree->layer);
+        rootfs_nodes_prune(tree, n, n->layer < tree->layer);
 }
 
 /* What is below such a name is a union file system's own, and left out. */
@@ -497,7 +240,7 @@ static bool do_whiteout(
     if (!is_whiteout(tree, name))
         return false;
     if (strcmp(name, WHITEOUT_ALL) == 0)
-        prune(tree, dir, false);
+        rootfs_nodes_prune(tree, dir, false);
     else if (strncmp(name, WHITEOUT_INNER, strlen(WHITEOUT_INNER)) != 0)
         hide(tree, dir, name + strlen(WHITEOUT));
     return true;
@@ -518,7 +261,8 @@ static int place(struct rootfs_tree *tree, struct rootfs_node *dir,
     const char *name, struct rootfs_inode *inode, struct err *err)
 {
     struct rootfs_node *old =
-        name[0] == '\0' ? dir : find_child(tree, dir, name, strlen(name));
+        name[0] == '\0' ? dir
+                        : rootfs_nodes_find(tree, dir, name, strlen(name));
     struct rootfs_node *n;
 
     if (old != NULL && is_dir(old) && S_ISDIR(inode->mode)) {
@@ -528,9 +272,25 @@ static int place(struct rootfs_tree *tree, struct rootfs_node *dir,
     if (name[0] == '\0')
         return err_set(err, EINVAL, "the root is no folder");
     if (old != NULL)
-        prune(tree, old, true);
-    n = make_node(tree, dir, name, strlen(name), inode);
+        rootfs_nodes_prune(tree, old, true);
+    n = rootfs_nodes_add(tree, dir, name, strlen(name), inode);
     return n == NULL ? err_sys(err, ENOMEM, "%s", name) : 0;
+}
+
+/* Takes what an inode has besides itself off what the tree may have. */
+static int count_text(
+    struct rootfs_tree *tree, const struct rootfs_inode *inode, struct err *err)
+{
+    uint64_t bytes = inode->target == NULL ? 0 : strlen(inode->target);
+
+    for (uint32_t i = 0; i < inode->xattr_count; i++)
+        bytes += inode->xattrs[i].size + strlen(inode->xattrs[i].name);
+    if (!num_range_within(tree->text_bytes, bytes, ROOTFS_TREE_TEXT_MAX))
+        return err_set(err, E2BIG,
+            "links and extended attributes of more than %llu MiB",
+            (unsigned long long)(ROOTFS_TREE_TEXT_MAX / NUM_MIB));
+    tree->text_bytes += bytes;
+    return 0;
 }
 
 static int add(struct rootfs_tree *tree, const char *dir_path, const char *name,
@@ -541,14 +301,14 @@ static int add(struct rootfs_tree *tree, const char *dir_path, const char *name,
     int rc = check_name(name, strlen(name), err);
 
     if (tree->inode_count >= ROOTFS_TREE_ENTRIES_MAX)
-        return err_set(err, E2BIG, "more than %u files and folders",
-            ROOTFS_TREE_ENTRIES_MAX);
+        return too_many(err);
+    if (rc == 0)
+        rc = count_text(tree, inode, err);
     if (rc < 0)
         return rc;
-    own = take_inode(tree, inode);
+    own = rootfs_nodes_take_inode(tree, inode);
     if (own == NULL ||
-        (S_ISREG(inode->mode) &&
-            !append(&tree->files, &tree->file_count, &tree->file_room, own)))
+        (S_ISREG(inode->mode) && !rootfs_nodes_note_file(tree, own)))
         return err_sys(err, ENOMEM, "%s", name);
     if (is_below_whiteout(tree, dir_path))
         return 0;
@@ -583,8 +343,7 @@ static int link_to(struct rootfs_tree *tree, const char *dir_path,
     int rc = check_name(name, strlen(name), err);
 
     if (tree->node_count >= ROOTFS_TREE_ENTRIES_MAX)
-        return err_set(err, E2BIG, "more than %u files and folders",
-            ROOTFS_TREE_ENTRIES_MAX);
+        return too_many(err);
     if (rc == 0 &&
         (is_whiteout(tree, name) || is_below_whiteout(tree, dir_path)))
         return 0;
@@ -593,7 +352,8 @@ static int link_to(struct rootfs_tree *tree, const char *dir_path,
     if (rc < 0)
         return rc;
     /* Another name of the same file; by itself it is there already. */
-    if (name[0] != '\0' && find_child(tree, dir, name, strlen(name)) == there)
+    if (name[0] != '\0' &&
+        rootfs_nodes_find(tree, dir, name, strlen(name)) == there)
         return 0;
     return place(tree, dir, name, inode, err);
 }

@@ -23,6 +23,7 @@
 #define ROOTFS_TREE_ENTRIES_MAX 1000000u /* of all layers together */
 #define ROOTFS_TREE_PATH_MAX    4095u
 #define ROOTFS_TREE_NAME_MAX    255u
+#define ROOTFS_TREE_TEXT_MAX    (UINT64_C(256) << 20) /* links, attributes */
 #define ROOTFS_TREE_XATTRS_MAX  32u
 #define ROOTFS_TREE_XATTR_MAX   65536u /* bytes of values, of one file */
 
@@ -76,8 +77,9 @@ struct rootfs_tree {
     struct rootfs_node **buckets;
     size_t bucket_count; /* a power of two */
     size_t node_count;
-    uint64_t bytes; /* of those files, together */
-    uint64_t seed;  /* of the hashes, so that nobody can aim at one bucket */
+    uint64_t bytes;      /* of those files, together */
+    uint64_t text_bytes; /* of targets and extended attributes */
+    uint64_t seed; /* of the hashes, so that nobody can aim at one bucket */
 };
 
 CC_MUST_CHECK int rootfs_tree_init(

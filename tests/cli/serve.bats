@@ -204,3 +204,126 @@ resident() {
     run -0 "$SPORE" template ls
     [[ $output == *function*"machine function"* ]]
 }
+
+# get PATH: what the metrics' socket says.
+get() {
+    curl --silent --max-time 30 --unix-socket metrics "http://localhost/$1"
+}
+
+@test "metrics, health, status, and spore top" {
+    serve --metrics unix:metrics
+    run -0 ask requests 3
+    [ "$(get healthz)" = ok ]
+    get metrics > text
+    grep -Fx 'spore_serve_requests_total{outcome="ok"} 3' text
+    grep -Fx 'spore_serve_stage_seconds_count{stage="first_instruction"} 3' text
+    grep -Fx 'spore_serve_pool_made_total 3' text ||
+        grep -E '^spore_serve_pool_made_total ([3-9]|[0-9]{2})$' text
+    [[ $(get status) == *'"template":"function"'* ]]
+    [[ $(get nothing) == *"/metrics"* ]]
+    run -0 spore top --once
+    [[ ${lines[0]} == NAME*"CPU %"* ]]
+    [[ $output == *$'\n'function*listening*"$server"* ]]
+    run -0 spore top --json --once
+    [[ $output == *'"kind":"server","name":"function"'* ]]
+    end_server
+    [ ! -e metrics ]
+    run -0 spore top --once
+    [[ $output != *function* ]]
+}
+
+@test "spore top forgets a server that was killed" {
+    serve
+    [ -S "$XDG_RUNTIME_DIR/spore/servers/$server" ]
+    kill -KILL "$server"
+    wait "$server" || true
+    run -0 spore top --once
+    [ ! -e "$XDG_RUNTIME_DIR/spore/servers/$server" ]
+    nobody_left
+    # And so does who comes next at the place where it listened.
+    serve
+    run -0 ask requests 1
+    end_server
+}
+
+@test "a machine for each connection, which is handed to it" {
+    SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" serve --listen unix:socket \
+        --stream --port vsock:5000 function > out 2> log 3>&- &
+    server=$!
+    until [ -S socket ]; do timeout 0.1 tail -f /dev/null || true; done
+    for _ in 1 2 3; do
+        run -0 python3 -c '
+import socket
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(60)
+s.connect("socket")
+s.sendall(b"echo")
+print(s.recv(16).decode())'
+        [ "$output" = echo ]
+    done
+    end_server
+}
+
+@test "sockets that systemd passes, and what it is told" {
+    run -0 timeout "$LIMIT" python3 "$BATS_TEST_DIRNAME/serve_systemd.py" \
+        "$SPORE" --http function
+    [ "$output" = "READY=1
+HTTP/1.1 200 OK
+STOPPING=1
+0
+listening" ]
+}
+
+@test "the end waits for what has begun; the second time it does not" {
+    serve --timeout 3 --metrics unix:metrics
+    curl --silent --unix-socket socket http://localhost/hang > answer &
+    client=$!
+    until get metrics | grep -qFx 'spore_serve_requests_running 1'; do
+        timeout 0.1 tail -f /dev/null || true
+    done
+    kill -TERM "$server"
+    wait "$server"
+    wait "$client"
+    grep -q 'too long' answer
+    nobody_left
+
+    serve --timeout 1000 --drain-timeout 1000 --metrics unix:metrics
+    curl --silent --unix-socket socket http://localhost/hang > answer &
+    client=$!
+    until get metrics | grep -qFx 'spore_serve_requests_running 1'; do
+        timeout 0.1 tail -f /dev/null || true
+    done
+    kill -TERM "$server"
+    until get metrics | grep -qFx 'spore_serve_draining 1'; do
+        timeout 0.1 tail -f /dev/null || true
+    done
+    [ ! -e socket ] || ! curl --silent --unix-socket socket http://localhost/
+    kill -TERM "$server"
+    wait "$server"
+    wait "$client" || true
+    nobody_left
+}
+
+@test "command lines that make no server" {
+    cannot 'where to listen is missing' spore serve --http function
+    cannot 'no place to listen' spore serve -l nowhere --http function
+    cannot 'is no address' spore serve -l tcp:localhost:1 --http function
+    cannot 'no stream socket' spore serve -l fd:0 --http function
+    cannot 'there already' spore serve -l "unix:$PWD" --http function
+    cannot 'a template is missing' spore serve -l unix:s --http
+    cannot "no template 'nothing'" spore serve -l unix:s --http nothing
+    cannot 'has no command' spore serve -l unix:s function
+    cannot 'one of --stream and --http' \
+        spore serve -l unix:s --http --stream function
+    cannot 'no part in --stream' spore serve -l unix:s --http function -- true
+    cannot 'is for vsock ports' \
+        spore serve -l unix:s --stream --port tcp:80 function
+    cannot 'it must be none or reset' \
+        spore serve -l unix:s --http --reuse maybe function
+    cannot 'less than --max-vms' \
+        spore serve -l unix:s --http --max-connections 3 function
+    cannot 'more than --max-vms' \
+        spore serve -l unix:s --http --ready 20 function
+    cannot 'number of seconds' spore serve -l unix:s --timeout 0 function
+    [ ! -e s ]
+}

@@ -341,6 +341,8 @@ struct framing_case {
 #define GET11  "GET /canned HTTP/1.1\r\nHost: a\r\n\r\n"
 #define GET10  "GET /canned HTTP/1.0\r\n\r\n"
 #define HEAD11 "HEAD /canned HTTP/1.1\r\nHost: a\r\n\r\n"
+#define HINT   "HTTP/1.1 103 Early Hints\r\n\r\n"
+#define HINTS  HINT HINT HINT HINT
 #define BAD    "HTTP/1.1 502 Bad Gateway\r\n"
 
 static const struct framing_case framing_cases[] = {
@@ -411,6 +413,8 @@ static const struct framing_case framing_cases[] = {
         "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc"},
     {GET11, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"},
+    /* Too many of them. */
+    {GET10, HINTS HINTS HINTS HINTS HINTS, BAD},
     /* None. */
     {GET11, "", BAD},
     {GET11, "hello\r\n\r\n", BAD},

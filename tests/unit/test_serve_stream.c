@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -355,6 +356,49 @@ static void test_many(void **state)
     rig_stop(&rig);
 }
 
+/* Descriptors that run out cost those who come then, and nobody later. */
+static void test_no_descriptors(void **state)
+{
+    struct server_config config = rig_config(SERVER_STREAM);
+    struct rlimit before;
+    struct rlimit few;
+    int extra;
+    int fds[8];
+    int fd;
+
+    (void)state;
+    config.vms_max = 16;
+    start(&config);
+    pool_fake_hold(true);
+    for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++)
+        fds[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    extra = rig_connect(&rig);
+    rig_expect_queued(&rig, 1);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    fd = dup(0);
+    few.rlim_cur = (rlim_t)fd + 1;
+    close(fd);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++)
+        rig_connect_to(&rig, fds[i]);
+    /* One has the descriptor that was left; the others are told at once. */
+    for (unsigned int i = 1; i < ARRAY_SIZE(fds); i++)
+        rig_expect_end(fds[i]);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    pool_fake_hold(false);
+    say(extra, "there");
+    say(fds[0], "here");
+    fd = rig_connect(&rig);
+    say(fd, "again");
+    close(fd);
+    close(extra);
+    for (unsigned int i = 0; i < ARRAY_SIZE(fds); i++)
+        close(fds[i]);
+    rig_expect(&rig, SERVE_OK, 3);
+    rig_stop(&rig);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +414,7 @@ int main(void)
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_drain_of_nothing),
         cmocka_unit_test(test_the_end_in_the_middle),
+        cmocka_unit_test(test_no_descriptors),
         cmocka_unit_test(test_many),
     };
 

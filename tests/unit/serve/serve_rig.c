@@ -224,19 +224,25 @@ static void bound_waits(int fd)
         setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)), 0);
 }
 
-int rig_connect(struct rig *rig)
+void rig_connect_to(struct rig *rig, int fd)
 {
     struct sockaddr_un addr = {.sun_family = AF_UNIX};
     size_t n = strlen(rig->name);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    assert_true(fd >= 0);
     memcpy(addr.sun_path + 1, rig->name, n);
     assert_int_equal(
         connect(fd, (struct sockaddr *)&addr,
             (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)),
         0);
     bound_waits(fd);
+}
+
+int rig_connect(struct rig *rig)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    assert_true(fd >= 0);
+    rig_connect_to(rig, fd);
     return fd;
 }
 

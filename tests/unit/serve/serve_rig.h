@@ -61,6 +61,8 @@ void rig_expect_drained(struct rig *rig);
 
 /* A client, connected. */
 int rig_connect(struct rig *rig);
+/* The same with a Unix socket that is there. */
+void rig_connect_to(struct rig *rig, int fd);
 int rig_connect_tcp(struct rig *rig);
 void rig_send(int fd, const char *text);
 /* May fail: the other side may have gone. */

@@ -511,7 +511,10 @@ static bool step_order(struct parse *p)
     if (next < f->count && !json_reader_has_element(&p->r, f->is_first, &more))
         return false;
     f->is_first = false;
-    if (!more && next < f->count && f->fields[next].required)
+    /* Those that may be missing at the end are. */
+    while (!more && next < f->count && !f->fields[next].required)
+        next++;
+    if (!more && next < f->count)
         return fail_in_frame(p,
             "invalid length %zu, expected struct %s with %zu element%s", next,
             f->fields[f->count].name_of, f->count, f->count == 1 ? "" : "s");

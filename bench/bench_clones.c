@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bench_clones [-n CLONES] [-p PORT] [-t SECONDS] STORE
+ * bench_clones [-n CLONES] [-p PORT] [-t SECONDS] [-w WAITING] STORE
  *
  * CLONES of the snapshot "ready" in STORE alive at once, each having answered
  * one request (its agent's greeting, or with -p an echo of what listens
- * there): the time until the last has, what each is made of (/proc's
- * smaps_rollup, which is root's to read), and what the host has less for it,
- * kernel memory included. Prints JSON.
+ * there; WAITING at a time, all of them without): the time until the last has,
+ * what each is made of (/proc's smaps_rollup, which is root's to read), and
+ * what the host has less for it, kernel memory included. Prints JSON.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -40,6 +40,7 @@ struct bench {
     uint32_t port;
     uint64_t timeout_ns;
     size_t count;
+    size_t waiting; /* asked at a time */
     size_t next;
     size_t answered;
     size_t failed;
@@ -49,6 +50,8 @@ struct bench {
     struct stats pss_kib;
     struct stats private_kib;
 };
+
+static void begin_one(struct bench *b);
 
 static void end_one(struct one *o, bool has_answered)
 {
@@ -62,8 +65,10 @@ static void end_one(struct one *o, bool has_answered)
         b->answered++;
     else
         b->failed++;
-    if (b->answered + b->failed < b->count)
+    if (b->answered + b->failed < b->count) {
+        begin_one(b);
         return;
+    }
     b->all_ms = (double)(clock_now_ns() - b->asked_ns) / 1e6;
     loop_stop(&b->loop);
 }
@@ -119,24 +124,34 @@ static void on_clone(
         end_one(o, false);
 }
 
+/* The next, if there is one. */
+static void begin_one(struct bench *b)
+{
+    struct clone *clone;
+    struct one *o;
+    struct err err;
+
+    if (b->next == b->count)
+        return;
+    o = &b->ones[b->next++];
+    *o = (struct one){.bench = b,
+        .waiter = {.on_clone = on_clone, .opaque = o},
+        .answer = {.fd = -1, .handle = on_answer, .opaque = o}};
+    if (pool_take(b->pool, &o->waiter, &clone, &err) < 0) {
+        (void)fprintf(stderr, "bench_clones: %s\n", err.text);
+        exit(EXIT_FAILURE);
+    }
+    if (clone != NULL)
+        on_clone(o, clone, NULL);
+}
+
 static void on_begin(void *opaque)
 {
     struct bench *b = opaque;
 
     b->asked_ns = clock_now_ns();
-    for (size_t i = 0; i < b->count; i++) {
-        struct one *o = &b->ones[i];
-        struct clone *clone;
-        struct err err;
-
-        *o = (struct one){.bench = b,
-            .waiter = {.on_clone = on_clone, .opaque = o},
-            .answer = {.fd = -1, .handle = on_answer, .opaque = o}};
-        if (pool_take(b->pool, &o->waiter, &clone, &err) < 0)
-            end_one(o, false);
-        else if (clone != NULL)
-            on_clone(o, clone, NULL);
-    }
+    for (size_t i = 0; i < b->waiting; i++)
+        begin_one(b);
     loop_timer_arm(&b->loop, &b->late, b->asked_ns + b->timeout_ns);
 }
 
@@ -206,11 +221,13 @@ int main(int argc, char **argv)
     struct err err;
     int opt;
 
-    while ((opt = getopt(argc, argv, "n:p:t:")) != -1) {
+    while ((opt = getopt(argc, argv, "n:p:t:w:")) != -1) {
         if (opt == 'n')
             b.count = strtoull(optarg, NULL, 0);
         else if (opt == 'p')
             b.port = (uint32_t)strtoul(optarg, NULL, 0);
+        else if (opt == 'w')
+            b.waiting = strtoull(optarg, NULL, 0);
         else if (opt == 't')
             b.timeout_ns = strtoull(optarg, NULL, 0) * CLOCK_NS_PER_S;
         else
@@ -221,6 +238,8 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
     template.store = argv[optind];
     pool.max = (uint32_t)b.count;
+    if (b.waiting == 0)
+        b.waiting = b.count;
     b.begin = (struct loop_timer){.fire = on_begin, .opaque = &b};
     b.late = (struct loop_timer){.fire = on_late, .opaque = &b};
     if (zygote_start(&zygote, &pool.zygote_fd, &err) < 0 ||

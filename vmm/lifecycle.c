@@ -25,6 +25,7 @@ struct verb {
     const char *body;
     bool ends; /* done when the machine's monitor is gone */
     bool has_timeout;
+    bool prints; /* what the machine says, a line for each */
 };
 
 static void print_help(const struct verb *verb)
@@ -67,6 +68,8 @@ static int call(const struct verb *verb, const char *id, const char *body,
     if (rc < 0)
         return rc;
     rc = http_reply_check(&reply, err);
+    if (rc == 0 && verb->prints && reply.body != NULL)
+        (void)puts(reply.body);
     http_reply_fini(&reply);
     if (rc == 0 && verb->ends)
         rc = wait_gone(fd, err);
@@ -188,6 +191,29 @@ int cmd_kill(int argc, char **argv)
         .path = "/spore/kill",
         .body = "{}",
         .ends = true};
+
+    return run(&verb, argc, argv);
+}
+
+int cmd_config(int argc, char **argv)
+{
+    static const struct verb verb = {.name = "config",
+        .text = "Prints what machines are made of, as JSON that spore run "
+                "--config reads.",
+        .verb = HTTP_VERB_GET,
+        .path = "/vm/config",
+        .prints = true};
+
+    return run(&verb, argc, argv);
+}
+
+int cmd_metrics(int argc, char **argv)
+{
+    static const struct verb verb = {.name = "metrics",
+        .text = "Prints what machines and their devices have counted, as JSON.",
+        .verb = HTTP_VERB_GET,
+        .path = "/spore",
+        .prints = true};
 
     return run(&verb, argc, argv);
 }

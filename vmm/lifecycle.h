@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * spore pause, resume, stop and kill: the phases of machines that run.
+ * spore pause, resume, stop and kill: the phases of machines that run; config
+ * and metrics: what they say of themselves.
  */
 #ifndef VMM_LIFECYCLE_H
 #define VMM_LIFECYCLE_H
@@ -10,5 +11,7 @@ int cmd_pause(int argc, char **argv);
 int cmd_resume(int argc, char **argv);
 int cmd_stop(int argc, char **argv);
 int cmd_kill(int argc, char **argv);
+int cmd_config(int argc, char **argv);
+int cmd_metrics(int argc, char **argv);
 
 #endif

@@ -45,6 +45,8 @@ static const struct command {
     {"resume", cmd_resume, "let them run on"},
     {"stop", cmd_stop, "end a machine in order"},
     {"kill", cmd_kill, "end a machine at once"},
+    {"config", cmd_config, "print what a machine is made of"},
+    {"metrics", cmd_metrics, "print what a machine has counted"},
     {"save", cmd_save, "freeze a machine that runs into a snapshot"},
     {"restore", cmd_restore, "run a machine from a snapshot"},
     {"clone", cmd_clone, "multiply a machine that runs"},

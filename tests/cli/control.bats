@@ -64,6 +64,23 @@ run_as() {
     run -0 spore kill vm
 }
 
+@test "config and metrics: a line of JSON for each machine" {
+    detached spin a
+    detached halt b --cpus 2
+    run -0 spore config a b
+    [ "${#lines[@]}" -eq 2 ]
+    [ "$(jq '."machine-config".vcpu_count' <<< "${lines[1]}")" -eq 2 ]
+    run -0 spore metrics a b
+    [ "${#lines[@]}" -eq 2 ]
+    [ "$(jq -r .id <<< "${lines[0]}")" = a ]
+    cannot "no machine c runs" spore config c
+    # What is printed makes the same machine.
+    spore config b | jq . > b.json
+    run -0 spore run --config b.json --console --no-boot --detach --id c
+    [ "$(spore config c | jq -S .)" = "$(spore config b | jq -S .)" ]
+    run -0 spore kill a b c
+}
+
 @test "a paused machine can be killed" {
     detached spin vm
     run -0 spore pause vm

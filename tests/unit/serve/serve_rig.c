@@ -27,11 +27,11 @@ struct server_config rig_config(enum server_kind kind)
         .vms_max = 4,
         .queue_max = 4,
         .connections_max = 64,
-        .timeout_ns = 60 * CLOCK_NS_PER_S,
-        .queue_timeout_ns = 60 * CLOCK_NS_PER_S,
-        .header_timeout_ns = 60 * CLOCK_NS_PER_S,
-        .idle_timeout_ns = 60 * CLOCK_NS_PER_S,
-        .stall_timeout_ns = 60 * CLOCK_NS_PER_S,
+        .timeout_ns = 3600 * CLOCK_NS_PER_S,
+        .queue_timeout_ns = 3600 * CLOCK_NS_PER_S,
+        .header_timeout_ns = 3600 * CLOCK_NS_PER_S,
+        .idle_timeout_ns = 3600 * CLOCK_NS_PER_S,
+        .stall_timeout_ns = 3600 * CLOCK_NS_PER_S,
         .header_max = 16384,
         .body_max = 1 << 20};
 }

@@ -17,7 +17,7 @@
 #include "tests/unit/serve/pool_fake.h"
 #include "vmm/serve/server.h"
 
-#define RIG_WAIT_MS 30000
+#define RIG_WAIT_MS 120000
 
 struct rig {
     struct loop loop;

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,7 @@
 #include "vmm/child.h"
 #include "vmm/folder.h"
 #include "vmm/serve/rootfs.h"
+#include "vmm/serve/rootfs_layer.h"
 
 static char *dir;
 static struct interrupt interrupt;
@@ -300,6 +302,30 @@ static void test_hostile_tars(void **state)
     refuse("nothing", "No such file");
 }
 
+/* What takes little of an archive and much of this host. */
+static void test_bounds(void **state)
+{
+    CC_CLEANUP(fd_closep) int fd = -1;
+    uint64_t budget = 70000; /* one chunk */
+    struct rootfs_layer *layer = NULL;
+    struct rootfs_tree tree;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(
+        shell("truncate -s 40G huge; tar -S -czf huge.tgz huge"), 0);
+    refuse("huge.tgz", "files of more than 32 GiB");
+    fd = open("base.tar.gz", O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(rootfs_tree_init(&tree, false, &err), 0);
+    assert_int_equal(
+        rootfs_layer_open(fd, &interrupt, &budget, &layer, &err), 0);
+    assert_int_equal(rootfs_layer_merge(layer, &tree, &err), -EFBIG);
+    assert_non_null(strstr(err.text, "unpacks to more than"));
+    rootfs_layer_close(layer);
+    rootfs_tree_fini(&tree);
+}
+
 static void test_interrupted(void **state)
 {
     struct err err;
@@ -324,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_changed_layouts),
         cmocka_unit_test(test_docker_save),
         cmocka_unit_test(test_hostile_tars),
+        cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_interrupted),
     };
 

@@ -290,6 +290,46 @@ static void test_many(void **state)
     }
 }
 
+/* An archive of a few bytes for each may imply thousands of folders. */
+static void test_too_many(void **state)
+{
+    char path[ROOTFS_TREE_PATH_MAX + 1];
+    int rc = 0;
+
+    (void)state;
+    for (unsigned int i = 0; rc == 0 && i < 1000; i++) {
+        size_t at = (size_t)snprintf(path, sizeof(path), "%u", i);
+
+        while (at < sizeof(path) - 2) {
+            path[at++] = '/';
+            path[at++] = 'a';
+        }
+        path[at] = '\0';
+        rc = try_add(path, S_IFREG, NULL);
+    }
+    assert_int_equal(rc, -E2BIG);
+    assert_true(tree.node_count <= ROOTFS_TREE_ENTRIES_MAX);
+    assert_int_equal(rootfs_tree_link(&tree, "x", "none", NULL), -EINVAL);
+}
+
+static void test_too_much_text(void **state)
+{
+    char value[ROOTFS_TREE_XATTR_MAX] = "";
+    char name[] = "user.x";
+    struct rootfs_xattr xattr = {
+        .name = name, .value = value, .size = sizeof(value)};
+    const struct rootfs_inode inode = {
+        .mode = S_IFREG, .xattrs = &xattr, .xattr_count = 1};
+    unsigned int count = 0;
+    struct err err;
+
+    (void)state;
+    while (rootfs_tree_add(&tree, "f", &inode, &err) == 0)
+        count++;
+    assert_non_null(strstr(err.text, "more than 256 MiB"));
+    assert_int_equal(count, 4095);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -304,6 +344,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_opaque, make_tree, free_tree),
         cmocka_unit_test(test_names_as_they_are),
         cmocka_unit_test_setup_teardown(test_many, make_tree, free_tree),
+        cmocka_unit_test_setup_teardown(test_too_many, make_tree, free_tree),
+        cmocka_unit_test_setup_teardown(
+            test_too_much_text, make_tree, free_tree),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -37,9 +37,7 @@ struct building {
     struct words env;            /* the image's, and what was given over it */
     const char *cwd;
     const char *user;
-    const char *source;
-    char
-        *artifact; /* the root file system that `source` is, if none is given */
+    char *source; /* what the root file system is made of; absolute */
 };
 
 /* ---- the root file system ------------------------------------------------ */
@@ -81,10 +79,12 @@ static int make_rootfs(struct building *b, struct err *err)
     char *path;
     int rc = 0;
 
-    b->source = b->build->rootfs;
-    if (b->source == NULL) {
-        rc = artifacts_find(ARTIFACT_ROOTFS, &b->artifact, err);
-        b->source = b->artifact;
+    if (b->build->rootfs == NULL) {
+        rc = artifacts_find(ARTIFACT_ROOTFS, &b->source, err);
+    } else {
+        b->source = realpath(b->build->rootfs, NULL);
+        if (b->source == NULL)
+            rc = err_sys(err, errno, "--rootfs %s", b->build->rootfs);
     }
     if (rc < 0)
         return rc;
@@ -240,7 +240,7 @@ static int describe(const struct building *b, struct err *err)
         .cwd = (char *)(uintptr_t)b->cwd,
         .user = (char *)(uintptr_t)b->user,
         .made_s = (uint64_t)time(NULL),
-        .source = (char *)(uintptr_t)b->source,
+        .source = b->source,
         .tcp_port = o->tcp_port,
         .vsock_port = o->vsock_port};
 
@@ -301,7 +301,7 @@ int template_build_run(const struct template_build *o, struct err *err)
     template_place_close(&b.place);
     words_fini(&b.env);
     rootfs_command_fini(&b.image);
-    free(b.artifact);
+    free(b.source);
     interrupt_end(&b.interrupt);
     return rc;
 }

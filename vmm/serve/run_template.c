@@ -42,7 +42,8 @@ static void finish(struct run *run, int status)
     if (!run->is_done)
         run->status = status;
     run->is_done = true;
-    loop_stop(&run->loop);
+    if (run->loop.epoll_fd >= 0)
+        loop_stop(&run->loop);
 }
 
 static void complain(struct run *run, const char *text)

@@ -11,8 +11,11 @@
  * until clone_drop, which costs the taker no wait.
  *
  * Thread rule: the loop's thread; no callback comes from within a call that
- * has it as an argument. Not trusted: what a clone says, which its guest may
- * have taken over. It can lie about itself; it cannot hold up the pool.
+ * has it as an argument. clone_drop and clone_recycle may be called from any of
+ * a clone's callbacks. A connection's on_closed comes after the last byte of
+ * the guest's is in the client's socket; when the clone is gone, that has its
+ * end. Not trusted: what a clone says, which its guest may have taken over. It
+ * can lie about itself; it cannot hold up the pool.
  */
 #ifndef VMM_SERVE_POOL_H
 #define VMM_SERVE_POOL_H

@@ -418,6 +418,7 @@ int machine_init(struct machine *m, const struct config *config,
         .mem = {.fd = -1},
         .vm = {.fd = -1},
         .power_button = {.fd = -1},
+        .emulated = VCPU_STATS_NONE,
         .end_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER,
         .end_call = {.run = do_end, .opaque = m}};
     bus_init(&m->pio);
@@ -436,6 +437,9 @@ int machine_init(struct machine *m, const struct config *config,
     timings_mark(m->host.timings, TIMINGS_KERNEL);
     m->is_restored = host->origin != NULL && !host->is_shell;
     m->host.origin = NULL;
+    /* That a kernel does not count is no error; others see nothing then. */
+    if (host->timings->wants_emulated && m->vcpu_count == 1)
+        (void)!vcpu_stats_open(&m->vcpus[0], VCPU_STATS_EMULATED, &m->emulated);
     return 0;
 }
 
@@ -489,9 +493,12 @@ void machine_fini(struct machine *m)
     irqchip_fini(&m->irqchip);
     if (m->vm.kvm != NULL)
         kvm_vm_fini(&m->vm);
-    if (m->config != NULL)
+    if (m->config != NULL) {
         gmem_fini(&m->mem);
-    *m = (struct machine){.mem = {.fd = -1}, .vm = {.fd = -1}};
+        vcpu_stats_close(&m->emulated);
+    }
+    *m = (struct machine){
+        .mem = {.fd = -1}, .vm = {.fd = -1}, .emulated = VCPU_STATS_NONE};
 }
 
 int machine_start(struct machine *m, struct err *err)

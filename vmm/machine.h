@@ -45,6 +45,7 @@
 #include "vmm/hw/rtc.h"
 #include "vmm/hw/serial.h"
 #include "vmm/hw/vcpu.h"
+#include "vmm/hw/vcpu_stats.h"
 #include "vmm/hw/vmgenid.h"
 #include "vmm/machine_describe.h"
 #include "vmm/machine_drive.h"
@@ -151,6 +152,8 @@ struct machine {
     struct cpuid cpuid;
     struct vcpu *vcpus;
     uint32_t vcpu_count; /* made so far */
+    /* Of one that is timed (timings.h) and has but one vCPU. */
+    struct vcpu_stats emulated;
 
     pthread_mutex_t end_lock; /* protects the next two */
     bool has_ended;

@@ -6,7 +6,6 @@
 
 #include "vmm/hw/acpi.h"
 #include "vmm/hw/mptable.h"
-#include "vmm/hw/vcpu_stats.h"
 #include "vmm/machine_virtio.h"
 
 /* By the byte that the agent writes to the timeline port. */
@@ -21,9 +20,7 @@ static void on_timeline(void *opaque, uint8_t phase)
     if (phase < 1 || phase > ARRAY_SIZE(phases))
         return;
     timings_mark(t, phases[phase - 1]);
-    /* KVM answers for a vCPU only on that vCPU's own thread at once. */
-    if (t->wants_emulated && m->vcpu_count == 1 &&
-        vcpu_stats_read(&m->vcpus[0], VCPU_STATS_EMULATED, &count) == 0)
+    if (vcpu_stats_read(&m->emulated, &count) == 0)
         t->emulated[phases[phase - 1]] = count;
 }
 

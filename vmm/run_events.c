@@ -7,8 +7,6 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
-#include "vmm/base/log.h"
-#include "vmm/hw/vcpu_stats.h"
 #include "vmm/run_state.h"
 
 /* What an orderly power-off may take before the machine is just dropped. */
@@ -36,20 +34,12 @@ void run_complain(struct run *run, const char *text)
         run->options.is_firecracker ? "Error" : "spore: run", text);
 }
 
-/* KVM answers for a vCPU at once while it is out of the guest. */
 static void count_emulated(struct run *run, enum timings_phase phase)
 {
-    struct machine *m = &run->inst.machine;
     uint64_t count;
 
-    if (!run->timings.wants_emulated || m->vcpu_count != 1 ||
-        instance_pause(&run->inst, NULL) < 0)
-        return;
-    if (vcpu_stats_read(&m->vcpus[0], VCPU_STATS_EMULATED, &count) == 0)
+    if (vcpu_stats_read(&run->inst.machine.emulated, &count) == 0)
         run->timings.emulated[phase] = count;
-    /* A machine that was paused can be resumed, or has ended. */
-    if (instance_resume(&run->inst, NULL) < 0)
-        log_debug("run", "the machine has ended");
 }
 
 void run_on_exec_started(void *opaque)

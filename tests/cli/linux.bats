@@ -162,3 +162,18 @@ copy_rootfs() {
     [[ $output == *interrupted* ]]
     [[ $output == *"terminal: restored" ]]
 }
+
+@test "--timings=json: all phases, and what was emulated, of a machine in its jail" {
+    run -0 --separate-stderr spore run --timings=json -- true
+    python3 - <<E2
+import json
+
+timings = json.loads('''$stderr''')
+phases = ("init", "root_mounted", "agent_ready", "command", "command_end")
+times = [timings[phase] for phase in phases]
+assert times == sorted(times)
+# A kernel may not count.
+counts = timings.get("emulated_instructions")
+assert counts is None or set(counts) <= set(phases)
+E2
+}

@@ -73,14 +73,12 @@ static int find_counter(
     return rc;
 }
 
-int vcpu_stats_read(
-    const struct vcpu *vcpu, const char *name, uint64_t *ret_value)
+int vcpu_stats_open(
+    const struct vcpu *vcpu, const char *name, struct vcpu_stats *ret_stats)
 {
     CC_CLEANUP(fd_closep) int fd = ioctl(vcpu->fd, KVM_GET_STATS_FD, NULL);
     struct layout layout = {0};
     uint32_t offset = 0;
-    uint64_t value;
-    ssize_t n;
     int rc;
 
     if (fd < 0)
@@ -90,8 +88,21 @@ int vcpu_stats_read(
         rc = find_counter(fd, &layout, name, &offset);
     if (rc < 0)
         return rc;
-    n = fd_pread_full(
-        fd, &value, sizeof(value), (uint64_t)layout.data_offset + offset);
+    *ret_stats = (struct vcpu_stats){
+        .fd = fd_steal(&fd), .at = (uint64_t)layout.data_offset + offset};
+    return 0;
+}
+
+void vcpu_stats_close(struct vcpu_stats *stats)
+{
+    fd_closep(&stats->fd);
+}
+
+int vcpu_stats_read(const struct vcpu_stats *stats, uint64_t *ret_value)
+{
+    uint64_t value;
+    ssize_t n = fd_pread_full(stats->fd, &value, sizeof(value), stats->at);
+
     if (n != (ssize_t)sizeof(value))
         return n < 0 ? (int)n : -ENODATA;
     *ret_value = value;

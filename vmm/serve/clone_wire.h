@@ -17,21 +17,20 @@
 /* ---- to a zygote --------------------------------------------------------- */
 
 enum zygote_op {
-    ZYGOTE_KEEP, /* have `count` clones ready at the least */
     ZYGOTE_TAKE, /* one; the sender calls it `number` */
     ZYGOTE_DROP, /* end clone `number` */
     ZYGOTE_OPS,
 };
 
 enum zygote_flag {
-    ZYGOTE_WITH_RESETS = 1u << 0, /* of KEEP and TAKE: can be put back */
+    ZYGOTE_WITH_RESETS = 1u << 0, /* of TAKE: it can be put back */
 };
 
 struct zygote_request {
     uint32_t op;
     uint32_t flags;
     uint32_t number;
-    uint32_t count;
+    uint32_t zero;
 };
 
 /* ---- from it ------------------------------------------------------------- */

@@ -13,11 +13,15 @@
 #include <unistd.h>
 
 #include "guest/agent/proto.h"
+#include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 #include "vmm/generation.h"
 #include "vmm/keeper_wire.h"
 #include "vmm/serve/clone_wire.h"
+
+/* After one that could not be made none is asked for that nobody waits for. */
+#define BACK_OFF_NS (2 * CLOCK_NS_PER_S)
 
 /* Clones asked for and not there yet; more of them would only make each late */
 #define ASKED_MAX 32u
@@ -54,6 +58,7 @@ struct pool {
     struct pool_waiter *first_waiter;
     struct pool_waiter **last_waiter;
     struct loop_call hand_out;
+    struct loop_timer back_off; /* while it is armed */
     uint32_t next_number;
     bool is_lost; /* the zygote is gone */
     bool is_late; /* it has not taken all that it was told */
@@ -65,13 +70,11 @@ static void lose_zygote(struct pool *pool);
 
 /* ---- to the zygote ------------------------------------------------------- */
 
-static int tell_zygote(
-    struct pool *pool, enum zygote_op op, uint32_t number, uint32_t count)
+static int tell_zygote(struct pool *pool, enum zygote_op op, uint32_t number)
 {
     const struct zygote_request request = {.op = op,
         .flags = pool->config.with_resets ? ZYGOTE_WITH_RESETS : 0,
-        .number = number,
-        .count = count};
+        .number = number};
     int rc = pool->is_lost
                  ? -EPIPE
                  : keeper_send(pool->zygote.fd, &request, sizeof(request), -1);
@@ -163,7 +166,7 @@ static void drop(struct clone *clone)
     fd_closep(&clone->control.fd);
     pool->stats.alive--;
     set_phase(clone, PHASE_DROPPED);
-    if (tell_zygote(pool, ZYGOTE_DROP, clone->number, 0) != -EAGAIN)
+    if (tell_zygote(pool, ZYGOTE_DROP, clone->number) != -EAGAIN)
         forget(clone);
     hand_out_soon(pool);
 }
@@ -173,7 +176,7 @@ static void tell_late_drops(struct pool *pool)
     struct clone *clone;
 
     while ((clone = TAILQ_FIRST(&pool->dropped)) != NULL) {
-        if (tell_zygote(pool, ZYGOTE_DROP, clone->number, 0) == -EAGAIN)
+        if (tell_zygote(pool, ZYGOTE_DROP, clone->number) == -EAGAIN)
             return;
         forget(clone);
     }
@@ -222,13 +225,24 @@ static void refuse_first(struct pool *pool, const struct err *err)
     waiter->on_clone(waiter->opaque, NULL, err);
 }
 
-/* As many as wait and may be; who was asked for before is for them too. */
+/* How many are to be on their way. */
+static uint32_t wanted(const struct pool *pool)
+{
+    const struct pool_stats *s = &pool->stats;
+    uint32_t ahead = pool->back_off.armed || s->ready >= pool->config.min
+                         ? 0
+                         : pool->config.min - s->ready;
+
+    return s->waiting + ahead;
+}
+
+/* As many as may be. */
 static void ask_for_more(struct pool *pool)
 {
     struct pool_stats *s = &pool->stats;
 
     while (!pool->is_late && !pool->is_lost && pool->asked < ASKED_MAX &&
-           s->starting < s->waiting && s->alive < pool->config.max) {
+           s->starting < wanted(pool) && s->alive < pool->config.max) {
         struct clone *clone = calloc(1, sizeof(*clone));
 
         if (clone == NULL)
@@ -236,7 +250,7 @@ static void ask_for_more(struct pool *pool)
         clone->pool = pool;
         clone->number = pool->next_number;
         clone->control.fd = -1;
-        if (tell_zygote(pool, ZYGOTE_TAKE, clone->number, 0) < 0) {
+        if (tell_zygote(pool, ZYGOTE_TAKE, clone->number) < 0) {
             free(clone);
             return;
         }
@@ -290,9 +304,23 @@ int pool_take(struct pool *pool, struct pool_waiter *waiter,
     if (clone == NULL) {
         add_waiter(pool, waiter);
         ask_for_more(pool);
+    } else {
+        /* The next one, when this one is on its way. */
+        hand_out_soon(pool);
     }
     *ret_clone = clone;
     return 0;
+}
+
+static void on_back_off_end(void *opaque)
+{
+    ask_for_more(opaque);
+}
+
+static void back_off(struct pool *pool)
+{
+    loop_timer_arm(
+        pool->config.loop, &pool->back_off, clock_now_ns() + BACK_OFF_NS);
 }
 
 /* ---- from a clone -------------------------------------------------------- */
@@ -316,6 +344,7 @@ static void end(struct clone *clone, enum clone_end how, const char *text)
     case PHASE_ASKED:
     case PHASE_MAKING:
         pool->stats.failures++;
+        back_off(pool);
         (void)err_set(&err, EIO, "a clone could not be made: %s", text);
         drop(clone);
         refuse_first(pool, &err);
@@ -494,6 +523,7 @@ static int obey(
         if (clone == NULL || clone->phase != PHASE_ASKED)
             return -EPROTO;
         pool->stats.failures++;
+        back_off(pool);
         forget(clone);
         refuse_first(pool, &message->err);
         return 0;
@@ -654,16 +684,16 @@ int pool_open(
     TAILQ_INIT(&pool->dropped);
     pool->last_waiter = &pool->first_waiter;
     pool->hand_out = (struct loop_call){.run = on_hand_out, .opaque = pool};
+    pool->back_off =
+        (struct loop_timer){.fire = on_back_off_end, .opaque = pool};
     pool->zygote = (struct loop_source){
         .fd = config->zygote_fd, .handle = on_zygote, .opaque = pool};
     rc = loop_add(config->loop, &pool->zygote, EPOLLIN);
-    if (rc == 0 && config->min > 0)
-        rc = tell_zygote(pool, ZYGOTE_KEEP, 0, config->min);
     if (rc < 0) {
-        loop_remove(config->loop, &pool->zygote);
         free(pool);
         return err_sys(err, rc, "a pool");
     }
+    ask_for_more(pool);
     *ret_pool = pool;
     return 0;
 }
@@ -683,6 +713,7 @@ void pool_close(struct pool *pool)
             forget(TAILQ_FIRST(lists[i]));
     }
     loop_unpost(pool->config.loop, &pool->hand_out);
+    loop_timer_disarm(pool->config.loop, &pool->back_off);
     loop_remove(pool->config.loop, &pool->zygote);
     fd_closep(&pool->zygote.fd);
     free(pool);

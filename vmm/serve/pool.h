@@ -4,8 +4,8 @@
  *
  * A pool talks to the template's zygote (zygote.h), which makes clones: each a
  * process in a jail of its own whose machine is restored and stands before its
- * next instruction. It asks for as many as are taken at a time, so that one is
- * ready when it is wanted, and gives those up that were not wanted for a while.
+ * next instruction, and has some ready of its own. The pool has `min` of them
+ * here, so that the next that is wanted is there at once.
  *
  * Owns the clones that nobody has taken; one that was taken is its taker's
  * until clone_drop, which costs the taker no wait.
@@ -35,7 +35,7 @@ struct pool_config {
     struct loop *loop;
     int zygote_fd;    /* a connection to it (zygote.h), the pool's from then */
     uint32_t max;     /* clones alive at a time, those made ahead included */
-    uint32_t min;     /* made ahead at the least, whatever the demand is */
+    uint32_t min;     /* ready here, as long as there may be so many */
     bool with_resets; /* clones note where they begin, for clone_recycle */
     /* The zygote is gone: there are no clones any more, and will be none. Once;
      * NULL: no use. */

@@ -24,7 +24,7 @@
 #include "vmm/serve/template.h"
 
 #define ZYGOTE_CLIENTS_MAX 256u
-#define ZYGOTE_READY_MAX   64u /* of each kind, unless clients ask for more */
+#define ZYGOTE_READY_MAX   64u /* of each kind */
 
 struct zygote_config {
     const struct template *template;

@@ -13,7 +13,6 @@
 
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
-#include "vmm/base/num.h"
 #include "vmm/core/loop.h"
 #include "vmm/keeper_wire.h"
 #include "vmm/run_options.h"
@@ -28,7 +27,6 @@
 struct zygote_client {
     struct zygote *zygote;
     struct loop_source source; /* owns its fd */
-    uint32_t keep[MADE_KINDS];
     uint32_t untold;
     TAILQ_ENTRY(zygote_client) link;
 };
@@ -60,19 +58,6 @@ static enum made_kind kind_of(const struct zygote_request *request)
                                                       : MADE_PLAIN;
 }
 
-/* As many are ready as the one who wants most of them wants. */
-static void keep_most(struct zygote *z, enum made_kind kind)
-{
-    uint32_t most = kind == MADE_PLAIN ? z->config->keep : 0;
-    const struct zygote_client *client;
-
-    TAILQ_FOREACH(client, &z->clients, link)
-    {
-        most = (uint32_t)num_max(most, client->keep[kind]);
-    }
-    zygote_stock_keep(&z->stock, kind, most);
-}
-
 static void end_clones_of(struct zygote *z, const struct zygote_client *client)
 {
     struct made *made;
@@ -100,8 +85,6 @@ static void drop_client(struct zygote_client *client)
     TAILQ_REMOVE(&z->clients, client, link);
     z->client_count--;
     free(client);
-    for (unsigned int kind = 0; kind < MADE_KINDS; kind++)
-        keep_most(z, (enum made_kind)kind);
     if (z->client_count > 0)
         return;
     if (z->is_private || z->listener.fd < 0)
@@ -132,9 +115,7 @@ static int send_message(const struct zygote_client *client,
 static int give(
     struct zygote_client *client, const struct zygote_request *request)
 {
-    enum made_kind kind = (request->flags & ZYGOTE_WITH_RESETS) != 0
-                              ? MADE_WITH_RESETS
-                              : MADE_PLAIN;
+    enum made_kind kind = kind_of(request);
     struct zygote *z = client->zygote;
     struct zygote_message message = {
         .event = ZYGOTE_CLONE, .number = request->number};
@@ -169,22 +150,10 @@ static int drop(const struct zygote_client *client, uint32_t number)
     return 0;
 }
 
-static int keep(
-    struct zygote_client *client, const struct zygote_request *request)
-{
-    enum made_kind kind = kind_of(request);
-
-    client->keep[kind] = request->count;
-    keep_most(client->zygote, kind);
-    return 0;
-}
-
 static int obey(
     struct zygote_client *client, const struct zygote_request *request)
 {
     switch (request->op) {
-    case ZYGOTE_KEEP:
-        return keep(client, request);
     case ZYGOTE_TAKE:
         return give(client, request);
     case ZYGOTE_DROP:
@@ -462,7 +431,7 @@ int zygote_run(const struct zygote_config *config, int listen_fd, int client_fd,
     (void)!keeper_send(said_fd, &said, sizeof(said), -1);
     fd_closep(&said_fd);
     if (rc == 0) {
-        keep_most(&z, MADE_PLAIN);
+        zygote_stock_keep(&z.stock, MADE_PLAIN, config->keep);
         rc = loop_run(&z.loop);
     }
     if (path != NULL)

@@ -15,7 +15,7 @@ GUEST_PACKAGES=(
   busybox-static e2fsprogs fakeroot util-linux squashfs-tools
 )
 TEST_PACKAGES=(
-  clang clang-format libclang-rt-14-dev libcmocka-dev bats jq python3
+  clang clang-format libclang-rt-14-dev libcmocka-dev bats jq python3 curl
   shellcheck man-db bsdutils git iproute2 passt afl++ llvm gdb
 )
 

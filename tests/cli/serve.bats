@@ -250,7 +250,10 @@ get() {
 
 @test "spore top forgets a server that was killed" {
     serve
-    [ -S "$XDG_RUNTIME_DIR/spore/servers/$server" ]
+    until [ -S "$XDG_RUNTIME_DIR/spore/servers/$server" ]; do
+        kill -0 "$server"
+        timeout 0.1 tail -f /dev/null || true
+    done
     kill -KILL "$server"
     wait "$server" || true
     run -0 spore top --once

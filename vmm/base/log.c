@@ -37,16 +37,17 @@ static int format_head(const struct log_target *t, enum log_level level,
 {
     static const char *const names[] = {"ERROR", "WARN", "INFO", "DEBUG"};
     char thread[17] = "";
-    char time[32] = "";
     struct timespec now = {0};
-    struct tm tm;
+    struct tm tm = {0};
 
     (void)clock_gettime(CLOCK_REALTIME, &now);
-    if (localtime_r(&now.tv_sec, &tm) != NULL)
-        (void)strftime(time, sizeof(time), "%Y-%m-%dT%H:%M:%S", &tm);
+    /* Not strftime(3), which looks for the zone's file each time. */
+    (void)localtime_r(&now.tv_sec, &tm);
     (void)prctl(PR_GET_NAME, thread);
-    return snprintf(buf, size, "%s.%09ld [%s:%s%s%s%s%s] ", time, now.tv_nsec,
-        t->id, thread, t->show_level ? ":" : "",
+    return snprintf(buf, size,
+        "%04d-%02d-%02dT%02d:%02d:%02d.%09ld [%s:%s%s%s%s%s] ",
+        tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min,
+        tm.tm_sec, now.tv_nsec, t->id, thread, t->show_level ? ":" : "",
         t->show_level ? names[level] : "", t->show_origin ? ":" : "",
         t->show_origin ? module : "");
 }

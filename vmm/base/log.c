@@ -16,8 +16,9 @@ static const struct log_target *_Atomic log_target;
 
 void log_set_target(const struct log_target *target)
 {
-    /* Which reads a file, and lines come when no file can be opened. */
-    tzset();
+    /* Which reads a file, and lines come, and end, when none can be opened. */
+    if (target != NULL)
+        tzset();
     atomic_store_explicit(&log_target, target, memory_order_release);
 }
 

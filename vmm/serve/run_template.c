@@ -261,8 +261,14 @@ static bool find_template(struct run *run, const char **ret_name)
     if (argv == NULL || !template_name_is_valid(argv[0]) ||
         (argv[1] != NULL && strcmp(argv[1], "--") != 0))
         return false;
-    if (template_open(argv[0], &run->template, NULL) < 0)
+    if (template_open(argv[0], &run->template, NULL) < 0) {
+        if (argv[1] != NULL)
+            log_warn("run",
+                "there is no template '%s' (spore template ls): it is taken "
+                "for a command",
+                argv[0]);
         return false;
+    }
     *ret_name = argv[0];
     run->options.command.argv =
         argv[1] != NULL && argv[2] != NULL ? argv + 2 : NULL;

@@ -101,7 +101,9 @@ void pool_clone_end(struct clone *clone, enum clone_end how, const char *text)
     struct pool *pool = clone->pool;
     struct err err;
 
-    pool->stats.ended++;
+    /* Its own word may come before its zygote's. */
+    if (!clone->has_ended)
+        pool->stats.ended++;
     switch (clone->phase) {
     case CLONE_PHASE_TAKEN:
         if (clone->has_ended)

@@ -50,40 +50,36 @@ idt_pointer:
         .word 256 * 16 - 1
         .quad idt
 
+        .balign 4096
+pml4:   .long pdpt + TABLE_BITS, 0
+        .balign 4096
+pdpt:
+        .set i, 0
+        .rept LONG_GIB
+        .long pds + i * 4096 + TABLE_BITS, 0
+        .set i, i + 1
+        .endr
+        .balign 4096
+/* In the image and not written by the guest, which would take milliseconds on a
+ * host that interprets it. */
+pds:
+        .set i, 0
+        .rept LONG_GIB * 512
+        .quad i * 0x200000 + PAGE_BITS
+        .set i, i + 1
+        .endr
+
         .section .bss
         .balign 4096
-pml4:   .skip 4096
-pdpt:   .skip 4096
-pds:    .skip LONG_GIB * 4096
 idt:    .skip 256 * 16
         .balign 8
 tss:    .skip TASK_LIMIT + 1
 
         .text
 
-/* From 32-bit mode with paging off; uses all registers but ebx. */
+/* From 32-bit mode with paging off; uses eax, ecx, edx and esp. */
 .macro ENTER_LONG
         movl    $stack_top, %esp
-        movl    $pds, %edi
-        movl    $PAGE_BITS, %eax
-        xorl    %edx, %edx
-.Lmap\@:
-        movl    %eax, (%edi)
-        movl    %edx, 4(%edi)
-        addl    $0x200000, %eax
-        adcl    $0, %edx
-        addl    $8, %edi
-        cmpl    $pds + LONG_GIB * 4096, %edi
-        jne     .Lmap\@
-        movl    $pdpt, %edi
-        movl    $pds + TABLE_BITS, %eax
-.Ldirectory\@:
-        movl    %eax, (%edi)
-        addl    $4096, %eax
-        addl    $8, %edi
-        cmpl    $pdpt + LONG_GIB * 8, %edi
-        jne     .Ldirectory\@
-        movl    $pdpt + TABLE_BITS, pml4
         ENABLE_LONG
         ljmpl   $CODE64, $.Llong\@
         .code64

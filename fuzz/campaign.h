@@ -34,6 +34,7 @@ struct campaign_options {
     uint32_t timeout_ms; /* of a run, 0: afl-fuzz finds one */
     uint64_t seconds;    /* until it ends, 0: never */
     enum campaign_with with;
+    bool has_levels;   /* the target; it is fuzzed message by message then */
     char *const *more; /* options of afl-fuzz; NULL-terminated */
     bool has_screen;   /* one job's own display goes to standard output */
 };

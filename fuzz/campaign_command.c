@@ -16,6 +16,8 @@
 #define SPORE_FUZZ_BINDIR "/usr/local/bin"
 #endif
 
+#define MUTATOR "libspore-mutator.so"
+
 #define CORE_PATTERN "/proc/sys/kernel/core_pattern"
 
 /* ---- what of ours afl-fuzz needs ----------------------------------------- */
@@ -165,6 +167,20 @@ static void add_options(
         words_add(argv, o->more[i]);
 }
 
+/* What keeps inputs alike long enough for levels. */
+static int add_mutator(struct words *env, struct err *err)
+{
+    char *dir = NULL;
+    int rc = 0;
+
+    if (getenv("AFL_CUSTOM_MUTATOR_LIBRARY") == NULL)
+        rc = find_own(MUTATOR, SPORE_FUZZ_LIBDIR, &dir, err);
+    if (dir != NULL)
+        words_addf(env, "AFL_CUSTOM_MUTATOR_LIBRARY=%s/" MUTATOR, dir);
+    free(dir);
+    return rc;
+}
+
 int campaign_command_make(const struct campaign_options *options,
     uint32_t number, struct campaign_command *ret_command, struct err *err)
 {
@@ -174,8 +190,13 @@ int campaign_command_make(const struct campaign_options *options,
     int rc = is_nyx ? find_own("libnyx.so", SPORE_FUZZ_LIBDIR, &dir, err)
                     : find_own("spore-afl", SPORE_FUZZ_BINDIR, &dir, err);
 
-    if (rc < 0)
+    if (rc == 0 && options->has_levels)
+        rc = add_mutator(&c.env, err);
+    if (rc < 0) {
+        free(dir);
+        words_fini(&c.env);
         return rc;
+    }
     make_env(options, is_nyx ? dir : NULL, &c.env);
     words_add(&c.argv, "afl-fuzz");
     add_options(options, number, &c.argv);

@@ -210,6 +210,89 @@ int executor_run_bare(struct executor *ex, const void *input, size_t size,
     return 0;
 }
 
+/* ---- levels -------------------------------------------------------------- */
+
+/* Back to the level that a run is to begin at. */
+static int pop_to(struct executor *ex, uint32_t level, struct err *err)
+{
+    int rc;
+
+    if (level == reset_level(&ex->reset))
+        return 0;
+    rc = reset_to_level(&ex->reset, level, err);
+    if (rc < 0)
+        return rc;
+    reset_resume(&ex->reset);
+    if (ex->runner->machine.has_ended)
+        machine_revive(&ex->runner->machine);
+    ex->is_used = false;
+    return 0;
+}
+
+/* In a run, which then goes on. */
+static int push(struct executor *ex, struct err *err)
+{
+    int rc = vcpu_settle(&ex->runner->machine.vcpus[0]);
+
+    if (rc < 0)
+        return err_sys(err, rc, "the guest at a level");
+    rc = reset_push(&ex->reset, err);
+    if (rc < 0)
+        return rc;
+    levels_pushed(&ex->levels, ex->map.bytes);
+    ex->pushes++;
+    return 0;
+}
+
+/* The coverage of what is not run again. */
+static void begin_map(struct executor *ex)
+{
+    const uint8_t *map = levels_map(&ex->levels);
+
+    if (map != NULL && ex->map.bytes != NULL)
+        memcpy(ex->map.bytes, map, (size_t)ex->agent.map.size);
+}
+
+/* As executor_run_bare, but from the highest level that there is. */
+static int run_on_level(struct executor *ex, const void *input, size_t size,
+    uint64_t timeout_ns, struct fuzz_result *ret_result, struct err *err)
+{
+    uint32_t level = levels_begin(&ex->levels, input, size);
+    enum calls_outcome outcome = CALLS_LEVEL;
+    uint64_t deadline_ns;
+    uint64_t run_ns;
+    int rc = pop_to(ex, level, err);
+
+    if (rc == 0)
+        rc = executor_begin(ex, input, size, ret_result, err);
+    if (rc < 0)
+        return rc;
+    begin_map(ex);
+    ex->runs_on_levels += level > 0;
+    run_ns = clock_now_ns();
+    deadline_ns = run_ns + timeout_ns;
+    while (outcome == CALLS_LEVEL) {
+        uint64_t from_ns;
+
+        rc = executor_go(ex, deadline_ns, ret_result, &outcome, err);
+        if (rc < 0)
+            return rc;
+        if (outcome != CALLS_LEVEL)
+            break;
+        runner_answer(ex->runner, 0);
+        if (!levels_reach(&ex->levels, ex->calls.level))
+            continue;
+        from_ns = clock_now_ns();
+        rc = push(ex, err);
+        if (rc < 0)
+            return rc;
+        /* That is no time of the guest's. */
+        deadline_ns += clock_now_ns() - from_ns;
+    }
+    ret_result->run_ns = clock_now_ns() - run_ns;
+    return 0;
+}
+
 int executor_run(struct executor *ex, const void *input, size_t size,
     uint64_t timeout_us, struct fuzz_result *ret_result, struct err *err)
 {
@@ -217,9 +300,15 @@ int executor_run(struct executor *ex, const void *input, size_t size,
 
     if (ex->map.bytes == NULL && ex->agent.map.count > 0)
         rc = executor_lay_map(ex, NULL, true, err);
-    return rc < 0 ? rc
-                  : executor_run_bare(
-                        ex, input, size, timeout_us * 1000, ret_result, err);
+    if (rc < 0)
+        return rc;
+    /* What CmpLog has written down of a beginning would have to be kept, too.
+     */
+    if (ex->has_levels && ex->cmp_map.bytes == NULL)
+        return run_on_level(
+            ex, input, size, timeout_us * 1000, ret_result, err);
+    return executor_run_bare(
+        ex, input, size, timeout_us * 1000, ret_result, err);
 }
 
 const char *executor_text(const struct executor *ex, size_t *ret_size)
@@ -235,37 +324,9 @@ struct executor_stats executor_stats(const struct executor *ex)
         .pages = ex->reset.stats.pages,
         .hot = ex->reset.stats.hot,
         .entered = ex->reset.stats.entered,
-        .flushes = ex->reset.stats.flushes};
-}
-
-int executor_push(struct executor *ex, struct err *err)
-{
-    int rc = vcpu_settle(&ex->runner->machine.vcpus[0]);
-
-    if (rc < 0)
-        return err_sys(err, rc, "the guest at a level");
-    rc = reset_push(&ex->reset, err);
-    if (rc == 0)
-        ex->is_used = false;
-    return rc;
-}
-
-int executor_pop_to(struct executor *ex, uint32_t level, struct err *err)
-{
-    int rc = reset_to_level(&ex->reset, level, err);
-
-    if (rc < 0)
-        return rc;
-    reset_resume(&ex->reset);
-    if (ex->runner->machine.has_ended)
-        machine_revive(&ex->runner->machine);
-    ex->is_used = false;
-    return 0;
-}
-
-uint32_t executor_level(const struct executor *ex)
-{
-    return reset_level(&ex->reset);
+        .flushes = ex->reset.stats.flushes,
+        .levels = ex->pushes,
+        .runs_on_levels = ex->runs_on_levels};
 }
 
 int executor_hash_now(struct executor *ex, uint64_t *ret_hash, struct err *err)
@@ -303,6 +364,7 @@ void executor_free(struct executor *ex)
         return;
     if (ex->has_reset)
         reset_fini(&ex->reset);
+    levels_fini(&ex->levels);
     unlay(&ex->map, ex->agent.map.size);
     unlay(&ex->cmp_map, ex->agent.cmp_map.size);
     runner_free(ex->runner);

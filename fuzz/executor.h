@@ -50,6 +50,9 @@ struct executor_options {
     /* Inputs that the root is made warm with; each a whole file. */
     const struct fuzz_input *seeds;
     size_t seed_count;
+    /* Beginnings that inputs share are run once (fuzz/levels.h), where the
+     * target's agent tells of places; not while CmpLog's map is laid. */
+    bool levels;
 };
 
 /*
@@ -116,6 +119,8 @@ struct executor_stats {
     uint64_t hot;     /* of them without a fault of the guest's */
     uint64_t entered; /* runs in which the guest's kernel may have run */
     uint64_t flushes; /* resets after which KVM had to forget RAM */
+    uint64_t levels;  /* pushed */
+    uint64_t runs_on_levels;
 };
 
 struct executor_stats executor_stats(const struct executor *ex);
@@ -123,14 +128,5 @@ struct executor_stats executor_stats(const struct executor *ex);
 /* All of the guest's RAM but the kept pages, in one hash: for comparisons. */
 CC_MUST_CHECK int executor_hash(
     struct executor *ex, uint64_t *ret_hash, struct err *err);
-
-/*
- * Levels on top of the root (snapshots of a prefix): a push after a run that
- * ended at a LEVEL call makes later runs begin there.
- */
-CC_MUST_CHECK int executor_push(struct executor *ex, struct err *err);
-CC_MUST_CHECK int executor_pop_to(
-    struct executor *ex, uint32_t level, struct err *err);
-uint32_t executor_level(const struct executor *ex);
 
 #endif

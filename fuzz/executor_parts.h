@@ -13,6 +13,7 @@
 #include "fuzz/fuzz_agent.h"
 #include "fuzz/calls.h"
 #include "fuzz/executor.h"
+#include "fuzz/levels.h"
 #include "fuzz/runner.h"
 #include "snapshot/reset.h"
 #include "vmm/base/cc.h"
@@ -38,7 +39,11 @@ struct executor {
     bool clears;  /* the map, before each run */
     struct laid map;
     struct laid cmp_map;
+    struct levels levels;
+    bool has_levels;
     uint64_t runs;
+    uint64_t pushes;
+    uint64_t runs_on_levels; /* that did not begin at the root */
 };
 
 /* Puts the guest back to the top level, if a run has used it. */

@@ -34,6 +34,8 @@ static const char usage[] =
     "  --port N            that it listens on, for --input socket\n"
     "  --frames            inputs are packets, each behind its length of 16 "
     "bits\n"
+    "  --levels            and what they begin with in common is run once: a\n"
+    "                      snapshot behind it is what they begin at\n"
     "  --env NAME=VALUE    more of its environment\n"
     "  --file HOST:GUEST   a file or folder more in the image\n"
     "  --cwd DIR           folder that the program starts in (/tmp)\n"
@@ -46,7 +48,7 @@ static const char usage[] =
     "                      no PROGRAM\n"
     "  --boot-args WORDS   more of its command line\n"
     "  --boot-timeout S    seconds until the root is reached (120)\n"
-    "  --conf KEY=VALUE    for the agent: clock, cmplog, levels, map, seed\n"
+    "  --conf KEY=VALUE    for the agent: clock, cmplog, map, seed\n"
     "                      (spore-fuzz(1))\n"
     "  --no-boot           no snapshot: whoever runs it first makes that\n"
     "  --verbose           what the guest prints, on standard error\n"
@@ -59,6 +61,7 @@ enum {
     OPT_INPUT = 256,
     OPT_PORT,
     OPT_FRAMES,
+    OPT_LEVELS,
     OPT_ENV,
     OPT_FILE,
     OPT_CWD,
@@ -78,6 +81,7 @@ static const struct option rows[] = {
     {"input", required_argument, NULL, OPT_INPUT},
     {"port", required_argument, NULL, OPT_PORT},
     {"frames", no_argument, NULL, OPT_FRAMES},
+    {"levels", no_argument, NULL, OPT_LEVELS},
     {"env", required_argument, NULL, OPT_ENV},
     {"file", required_argument, NULL, OPT_FILE},
     {"cwd", required_argument, NULL, OPT_CWD},
@@ -142,8 +146,7 @@ static int set_env(struct pack *pack, const char *value, struct err *err)
 
 static int set_conf(struct pack *pack, const char *value, struct err *err)
 {
-    static const char *const keys[] = {
-        "clock=", "cmplog=", "levels=", "map=", "seed="};
+    static const char *const keys[] = {"clock=", "cmplog=", "map=", "seed="};
 
     for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
         if (strncmp(value, keys[i], strlen(keys[i])) == 0) {
@@ -152,7 +155,7 @@ static int set_conf(struct pack *pack, const char *value, struct err *err)
         }
     }
     return err_set(err, EINVAL,
-        "'%.64s' must be like KEY=VALUE with clock, cmplog, levels, map or "
+        "'%.64s' must be like KEY=VALUE with clock, cmplog, map or "
         "seed as key",
         value);
 }
@@ -179,6 +182,10 @@ static int set_option(
         return set_port(pack, value, err);
     case OPT_FRAMES:
         pack->conf.frames = true;
+        return 0;
+    case OPT_LEVELS:
+        pack->conf.frames = true;
+        pack->conf.levels = true;
         return 0;
     case OPT_ENV:
         return set_env(pack, value, err);

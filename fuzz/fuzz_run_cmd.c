@@ -162,6 +162,7 @@ static int run_campaign(struct run *run, struct err *err)
     if (rc < 0)
         return rc;
     /* Once, for all of them. */
+    run->campaign.has_levels = target.levels;
     if (!has_root(&target))
         rc = root_make(&target, err);
     fuzz_target_fini(&target);

@@ -94,7 +94,7 @@ static int open_runner(
     struct nyx_runner *r, const struct nyx_config *c, struct err *err)
 {
     struct worker_options options = {
-        .print_fd = c->print_fd, .number = c->worker};
+        .print_fd = c->print_fd, .number = c->worker, .levels = true};
     struct jail_options jail;
     int rc = jail_options_init(&jail, err);
 

@@ -127,6 +127,12 @@ static int choose_input(struct packer *p)
         return err_set(p->err, EINVAL,
             "--input socket: give the port that the program listens on by "
             "--port");
+    if (p->target.input != FUZZ_TARGET_SOCKET &&
+        (p->pack->conf.frames || p->pack->conf.levels))
+        return err_set(p->err, EINVAL,
+            "--%s is for --input socket, and this is %s",
+            p->pack->conf.levels ? "levels" : "frames",
+            fuzz_target_input_name(p->target.input));
     return 0;
 }
 
@@ -230,6 +236,7 @@ static int describe(struct packer *p)
     t->mem_bytes = p->pack->mem_bytes;
     t->boot_timeout_ms = p->pack->boot_timeout_ms;
     t->asan = p->result->traits.has_asan;
+    t->levels = p->pack->conf.levels;
     return fuzz_target_check(t, p->err);
 }
 

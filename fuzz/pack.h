@@ -25,6 +25,7 @@ struct pack_conf {
     const char *cwd;   /* folder that the program starts in */
     uint16_t port;     /* that it listens on, for input "socket" */
     bool frames;       /* inputs are packets, each with its length in front */
+    bool levels;       /* and the agent says how far in them it is */
     struct words more; /* records KEY=VALUE for the agent, which checks them */
 };
 

@@ -36,6 +36,7 @@ int pack_encode_conf(const struct fuzz_target *target,
         (void)fprintf(out, "port=%u", conf->port);
         (void)fputc('\0', out);
         put(out, "frames", conf->frames ? "1" : "0");
+        put(out, "levels", conf->levels ? "1" : "0");
     }
     for (size_t i = 0; i < conf->more.count; i++) {
         (void)fputs(conf->more.list[i], out);

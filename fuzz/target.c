@@ -176,6 +176,11 @@ static int read_asan(struct config_reader *r, const json_t *value)
     return config_reader_bool(r, value, &reader_of(r)->target.asan);
 }
 
+static int read_levels(struct config_reader *r, const json_t *value)
+{
+    return config_reader_bool(r, value, &reader_of(r)->target.levels);
+}
+
 static int read_root(struct reader *reader, const json_t *root)
 {
     static const struct config_key keys[] = {
@@ -188,6 +193,7 @@ static int read_root(struct reader *reader, const json_t *root)
         {"kernel", read_kernel},
         {"boot_args", read_boot_args},
         {"asan", read_asan},
+        {"levels", read_levels},
     };
     struct config_reader *r = &reader->r;
     int rc = config_reader_object(r, root, keys, ARRAY_SIZE(keys));

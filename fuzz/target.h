@@ -66,6 +66,8 @@ struct fuzz_target {
     uint64_t boot_timeout_ms; /* to the root */
     bool is_nyx;              /* a share directory of Nyx */
     bool asan;                /* the program has AddressSanitizer */
+    bool levels;              /* inputs are messages, and runs begin behind
+                                 what they share of them (fuzz/levels.h) */
 };
 
 /* -ENOENT if there is neither target.json nor config.ron; -EINVAL, naming the

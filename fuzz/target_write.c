@@ -45,12 +45,14 @@ int fuzz_target_encode(
 
     /* json_pack takes both lists, whether it succeeds or not. */
     CC_CLEANUP(json_freep)
-    json_t *root = json_pack("{s:i, s:o, s:o, s:s, s:I, s:I, s:s*, s:s, s:b}",
-        "version", FUZZ_TARGET_VERSION, "argv", argv, "env", env, "input",
-        fuzz_target_input_name(t->input), "mem_size_mib",
-        (json_int_t)(t->mem_bytes / NUM_MIB), "boot_timeout_ms",
-        (json_int_t)t->boot_timeout_ms, "kernel", t->kernel, "boot_args",
-        t->boot_args == NULL ? "" : t->boot_args, "asan", t->asan);
+    json_t *root =
+        json_pack("{s:i, s:o, s:o, s:s, s:I, s:I, s:s*, s:s, s:b, s:b}",
+            "version", FUZZ_TARGET_VERSION, "argv", argv, "env", env, "input",
+            fuzz_target_input_name(t->input), "mem_size_mib",
+            (json_int_t)(t->mem_bytes / NUM_MIB), "boot_timeout_ms",
+            (json_int_t)t->boot_timeout_ms, "kernel", t->kernel, "boot_args",
+            t->boot_args == NULL ? "" : t->boot_args, "asan", t->asan, "levels",
+            t->levels);
     if (root == NULL)
         return err_set(err, EINVAL,
             FUZZ_TARGET_JSON ": cannot be written: its words have to be UTF-8");

@@ -417,23 +417,3 @@ void worker_cancel(const struct worker *w)
 {
     __atomic_store_n(&w->page->cancel, 1, __ATOMIC_RELAXED);
 }
-
-int worker_push(struct worker *w, uint32_t *ret_level, struct err *err)
-{
-    int rc =
-        w->ex != NULL ? executor_push(w->ex, err) : ask(w, WORKER_PUSH, 0, err);
-
-    if (rc == 0)
-        *ret_level = w->ex != NULL ? executor_level(w->ex)
-                                   : __atomic_load_n(
-                                         &w->page->level_now, __ATOMIC_RELAXED);
-    return rc;
-}
-
-int worker_pop_to(struct worker *w, uint32_t level, struct err *err)
-{
-    if (w->ex != NULL)
-        return executor_pop_to(w->ex, level, err);
-    w->page->level = level;
-    return ask(w, WORKER_POP_TO, 0, err);
-}

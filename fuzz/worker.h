@@ -45,6 +45,7 @@ struct worker_options {
      */
     struct worker_area map;
     struct worker_area cmp_map; /* for CmpLog */
+    bool levels;                /* as executor_options has them */
 };
 
 /*
@@ -87,11 +88,5 @@ void worker_cancel(const struct worker *worker);
  */
 size_t worker_text(struct worker *worker, void *buf, size_t size);
 size_t worker_text_size(const struct worker *worker);
-
-/* Levels: executor_push and executor_pop_to. */
-CC_MUST_CHECK int worker_push(
-    struct worker *worker, uint32_t *ret_level, struct err *err);
-CC_MUST_CHECK int worker_pop_to(
-    struct worker *worker, uint32_t level, struct err *err);
 
 #endif

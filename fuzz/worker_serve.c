@@ -26,6 +26,7 @@ int worker_open_executor(const struct worker_setup *setup,
     const struct executor_options options = {
         .print_fd = setup->options->print_fd,
         .worker = setup->options->number,
+        .levels = setup->options->levels,
         .cancel = &setup->page->cancel};
     struct executor *ex = NULL;
     size_t size;
@@ -118,7 +119,6 @@ static void answer(const struct worker_setup *s, struct executor *ex, int rc,
     size_t size = 0;
 
     page->rc = rc;
-    page->level_now = executor_level(ex);
     if (rc < 0)
         page->err = *err;
     text = executor_text(ex, &size);
@@ -137,10 +137,6 @@ static int obey(
     case WORKER_RUN:
         return executor_run(ex, (const uint8_t *)page + WORKER_INPUT_AT,
             page->size, page->timeout_us, &page->result, err);
-    case WORKER_PUSH:
-        return executor_push(ex, err);
-    case WORKER_POP_TO:
-        return executor_pop_to(ex, page->level, err);
     }
     return err_set(err, EPROTO, "unknown command %u", page->command);
 }

@@ -21,8 +21,6 @@
 
 enum worker_command {
     WORKER_RUN,
-    WORKER_PUSH,   /* a level on top of the one that there is */
-    WORKER_POP_TO, /* back to `level` */
 };
 
 struct worker_page {
@@ -30,7 +28,6 @@ struct worker_page {
     _Alignas(64) uint32_t asked;
     uint32_t command;
     uint32_t size; /* of the input */
-    uint32_t level;
     uint64_t timeout_us;
     uint32_t cancel; /* not zero: the run's time is up */
 
@@ -38,7 +35,6 @@ struct worker_page {
     _Alignas(64) uint32_t answered;
     int32_t rc;
     uint32_t text_size;
-    uint32_t level_now;
     struct fuzz_result result;
     struct err err;
 };

@@ -15,7 +15,8 @@ setup_file() {
     mkdir -m 700 "$XDG_RUNTIME_DIR"
     [ -w /dev/kvm ] || return 0
     SPORE_TEST_MARK=$BATS_FILE_TMPDIR timeout 300 "$SPORE" run -- true \
-        < /dev/null > first.out 2> first.err 3>&-
+        < /dev/null > "$BATS_FILE_TMPDIR/first.out" \
+        2> "$BATS_FILE_TMPDIR/first.err" 3>&-
     cd "$XDG_DATA_HOME/spore/templates"
     ln -s "$(readlink auto-*)" plain
 }

@@ -18,8 +18,7 @@
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
 
-#define MAP_SIZE  1000u
-#define LEVEL_MAX 8u
+#define MAP_SIZE 1000u
 /* What a guest's run takes at least. afl-fuzz, which counts in whole
  * microseconds, is lost with inputs that take none. */
 #define RUN_NS UINT64_C(20000)
@@ -47,9 +46,6 @@ struct executor {
     const uint32_t *cancel;
     char *text;
     size_t text_size;
-    size_t levels[LEVEL_MAX]; /* bytes of the input that each has used */
-    uint32_t level;
-    size_t level_end; /* of the last run */
 };
 
 static char *path_of(const char *dir, const char *name)
@@ -230,20 +226,6 @@ static void report(struct executor *ex, const char *text)
     memcpy(ex->text, text, ex->text_size);
 }
 
-static void run_levels(struct executor *ex, const uint8_t *input, size_t size)
-{
-    size_t edge = 100;
-
-    for (size_t i = 0; i < size; i++) {
-        if (input[i] != '\n')
-            continue;
-        if (edge < ex->map_size)
-            ex->map[edge++]++;
-        if (i + 1 > ex->levels[ex->level])
-            ex->level_end = i + 1;
-    }
-}
-
 static void run(struct executor *ex, const uint8_t *input, size_t size,
     uint64_t until_ns, struct fuzz_result *result)
 {
@@ -283,8 +265,6 @@ static void run(struct executor *ex, const uint8_t *input, size_t size,
         (void)!socket(AF_UNIX, SOCK_STREAM, 0);
     if (is(input, size, "killdead"))
         (void)syscall(SYS_exit_group, 3);
-    if (is(input, size, "L:"))
-        run_levels(ex, input, size);
 }
 
 int executor_run(struct executor *ex, const void *input, size_t size,
@@ -294,7 +274,6 @@ int executor_run(struct executor *ex, const void *input, size_t size,
     uint64_t start_ns = clock_now_ns();
 
     ex->text_size = 0;
-    ex->level_end = 0;
     if (ex->clears)
         memset(ex->map, 0, ex->map_size);
     if (is(input, size, "dyingnow"))
@@ -319,27 +298,6 @@ int executor_hash(struct executor *ex, uint64_t *ret_hash, struct err *err)
     (void)err;
     *ret_hash = 0;
     return 0;
-}
-
-int executor_push(struct executor *ex, struct err *err)
-{
-    if (ex->level_end == 0 || ex->level + 1 == LEVEL_MAX)
-        return err_set(err, EINVAL, "the run before reached no level");
-    ex->levels[++ex->level] = ex->level_end;
-    return 0;
-}
-
-int executor_pop_to(struct executor *ex, uint32_t level, struct err *err)
-{
-    if (level > ex->level)
-        return err_set(err, EINVAL, "there is no level %u", level);
-    ex->level = level;
-    return 0;
-}
-
-uint32_t executor_level(const struct executor *ex)
-{
-    return ex->level;
 }
 
 struct executor_stats executor_stats(const struct executor *ex)

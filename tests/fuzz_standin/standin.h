@@ -11,8 +11,6 @@
  *     dyingnow  the executor fails      killdead  its process ends
  *     nonsense  a result that there is none of
  *
- * Inputs that begin with "L:" reach a level at each '\n': see the map.
- *
  * In a target's directory `map-size` holds the size of its map, 1000 bytes
  * without; `snapshots/root` is there once it was saved; a file `cmp` gives it
  * AFL++ 4.04c's CmpLog map.

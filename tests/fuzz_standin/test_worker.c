@@ -196,20 +196,6 @@ static void test_an_executor_that_fails(void **state)
     assert_ends(*state, "dyingnow", EIO, "the stand-in fails");
 }
 
-static void test_levels(void **state)
-{
-    struct fixture *f = *state;
-    uint32_t level = 0;
-    struct err err;
-
-    assert_int_equal(worker_push(f->worker, &level, &err), -EINVAL);
-    assert_int_equal(verdict_of(f, "L:a\nb"), FUZZ_OK);
-    assert_int_equal(worker_push(f->worker, &level, &err), 0);
-    assert_int_equal(level, 1);
-    assert_int_equal(worker_pop_to(f->worker, 2, &err), -EINVAL);
-    assert_int_equal(worker_pop_to(f->worker, 0, &err), 0);
-}
-
 static const struct worker *to_cancel;
 
 static void on_alarm(int signal)
@@ -362,7 +348,6 @@ int main(void)
         BOTH(test_text),
         BOTH(test_input_in_place_and_too_long),
         BOTH(test_an_executor_that_fails),
-        BOTH(test_levels),
         BOTH(test_cancel),
         BOTH(test_a_root_that_is_missing),
         BOTH(test_a_map_of_the_callers),

@@ -172,6 +172,112 @@ static void a_loop_of_afl_runs(void **state)
     tear_down(&r);
 }
 
+/* ---- levels -------------------------------------------------------------- */
+
+#define SESSIONS     24u
+#define SESSION_RUNS 24u
+
+struct message_rng {
+    uint64_t state;
+};
+
+static uint32_t draw(struct message_rng *rng, uint32_t below)
+{
+    rng->state =
+        rng->state * UINT64_C(6364136223846793005) + 1442695040888963407u;
+    return (uint32_t)(rng->state >> 33) % below;
+}
+
+static size_t add_message(char *input, size_t used, const char *text)
+{
+    size_t size = strlen(text);
+
+    input[used] = (char)size;
+    input[used + 1] = 0;
+    memcpy(input + used + 2, text, size);
+    return used + 2 + size;
+}
+
+static size_t add_any(struct message_rng *rng, char *input, size_t used)
+{
+    static const char *const texts[] = {
+        "login bob", "open", "put x", "put yz", "close", "close", "nonsense"};
+
+    return add_message(input, used, texts[draw(rng, ARRAY_SIZE(texts))]);
+}
+
+static void expect_the_same(
+    struct rig *a, struct rig *b, const char *input, size_t size)
+{
+    struct fuzz_result x;
+    struct fuzz_result y;
+
+    run(a, input, size, &x);
+    run(b, input, size, &y);
+    assert_int_equal(x.verdict, y.verdict);
+    assert_int_equal(x.status, y.status);
+    assert_int_equal(x.signal, y.signal);
+    assert_memory_equal(
+        executor_map(a->ex), executor_map(b->ex), executor_map_size(a->ex));
+}
+
+static void open_again(struct rig *r, bool levels, struct rig *ret)
+{
+    const struct executor_options options = {.print_fd = -1, .levels = levels};
+    struct err err;
+
+    *ret = *r;
+    if (executor_open(&r->target, &options, &ret->ex, &err) < 0) {
+        print_message("%s\n", err.text);
+        fail();
+    }
+}
+
+/* Sessions with the same beginning one after another, whole and from levels. */
+static void what_inputs_share_is_run_once(void **state)
+{
+    static const char *const records[] = {
+        "input=socket", "port=7000", "frames=1", "levels=1", NULL};
+    struct message_rng rng = {.state = 1};
+    struct rig r;
+    struct rig with;
+    struct rig without;
+    struct executor_stats stats;
+    struct err err;
+
+    (void)state;
+    set_up(&r, "afl_stateful", records);
+    assert_int_equal(executor_save(r.ex, &err), 0);
+    open_again(&r, true, &with);
+    open_again(&r, false, &without);
+    for (unsigned int i = 0; i < SESSIONS; i++) {
+        char input[1024];
+        size_t prefix = add_message(input, 0, "login eve");
+        uint32_t messages = draw(&rng, 5);
+
+        for (uint32_t k = 0; k < messages; k++)
+            prefix = add_any(&rng, input, prefix);
+        for (unsigned int k = 0; k < SESSION_RUNS; k++) {
+            size_t size = prefix;
+
+            for (uint32_t n = draw(&rng, 4); n > 0; n--)
+                size = add_any(&rng, input, size);
+            expect_the_same(&with, &without, input, size);
+        }
+    }
+    stats = executor_stats(with.ex);
+    print_message("%llu runs, %llu of them from one of %llu levels\n",
+        (unsigned long long)stats.runs,
+        (unsigned long long)stats.runs_on_levels,
+        (unsigned long long)stats.levels);
+    assert_true(stats.levels >= 2);
+    assert_true(stats.runs_on_levels > stats.runs / 4);
+    assert_int_equal(executor_stats(without.ex).levels, 0);
+    executor_free(with.ex);
+    executor_free(without.ex);
+    tear_down(&r);
+}
+
 /* ---- by hand ---------------------------------------------------------------
  */
 
@@ -222,6 +328,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_program_reads_its_input),
         cmocka_unit_test(a_loop_of_afl_runs),
+        cmocka_unit_test(what_inputs_share_is_run_once),
     };
     char *kernel = NULL;
     struct err err;

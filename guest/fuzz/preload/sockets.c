@@ -45,13 +45,15 @@ static bool is_on(void)
 /* Makes the next packet the one that is read; false: there is none. */
 static bool open_packet(void)
 {
-    size_t size = input_size();
+    size_t size;
     size_t length;
 
-    if (net.at >= size)
+    if (net.at >= input_size())
         return false;
     if (preload.levels && net.at > 0)
         (void)call(FUZZ_ABI_LEVEL, net.at);
+    /* Of the input that is run from here: it may be another one. */
+    size = input_size();
     if (!preload.frames) {
         net.packet_end = size;
         return true;

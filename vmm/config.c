@@ -19,6 +19,7 @@ void config_init(struct config *config)
         .discovery = CONFIG_DISCOVERY_ACPI,
         .has_agent = true,
         .guest_cid = CID_DEFAULT,
+        .mmds = {.address = CONFIG_MMDS_ADDRESS},
     };
 }
 
@@ -274,6 +275,22 @@ int config_add_net(
     }
     config->net_count++;
     return 0;
+}
+
+bool config_has_mmds(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->net_count; i++) {
+        if (config->nets[i].has_mmds)
+            return true;
+    }
+    return false;
+}
+
+bool config_is_link_local(uint32_t address)
+{
+    uint32_t block = address >> 8 & 255;
+
+    return address >> 16 == 0xa9fe && block != 0 && block != 255;
 }
 
 const struct config_net *config_addressed_net(const struct config *config)

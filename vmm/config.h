@@ -32,6 +32,9 @@
 #define CONFIG_PARTUUID_MAX 64u
 #define CONFIG_IFNAME_MAX   15u
 
+/* 169.254.169.254 */
+#define CONFIG_MMDS_ADDRESS UINT32_C(0xa9fea9fe)
+
 /*
  * boot_args unless the user gives others: ends with the machine, quiet, one
  * serial port, which is the console.
@@ -105,6 +108,14 @@ struct config_net {
     uint32_t gateway;      /* 0: none */
     uint32_t forward_count;
     struct config_forward forwards[CONFIG_FORWARDS_MAX]; /* CONFIG_NET_USER */
+    bool has_mmds; /* the guest reaches the metadata service over it */
+};
+
+/* The metadata service, of those interfaces that have it. */
+struct config_mmds {
+    bool is_v2;       /* only who has a session's token is answered */
+    bool imds_compat; /* never in JSON */
+    uint32_t address; /* IPv4 as a number, link-local */
 };
 
 struct config_balloon {
@@ -134,6 +145,7 @@ struct config {
     struct config_pmem pmems[CONFIG_PMEMS_MAX];
     uint32_t net_count;
     struct config_net nets[CONFIG_NETS_MAX];
+    struct config_mmds mmds;
     bool has_entropy;
     struct rate_config entropy; /* its limits; all zero: none */
     bool has_balloon;
@@ -216,6 +228,12 @@ CC_MUST_CHECK int config_add_net(
     struct config *config, const struct config_net *net, struct err *err);
 
 void config_clear_nets(struct config *config);
+
+/* Whether an interface has the metadata service. */
+bool config_has_mmds(const struct config *config);
+
+/* One that RFC 3927 has stations choose: 169.254.1.0 to 169.254.254.255. */
+bool config_is_link_local(uint32_t address);
 
 /* The interface that the guest's kernel gives an address to, or NULL. */
 const struct config_net *config_addressed_net(const struct config *config);

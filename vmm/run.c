@@ -161,6 +161,12 @@ static int open_settings(struct run *run, struct err *err)
     c->metrics.start_cpu_us = o->start_cpu_us;
     if (o->settings.tracks && o->tracking == MACHINE_TRACK_LATER)
         o->tracking = MACHINE_TRACK;
+    if (o->settings.mmds_limit != 0)
+        run->inst.mmds.limit = o->settings.mmds_limit;
+    if (o->settings.metadata != NULL)
+        rc = mmds_put(&run->inst.mmds, o->settings.metadata, err);
+    if (rc < 0)
+        return err_wrap(err, rc, "Populating MMDS from file failed");
     /* Who has no socket is known by no name but this. */
     if (o->settings.logger != NULL)
         rc = control_log_open(&c->log, o->api_id != NULL ? o->api_id : "run",

@@ -178,7 +178,7 @@ static void accept_conn(struct mmds_tcp *tcp, const struct segment *s)
  */
 static bool answer(struct mmds_tcp *tcp, struct mmds_conn *c, uint64_t now_ns)
 {
-    size_t used;
+    size_t used = 0;
     int rc;
 
     if (c->reply.data != NULL || c->sends_fin)

@@ -45,6 +45,7 @@ struct run {
     struct port ports[PORTS];
     uint64_t now_ns;
     char token[MMDS_TOKEN_CHARS + 1];
+    uint8_t frame[MMDS_FRAME_IN_MAX]; /* that is being made */
 };
 
 static const char *const pieces[] = {
@@ -63,24 +64,31 @@ static const char *const pieces[] = {
     "GET /long HTTP/1.1\r\nX-Forwarded-For: me\r\n\r\n",
 };
 
-static void set_up(struct run *r, uint8_t how)
+static json_t *make_data(void)
 {
     json_t *data = json_pack("{s:{s:s,s:i}, s:[i,{s:n}], s:s}", "a", "b", "c",
         "d", 1, "list", 1, "~/", "long",
         "0123456789012345678901234567890123456789012345678901234567890123");
-    int rc;
 
     require(data != NULL);
+    return data;
+}
+
+static void set_up(struct run *r, uint8_t how)
+{
+    static json_t *data;
+
+    if (data == NULL)
+        data = make_data();
     mmds_init(&r->mmds);
     r->mmds.address = ADDRESS;
     r->mmds.is_v2 = (how & 1) != 0;
     r->mmds.imds_compat = (how & 2) != 0;
+    r->mmds.data = json_incref(data);
     r->now_ns = CLOCK_NS_PER_S;
-    rc = mmds_put(&r->mmds, data, NULL);
-    require(rc == 0);
-    json_decref(data);
-    rc = mmds_make_token(&r->mmds, r->now_ns, 100, r->token);
-    require(rc == 0);
+    r->token[0] = '\0';
+    if ((how & 4) != 0)
+        require(mmds_make_token(&r->mmds, r->now_ns, 100, r->token) == 0);
     mmds_tcp_init(&r->tcp, &r->mmds);
     for (uint32_t i = 0; i < PORTS; i++)
         r->ports[i] = (struct port){.seq = UINT32_MAX - 20 * i};
@@ -110,7 +118,7 @@ static size_t put_piece(struct run *r, struct bytes_reader *in, char *to)
 
 static void send_segment(struct run *r, struct bytes_reader *in, uint8_t what)
 {
-    uint8_t frame[MMDS_FRAME_IN_MAX] = {0};
+    uint8_t *frame = r->frame;
     uint8_t *ip = frame + ETH_BYTES;
     uint8_t *p = ip + IP_BYTES;
     unsigned int n = what % PORTS;
@@ -122,6 +130,7 @@ static void send_segment(struct run *r, struct bytes_reader *in, uint8_t what)
     uint32_t seq = port->seq;
     uint32_t ack = port->ack;
 
+    memset(frame, 0, ETH_BYTES + IP_BYTES + TCP_BYTES);
     if ((twist & 1) != 0)
         seq += bytes_get_u8(in) - 128u;
     if ((twist & 2) != 0)
@@ -283,9 +292,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         }
         check_conns(r);
     }
-    /* What is owed ends, and then there is silence. */
+    /* What is owed ends. */
     require(fetch(r, FRAMES_MAX));
-    require(mmds_tcp_output(&r->tcp, (uint8_t[MMDS_FRAME_OUT_MAX]){0}) == 0);
     mmds_tcp_reset(&r->tcp);
     require(
         r->tcp.stats.connections_created == r->tcp.stats.connections_destroyed);

@@ -19,6 +19,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/core/rate.h"
+#include "vmm/hw/cpu_modifiers.h"
 
 #define CONFIG_FILE_MAX     (UINT64_C(1) << 20)
 #define CONFIG_DRIVES_MAX   16u
@@ -139,6 +140,7 @@ struct config {
     uint64_t mem_bytes;
     uint32_t vcpus;
     char *cpu_template; /* vmm/hw/cpuid_template.h; NULL: the host's CPU */
+    struct cpu_modifiers *cpu_modifiers; /* of one that boots; NULL: none */
     uint32_t drive_count;
     struct config_drive drives[CONFIG_DRIVES_MAX];
     uint32_t pmem_count;

@@ -226,7 +226,7 @@ int control_machine_get(void *opaque, struct router_call *call)
     return control_api_reply(call, control_machine_json(opaque));
 }
 
-/* ---- kernel and processor ------------------------------------------------ */
+/* ---- kernel ------------------------------------------------ */
 
 const struct schema_field control_boot_fields[] = {
     {.name = "kernel_image_path", .type = SCHEMA_STRING, .required = true},
@@ -285,32 +285,6 @@ int control_boot_put(void *opaque, struct router_call *call)
     if (rc < 0)
         return err_wrap(&call->err, rc, "Boot source error");
     c->has_default_args = schema_string(call->body, "boot_args") == NULL;
-    return 0;
-}
-
-const struct schema_field control_cpu_fields[] = {
-    {.name = "kvm_capabilities", .type = SCHEMA_LIST, .not_null = true},
-    {.name = "cpuid_modifiers", .type = SCHEMA_ANY, .not_null = true},
-    {.name = "msr_modifiers", .type = SCHEMA_ANY, .not_null = true},
-    SCHEMA_END("CustomCpuTemplate"),
-};
-
-/* A template that changes nothing is fine. */
-int control_cpu_put(void *opaque, struct router_call *call)
-{
-    const char *key;
-    json_t *value;
-
-    (void)opaque;
-    json_object_foreach(call->body, key, value)
-    {
-        if (!json_is_array(value))
-            return err_set(&call->err, EINVAL,
-                "Configure CPU error: %s: must be a list", key);
-        if (json_array_size(value) > 0)
-            return err_set(&call->err, ENOTSUP,
-                NOT_SUPPORTED "%s: see spore run --cpu-template", key);
-    }
     return 0;
 }
 

@@ -49,7 +49,7 @@ int control_machine_put(void *opaque, struct router_call *call);
 int control_machine_patch(void *opaque, struct router_call *call);
 int control_machine_get(void *opaque, struct router_call *call);
 int control_boot_put(void *opaque, struct router_call *call);
-int control_cpu_put(void *opaque, struct router_call *call);
+int control_cpu_put(void *opaque, struct router_call *call); /* _cpu.c */
 int control_vsock_put(void *opaque, struct router_call *call);
 int control_entropy_put(void *opaque, struct router_call *call);
 int control_serial_put(void *opaque, struct router_call *call);

@@ -369,10 +369,20 @@ static int boot_machine(
     if (rc == 0 && m->config->cpu_template != NULL)
         rc = cpuid_template_apply(
             &m->cpuid, &m->host.kvm->features, m->config->cpu_template, err);
+    if (rc == 0 && m->config->cpu_modifiers != NULL)
+        rc = cpu_modifiers_check_caps(
+            m->config->cpu_modifiers, m->host.kvm, err);
+    if (rc == 0 && m->config->cpu_modifiers != NULL)
+        rc =
+            cpu_modifiers_apply_cpuid(m->config->cpu_modifiers, &m->cpuid, err);
     if (rc == 0 && m->host.cpu_brand != NULL)
         cpuid_set_brand(&m->cpuid, m->host.cpu_brand);
     if (rc == 0)
         rc = build_vcpus(m, err);
+    for (uint32_t i = 0;
+         rc == 0 && m->config->cpu_modifiers != NULL && i < m->vcpu_count; i++)
+        rc = cpu_modifiers_apply_msrs(
+            m->config->cpu_modifiers, m->vcpus[i].fd, err);
     return rc < 0 ? rc : vcpu_set_boot_state(&m->vcpus[0], &entry, err);
 }
 

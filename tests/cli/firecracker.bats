@@ -158,6 +158,39 @@ faulty() {
     [ ! -e api.sock ]
 }
 
+@test "a CPU template is what the guest boots with" {
+    begin
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/reset.elf\"}"
+    done_with PUT /cpu-config '{"cpuid_modifiers":[{"leaf":"0x1",
+        "subleaf":"0x0","flags":0,"modifiers":[{"register":"eax",
+        "bitmap":"0bxxxx0000000000xxxxxxxxxxxxxxxxxx"}]}],
+        "msr_modifiers":[{"addr":"0x174","bitmap":"0b10"}]}'
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    wait "$pid" && status=0 || status=$?
+    [ "$status" -eq 0 ]
+}
+
+@test "a CPU template that KVM cannot do fails the start" {
+    local body
+
+    for body in '"cpuid_modifiers":[{"leaf":"0x77","subleaf":"0x0","flags":0,
+            "modifiers":[{"register":"eax","bitmap":"0b1"}]}]' \
+        '"msr_modifiers":[{"addr":"0x7777","bitmap":"0b1"}]' \
+        '"kvm_capabilities":["77777"]'; do
+        begin
+        done_with PUT /boot-source \
+            "{\"kernel_image_path\":\"$SPORE_GUESTS/reset.elf\"}"
+        done_with PUT /cpu-config "{$body}"
+        ask PUT /actions '{"action_type":"InstanceStart"}' > answer
+        cat answer
+        grep -q '^{"fault_message":"Start microvm error: ' answer
+        grep -Eq 'Leaf: 77|Address: 7777|capability: 77777' answer
+        wait "$pid" && status=0 || status=$?
+        [ "$status" -eq 1 ]
+    done
+}
+
 @test "a snapshot that cannot be loaded ends it with 1, after the reply" {
     begin
     [[ $(ask PUT /snapshot/load '{"snapshot_path":"s/a","mem_backend":

@@ -381,18 +381,18 @@ int control_serial_put(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
     const char *path = schema_string(call->body, "serial_out_path");
-    const json_t *bucket = json_object_get(call->body, "rate_limiter");
+    struct rate_bucket_config bucket =
+        control_get_bucket(json_object_get(call->body, "rate_limiter"));
+    int rc = 0;
 
     if (c->host == NULL)
         return err_set(&call->err, EBUSY,
             "the machine of this socket is being made: wait for its start");
-    if (schema_uint(bucket, "size", 0) != 0 &&
-        schema_uint(bucket, "refill_time", 0) != 0)
-        return err_set(&call->err, ENOTSUP,
-            NOT_SUPPORTED "rate_limiter of the serial port");
-    if (path == NULL)
-        return 0;
-    return c->host->set_serial(c->host->opaque, path, &call->err);
+    if (path != NULL)
+        rc = c->host->set_serial(c->host->opaque, path, &call->err);
+    if (rc == 0)
+        rc = console_set_rate(&c->inst->console, &bucket, &call->err);
+    return rc;
 }
 
 const struct schema_field control_balloon_put_fields[] = {

@@ -210,6 +210,17 @@ static void put_mmds(
     set(section, "rx_no_token", mmds->no_tokens);
 }
 
+static void put_serial(struct instance *inst, json_t *root)
+{
+    struct serial *serial = &inst->machine.serial;
+    uint64_t dropped;
+
+    device_lock(&serial->dev);
+    dropped = inst->console.rate_dropped;
+    device_unlock(&serial->dev);
+    set(json_object_get(root, "uart"), "rate_limiter_dropped_bytes", dropped);
+}
+
 static void put_others(struct machine *machine, json_t *root)
 {
     struct virtio_stats s;
@@ -278,6 +289,7 @@ static json_t *count_all(const struct metrics *m)
         put_drives(&m->inst->machine, root);
         put_nets(&m->inst->machine, root);
         put_mmds(&m->inst->mmds, &m->inst->machine, root);
+        put_serial(m->inst, root);
         put_others(&m->inst->machine, root);
     }
     return root;

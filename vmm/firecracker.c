@@ -213,6 +213,7 @@ static int take_options(struct run_options *run,
 
     run_options_init(run);
     run->is_firecracker = true;
+    run->filters_vcpus = !o->given[FIRECRACKER_NO_SECCOMP];
     run->config.has_agent = false;
     run->console = RUN_CONSOLE_STDIO;
     run->jail.jail.level = JAIL_OFF;

@@ -67,6 +67,7 @@ struct instance {
     int power_off_fd;               /* our end of the agent's connection; -1 */
     enum machine_tracking tracking; /* the owner's to set before building */
     const struct outside *outside;  /* likewise; NULL: there is no jail */
+    bool filters_vcpus;             /* likewise (machine.h) */
     struct mmds mmds; /* the owner's to fill, before building and after */
     struct saver saver;
     struct reset *reset; /* NULL before the first instance_push */

@@ -127,6 +127,7 @@ int run_launch(struct run *run, bool is_paused, struct err *err)
 
     run->inst.tracking = run->options.tracking;
     run->inst.outside = run_jail_outside(&run->jail);
+    run->inst.filters_vcpus = run->options.filters_vcpus;
     rc = instance_build(&run->inst, &run->options.config, run->kernel_path,
         run->origin.is_open ? &run->origin.origin : NULL, err);
     if (rc == 0 && run->origin.is_open)

@@ -158,6 +158,34 @@ faulty() {
     [ ! -e api.sock ]
 }
 
+# Threads of the process that are held to a filter, by their names; but those
+# that KVM makes of a vCPU's, which are the kernel's.
+filtered() {
+    local status
+
+    for status in /proc/"$pid"/task/*/status; do
+        ! grep -q '^Seccomp:.*2' "$status" ||
+            sed -n '/\tkvm-/d; s/^Name:\t//p' "$status"
+    done
+}
+
+@test "vCPUs are held to their system calls, unless --no-seccomp" {
+    begin
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/counter.elf\"}"
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    [ "$(filtered)" = "vcpu 0" ]
+    done_with PUT /spore/kill '{}'
+    wait "$pid" || true
+    begin --no-seccomp
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/counter.elf\"}"
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    [ -z "$(filtered)" ]
+    done_with PUT /spore/kill '{}'
+    wait "$pid" || true
+}
+
 @test "a CPU template is what the guest boots with" {
     begin
     done_with PUT /boot-source \

@@ -37,6 +37,7 @@ const struct schema_field control_mmds_fields[] = {
     {.name = "ipv4_address",
         .type = SCHEMA_CUSTOM,
         .name_of = "invalid IPv4 address syntax",
+        .expected = "IPv4 address",
         .is_good = is_ipv4},
     {.name = "imds_compat", .type = SCHEMA_BOOL, .not_null = true},
     SCHEMA_END("MmdsConfig"),

@@ -255,7 +255,6 @@ static bool fetch(struct run *r, unsigned int max)
             require(n == ETH_BYTES + ARP_BYTES);
         else
             check_segment(r, frame + ETH_BYTES, n - ETH_BYTES);
-        check_conns(r);
     }
     return false;
 }

@@ -238,8 +238,10 @@ static bool read_string(struct parse *p, const struct schema_field *field)
     char *text;
     size_t len;
     bool done;
-    const char *expected =
-        is_custom || field->name_of == NULL ? "a string" : field->name_of;
+    const char *expected = field->expected != NULL ? field->expected
+                           : is_custom || field->name_of == NULL
+                               ? "a string"
+                               : field->name_of;
 
     if (!expect(p, '"', expected) || !json_reader_string(&p->r, &text, &len))
         return false;

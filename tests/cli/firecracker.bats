@@ -12,6 +12,7 @@ setup() {
 
 teardown() {
     kill_marked
+    [ ! -e /sys/class/net/spfcmmds ] || ip link del spfcmmds
 }
 
 fc() {
@@ -226,6 +227,41 @@ filtered() {
         '{"fault_message":"Load snapshot error: '*'}400' ]]
     wait "$pid" && status=0 || status=$?
     [ "$status" -eq 1 ]
+}
+
+@test "a snapshot keeps how metadata is served, and none of it" {
+    local config='"mmds-config":{"version":"V2","network_interfaces":["eth0"],'
+
+    config+='"ipv4_address":"169.254.170.2","imds_compat":true}'
+    [ "$(id -u)" -eq 0 ] || cannot_run "taps are for root to make"
+    ip tuntap add spfcmmds mode tap
+    begin
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/counter.elf\"}"
+    done_with PUT /network-interfaces/eth0 \
+        '{"iface_id":"eth0","host_dev_name":"spfcmmds"}'
+    done_with PUT /mmds/config '{"network_interfaces":["eth0"],"version":"V2",
+        "ipv4_address":"169.254.170.2","imds_compat":true}'
+    done_with PUT /mmds '{"a":1}'
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    done_with PATCH /mmds '{"b":2}'
+    [ "$(ask GET /mmds)" = '{"a":1,"b":2}200' ]
+    done_with PATCH /vm '{"state":"Paused"}'
+    done_with PUT /snapshot/create \
+        '{"snapshot_path":"s/one","mem_file_path":"s/one/mem"}'
+    done_with PUT /spore/kill '{}'
+    wait "$pid" || true
+    begin
+    done_with PUT /snapshot/load '{"snapshot_path":"s/one","resume_vm":true,
+        "mem_backend":{"backend_type":"File","backend_path":"s/one/mem"}}'
+    [[ $(ask GET /vm/config) == *"$config"* ]]
+    [ "$(ask GET /mmds)" = '{}200' ]
+    faulty "MMDS error: The MMDS data store is not initialized." \
+        PATCH /mmds '{"c":3}'
+    done_with PUT /mmds '{"c":3}'
+    [ "$(ask GET /mmds)" = '{"c":3}200' ]
+    done_with PUT /spore/kill '{}'
+    wait "$pid" || true
 }
 
 @test "no load after what describes a machine; logger and metrics are fine" {

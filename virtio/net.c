@@ -224,6 +224,14 @@ static void serve_rx(struct net *net)
         lose_backend(net, rc);
 }
 
+/* What a frame of the guest's was answered with comes at once. */
+static void serve_tx_and_answers(struct net *net)
+{
+    serve_tx(net);
+    if (!net->gone && net->backend->holds_input)
+        serve_rx(net);
+}
+
 /*
  * Has the loop watch for what is waited for and for nothing else: a hang-up
  * cannot be masked, so a descriptor that nobody waits for is not watched.
@@ -268,7 +276,7 @@ static void on_backend(void *opaque, uint32_t events)
     if ((events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) != 0) {
         if (b->holds_output && b->ops->flush(b) == -ENOTCONN)
             lose_backend(net, -ENOTCONN);
-        serve_tx(net);
+        serve_tx_and_answers(net);
     }
     if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0)
         serve_rx(net);
@@ -296,7 +304,7 @@ static void kick(struct virtio_device *v, unsigned int queue)
     struct net *net = from_virtio(v);
 
     if (queue == NET_QUEUE_TX)
-        serve_tx(net);
+        serve_tx_and_answers(net);
     else
         serve_rx(net);
     update_watch(net);

@@ -83,6 +83,7 @@ struct net_backend {
     uint32_t frame_max; /* bytes of the longest frame that may come now */
     bool has_header;
     bool holds_output; /* wants flush() when the fd is writable */
+    bool holds_input;  /* has frames that the fd does not tell of */
 
     /* The device's, set by net_init: net_ready and its argument. */
     void (*ready)(void *opaque);

@@ -19,6 +19,7 @@ void config_init(struct config *config)
         .discovery = CONFIG_DISCOVERY_ACPI,
         .has_agent = true,
         .guest_cid = CID_DEFAULT,
+        .mmds = {.address = CONFIG_MMDS_ADDRESS},
     };
 }
 
@@ -32,7 +33,20 @@ void config_fini(struct config *config)
     free(config->boot_args);
     free(config->vsock_path);
     free(config->cpu_template);
+    free(config->cpu_modifiers);
     *config = (struct config){0};
+}
+
+static bool copy_modifiers(
+    const struct cpu_modifiers *from, struct cpu_modifiers **ret_copy)
+{
+    if (from == NULL)
+        return true;
+    *ret_copy = malloc(sizeof(**ret_copy));
+    if (*ret_copy == NULL)
+        return false;
+    **ret_copy = *from;
+    return true;
 }
 
 /* A copy that is NULL where the original is; false without memory. */
@@ -98,6 +112,7 @@ int config_copy(
     copy.boot_args = NULL;
     copy.vsock_path = NULL;
     copy.cpu_template = NULL;
+    copy.cpu_modifiers = NULL;
     copy.drive_count = 0;
     copy.pmem_count = 0;
     copy.net_count = 0;
@@ -105,7 +120,8 @@ int config_copy(
            copy_string(from->initrd, &copy.initrd) &&
            copy_string(from->boot_args, &copy.boot_args) &&
            copy_string(from->vsock_path, &copy.vsock_path) &&
-           copy_string(from->cpu_template, &copy.cpu_template);
+           copy_string(from->cpu_template, &copy.cpu_template) &&
+           copy_modifiers(from->cpu_modifiers, &copy.cpu_modifiers);
     rc = good ? copy_lists(from, &copy, err)
               : err_sys(err, ENOMEM, "description");
     if (rc < 0) {
@@ -274,6 +290,22 @@ int config_add_net(
     }
     config->net_count++;
     return 0;
+}
+
+bool config_has_mmds(const struct config *config)
+{
+    for (uint32_t i = 0; i < config->net_count; i++) {
+        if (config->nets[i].has_mmds)
+            return true;
+    }
+    return false;
+}
+
+bool config_is_link_local(uint32_t address)
+{
+    uint32_t block = address >> 8 & 255;
+
+    return address >> 16 == 0xa9fe && block != 0 && block != 255;
 }
 
 const struct config_net *config_addressed_net(const struct config *config)

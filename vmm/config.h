@@ -19,6 +19,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/core/rate.h"
+#include "vmm/hw/cpu_modifiers.h"
 
 #define CONFIG_FILE_MAX     (UINT64_C(1) << 20)
 #define CONFIG_DRIVES_MAX   16u
@@ -31,6 +32,9 @@
 #define CONFIG_MAC_BYTES    6u
 #define CONFIG_PARTUUID_MAX 64u
 #define CONFIG_IFNAME_MAX   15u
+
+/* 169.254.169.254 */
+#define CONFIG_MMDS_ADDRESS UINT32_C(0xa9fea9fe)
 
 /*
  * boot_args unless the user gives others: ends with the machine, quiet, one
@@ -105,6 +109,14 @@ struct config_net {
     uint32_t gateway;      /* 0: none */
     uint32_t forward_count;
     struct config_forward forwards[CONFIG_FORWARDS_MAX]; /* CONFIG_NET_USER */
+    bool has_mmds; /* the guest reaches the metadata service over it */
+};
+
+/* The metadata service, of those interfaces that have it. */
+struct config_mmds {
+    bool is_v2;       /* only who has a session's token is answered */
+    bool imds_compat; /* never in JSON */
+    uint32_t address; /* IPv4 as a number, link-local */
 };
 
 struct config_balloon {
@@ -128,12 +140,14 @@ struct config {
     uint64_t mem_bytes;
     uint32_t vcpus;
     char *cpu_template; /* vmm/hw/cpuid_template.h; NULL: the host's CPU */
+    struct cpu_modifiers *cpu_modifiers; /* of one that boots; NULL: none */
     uint32_t drive_count;
     struct config_drive drives[CONFIG_DRIVES_MAX];
     uint32_t pmem_count;
     struct config_pmem pmems[CONFIG_PMEMS_MAX];
     uint32_t net_count;
     struct config_net nets[CONFIG_NETS_MAX];
+    struct config_mmds mmds;
     bool has_entropy;
     struct rate_config entropy; /* its limits; all zero: none */
     bool has_balloon;
@@ -216,6 +230,12 @@ CC_MUST_CHECK int config_add_net(
     struct config *config, const struct config_net *net, struct err *err);
 
 void config_clear_nets(struct config *config);
+
+/* Whether an interface has the metadata service. */
+bool config_has_mmds(const struct config *config);
+
+/* One that RFC 3927 has stations choose: 169.254.1.0 to 169.254.254.255. */
+bool config_is_link_local(uint32_t address);
 
 /* The interface that the guest's kernel gives an address to, or NULL. */
 const struct config_net *config_addressed_net(const struct config *config);

@@ -420,6 +420,15 @@ static int check_net(
     return rc;
 }
 
+static int check_mmds(const struct config *config, struct err *err)
+{
+    if (!config_has_mmds(config) || config_is_link_local(config->mmds.address))
+        return 0;
+    return err_set(err, EINVAL,
+        "mmds-config.ipv4_address: it must be within 169.254.1.0 to "
+        "169.254.254.255");
+}
+
 static int check_balloon(const struct config *config, struct err *err)
 {
     const struct config_balloon *b = &config->balloon;
@@ -457,6 +466,8 @@ int config_check(const struct config *config, struct err *err)
             err, EINVAL, "network-interfaces: more than %u", CONFIG_NETS_MAX);
     for (uint32_t i = 0; rc == 0 && i < config->net_count; i++)
         rc = check_net(config, i, err);
+    if (rc == 0)
+        rc = check_mmds(config, err);
     if (rc == 0)
         rc = check_balloon(config, err);
     if (rc == 0 && config->has_entropy) {

@@ -13,6 +13,7 @@
 #include "vmm/base/num.h"
 #include "vmm/config.h"
 #include "vmm/config_json_devices.h"
+#include "vmm/config_json_mmds.h"
 #include "vmm/config_reader.h"
 #include "vmm/core/gmem.h"
 #include "vmm/hw/cpuid_template.h"
@@ -234,7 +235,7 @@ static int read_root(struct config_reader *r, const json_t *root)
         {"pmem", config_json_read_pmems},
         {"logger", config_reader_no_settings},
         {"metrics", config_reader_no_settings},
-        {"mmds-config", config_reader_no_settings},
+        {"mmds-config", config_json_read_mmds},
         {"cpu-config", config_reader_no_settings},
         {"serial", config_reader_no_settings},
         {"memory-hotplug", config_reader_no_device},
@@ -243,6 +244,8 @@ static int read_root(struct config_reader *r, const json_t *root)
 
     if (rc == 0)
         rc = settle_memory(r);
+    if (rc == 0)
+        rc = config_json_settle_mmds(r);
     if (rc == 0)
         rc = config_check(&r->config, r->err);
     return rc;

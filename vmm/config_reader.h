@@ -41,6 +41,8 @@ struct config_reader {
     bool has_size;
     bool has_refill;
 
+    const json_t *mmds_ids; /* interfaces of the metadata service; or NULL */
+
     bool has_amount; /* of the balloon */
     bool has_deflate;
     bool has_mem_mib;

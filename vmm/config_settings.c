@@ -98,5 +98,6 @@ void config_settings_fini(struct config_settings *settings)
 {
     json_decref(settings->logger);
     json_decref(settings->metrics);
+    json_decref(settings->metadata);
     *settings = (struct config_settings){.logger = NULL};
 }

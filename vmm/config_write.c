@@ -242,6 +242,28 @@ static json_t *pack_nets(struct writer *w, const struct config *config)
     return list;
 }
 
+/* The service, if an interface has it. */
+static json_t *pack_mmds(struct writer *w, const struct config *config)
+{
+    json_t *list;
+    char address[CONFIG_TEXT_MAX];
+
+    if (!config_has_mmds(config))
+        return NULL;
+    list = must(w, json_array());
+    for (uint32_t i = 0; !w->failed && i < config->net_count; i++) {
+        if (config->nets[i].has_mmds &&
+            json_array_append_new(list, text_or_none(w, config->nets[i].id)) <
+                0)
+            w->failed = true;
+    }
+    config_format_ipv4(config->mmds.address, address);
+    return must(w, json_pack_ex(&w->error, 0, "{s:s, s:o, s:s, s:b}", "version",
+                       config->mmds.is_v2 ? "V2" : "V1", "network_interfaces",
+                       list, "ipv4_address", address, "imds_compat",
+                       (int)config->mmds.imds_compat));
+}
+
 /* A level by its name, what is to be hidden as a list; NULL for neither. */
 static json_t *pack_cpu_template(struct writer *w, const char *text)
 {
@@ -290,19 +312,19 @@ static json_t *pack_config(struct writer *w, const struct config *config)
     uint64_t mib = num_div_up(config->mem_bytes, NUM_MIB);
 
     /* "o" takes over its object even when packing fails. */
-    return must(
-        w, json_pack_ex(&w->error, 0,
-               "{s:{s:s*, s:s*, s:s*}, s:o, s:o*, s:o*, s:{s:I, s:I}, "
-               "s:{s:I, s:s*}, s:o*, s:o*, s:o}",
-               "boot-source", "kernel_image_path", config->kernel, "boot_args",
-               config->boot_args, "initrd_path", config->initrd, "drives",
-               pack_drives(w, config), "pmem", pack_pmems(w, config),
-               "network-interfaces", pack_nets(w, config), "machine-config",
-               "vcpu_count", (json_int_t)config->vcpus, "mem_size_mib",
-               (json_int_t)mib, "vsock", "guest_cid",
-               (json_int_t)config->guest_cid, "uds_path", config->vsock_path,
-               "entropy", pack_entropy(w, config), "balloon",
-               pack_balloon(w, config), "spore", pack_spore(w, config)));
+    return must(w,
+        json_pack_ex(&w->error, 0,
+            "{s:{s:s*, s:s*, s:s*}, s:o, s:o*, s:o*, s:o*, s:{s:I, s:I}, "
+            "s:{s:I, s:s*}, s:o*, s:o*, s:o}",
+            "boot-source", "kernel_image_path", config->kernel, "boot_args",
+            config->boot_args, "initrd_path", config->initrd, "drives",
+            pack_drives(w, config), "pmem", pack_pmems(w, config),
+            "network-interfaces", pack_nets(w, config), "mmds-config",
+            pack_mmds(w, config), "machine-config", "vcpu_count",
+            (json_int_t)config->vcpus, "mem_size_mib", (json_int_t)mib, "vsock",
+            "guest_cid", (json_int_t)config->guest_cid, "uds_path",
+            config->vsock_path, "entropy", pack_entropy(w, config), "balloon",
+            pack_balloon(w, config), "spore", pack_spore(w, config)));
 }
 
 int config_to_json(

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/num.h"
 
 /* Ctrl-], the way out of a serial console since telnet. */
@@ -19,6 +20,16 @@ static void keep_tail(struct console *console, const uint8_t *data, size_t len)
     }
 }
 
+/* Whether the guest writes too fast; what it has written is dropped then. */
+static bool is_too_fast(struct console *console, size_t len)
+{
+    if (!rate_is_limited(&console->rate) ||
+        rate_wait(&console->rate, clock_now_ns()) == 0)
+        return false;
+    console->rate_dropped += len;
+    return true;
+}
+
 /*
  * Perhaps on a vCPU's thread. A sink that would block is left alone and watched
  * on the loop; meanwhile the port tells the guest that it is not empty.
@@ -30,6 +41,10 @@ static size_t on_output(void *opaque, const uint8_t *data, size_t len)
     size_t allowed = 0;
     ssize_t n;
 
+    if (is_too_fast(console, len)) {
+        keep_tail(console, data, len);
+        return len;
+    }
     if (console->out_fd >= 0 && !console->out_failed)
         allowed = output_limit_take(console->limit, len);
     if (allowed == 0) {
@@ -55,6 +70,8 @@ static size_t on_output(void *opaque, const uint8_t *data, size_t len)
         len = (size_t)n;
     else if (allowed < len)
         output_limit_say(console->limit);
+    if (rate_is_limited(&console->rate))
+        rate_charge(&console->rate, len, 0);
     keep_tail(console, data, len);
     return len;
 }
@@ -90,6 +107,18 @@ void console_set_output(struct console *console, int out_fd)
 void console_set_limit(struct console *console, struct output_limit *limit)
 {
     console->limit = limit;
+}
+
+int console_set_rate(struct console *console,
+    const struct rate_bucket_config *bucket, struct err *err)
+{
+    const struct rate_config config = {.bytes = *bucket};
+    int rc = rate_check(&config, err);
+
+    if (rc == 0)
+        rate_init(
+            &console->rate, &config, &console->rate_state, clock_now_ns());
+    return rc;
 }
 
 /* The guest has taken input and there is room for more. */

@@ -19,6 +19,7 @@
 
 #include "virtio/vconsole.h"
 #include "vmm/core/loop.h"
+#include "vmm/core/rate.h"
 #include "vmm/hw/serial.h"
 #include "vmm/output_limit.h"
 
@@ -37,6 +38,9 @@ struct console {
     struct console_port port;   /* set by console_attach */
     int out_fd;                 /* borrowed; -1: the tail only */
     struct output_limit *limit; /* of out_fd; borrowed, NULL: none */
+    struct rate rate; /* of the guest's output; beyond it is dropped */
+    struct rate_state rate_state;
+    uint64_t rate_dropped; /* bytes; under the device's lock */
     struct loop_source out_source;
     struct loop_source in_source; /* standard input, or fd -1 */
     struct loop_call watch_out;   /* from a vCPU thread to the loop */
@@ -62,6 +66,13 @@ void console_set_output(struct console *console, int out_fd);
 
 /* Limits the output from here on; `limit` is borrowed. */
 void console_set_limit(struct console *console, struct output_limit *limit);
+
+/*
+ * Drops what the guest writes faster than this, but for the tail: all zero is
+ * no limit. Before the machine is built. -EINVAL as rate_check.
+ */
+CC_MUST_CHECK int console_set_rate(struct console *console,
+    const struct rate_bucket_config *bucket, struct err *err);
 
 /* Has Ctrl-] on the input call `on_escape` and not go to the guest. */
 void console_set_escape(

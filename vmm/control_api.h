@@ -94,6 +94,9 @@ extern const struct schema_field control_bucket_fields[];
 extern const struct schema_field control_limiter_fields[];
 struct rate_change control_get_limits(const json_t *body, const char *name);
 
+/* One bucket, as control_bucket_fields has it; NULL: no limit. */
+struct rate_bucket_config control_get_bucket(const json_t *bucket);
+
 /* JSON of a handler's reply; takes `json` over. -ENOMEM. */
 CC_MUST_CHECK int control_api_reply(struct router_call *call, json_t *json);
 

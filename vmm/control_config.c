@@ -226,7 +226,7 @@ int control_machine_get(void *opaque, struct router_call *call)
     return control_api_reply(call, control_machine_json(opaque));
 }
 
-/* ---- kernel and processor ------------------------------------------------ */
+/* ---- kernel ------------------------------------------------ */
 
 const struct schema_field control_boot_fields[] = {
     {.name = "kernel_image_path", .type = SCHEMA_STRING, .required = true},
@@ -285,32 +285,6 @@ int control_boot_put(void *opaque, struct router_call *call)
     if (rc < 0)
         return err_wrap(&call->err, rc, "Boot source error");
     c->has_default_args = schema_string(call->body, "boot_args") == NULL;
-    return 0;
-}
-
-const struct schema_field control_cpu_fields[] = {
-    {.name = "kvm_capabilities", .type = SCHEMA_LIST, .not_null = true},
-    {.name = "cpuid_modifiers", .type = SCHEMA_ANY, .not_null = true},
-    {.name = "msr_modifiers", .type = SCHEMA_ANY, .not_null = true},
-    SCHEMA_END("CustomCpuTemplate"),
-};
-
-/* A template that changes nothing is fine. */
-int control_cpu_put(void *opaque, struct router_call *call)
-{
-    const char *key;
-    json_t *value;
-
-    (void)opaque;
-    json_object_foreach(call->body, key, value)
-    {
-        if (!json_is_array(value))
-            return err_set(&call->err, EINVAL,
-                "Configure CPU error: %s: must be a list", key);
-        if (json_array_size(value) > 0)
-            return err_set(&call->err, ENOTSUP,
-                NOT_SUPPORTED "%s: see spore run --cpu-template", key);
-    }
     return 0;
 }
 
@@ -407,18 +381,18 @@ int control_serial_put(void *opaque, struct router_call *call)
 {
     struct control *c = opaque;
     const char *path = schema_string(call->body, "serial_out_path");
-    const json_t *bucket = json_object_get(call->body, "rate_limiter");
+    struct rate_bucket_config bucket =
+        control_get_bucket(json_object_get(call->body, "rate_limiter"));
+    int rc = 0;
 
     if (c->host == NULL)
         return err_set(&call->err, EBUSY,
             "the machine of this socket is being made: wait for its start");
-    if (schema_uint(bucket, "size", 0) != 0 &&
-        schema_uint(bucket, "refill_time", 0) != 0)
-        return err_set(&call->err, ENOTSUP,
-            NOT_SUPPORTED "rate_limiter of the serial port");
-    if (path == NULL)
-        return 0;
-    return c->host->set_serial(c->host->opaque, path, &call->err);
+    if (path != NULL)
+        rc = c->host->set_serial(c->host->opaque, path, &call->err);
+    if (rc == 0)
+        rc = console_set_rate(&c->inst->console, &bucket, &call->err);
+    return rc;
 }
 
 const struct schema_field control_balloon_put_fields[] = {

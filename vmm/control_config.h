@@ -40,6 +40,7 @@ extern const struct schema_field control_drive_put_fields[];
 extern const struct schema_field control_net_put_fields[];
 extern const struct schema_field control_pmem_put_fields[];
 extern const struct schema_field control_pmem_patch_fields[];
+extern const struct schema_field control_mmds_fields[];
 extern const struct schema_field control_hotplug_fields[];
 extern const struct schema_field control_hotplug_patch_fields[];
 
@@ -48,7 +49,7 @@ int control_machine_put(void *opaque, struct router_call *call);
 int control_machine_patch(void *opaque, struct router_call *call);
 int control_machine_get(void *opaque, struct router_call *call);
 int control_boot_put(void *opaque, struct router_call *call);
-int control_cpu_put(void *opaque, struct router_call *call);
+int control_cpu_put(void *opaque, struct router_call *call); /* _cpu.c */
 int control_vsock_put(void *opaque, struct router_call *call);
 int control_entropy_put(void *opaque, struct router_call *call);
 int control_serial_put(void *opaque, struct router_call *call);
@@ -56,6 +57,12 @@ int control_balloon_put(void *opaque, struct router_call *call);
 int control_drive_put(void *opaque, struct router_call *call);
 int control_net_put(void *opaque, struct router_call *call);
 int control_pmem_put(void *opaque, struct router_call *call);
+
+/* The metadata service, in control_mmds.c: its data, before and after. */
+int control_mmds_config_put(void *opaque, struct router_call *call);
+int control_mmds_get(void *opaque, struct router_call *call);
+int control_mmds_put(void *opaque, struct router_call *call);
+int control_mmds_patch(void *opaque, struct router_call *call);
 
 /* GET /balloon before the start. */
 int control_config_balloon_get(

@@ -42,6 +42,17 @@ const struct schema_field control_limiter_fields[] = {
     SCHEMA_END("RateLimiterConfig"),
 };
 
+struct rate_bucket_config control_get_bucket(const json_t *bucket)
+{
+    struct rate_bucket_config b = {.size = schema_uint(bucket, "size", 0),
+        .refill_ms = schema_uint(bucket, "refill_time", 0),
+        .burst = schema_uint(bucket, "one_time_burst", 0)};
+
+    /* So slow a refill is no limit in the contract either. */
+    return b.refill_ms > RATE_REFILL_MS_MAX ? (struct rate_bucket_config){0}
+                                            : b;
+}
+
 static bool get_bucket(const json_t *limiter, const char *name,
     struct rate_bucket_config *ret_bucket)
 {
@@ -49,13 +60,7 @@ static bool get_bucket(const json_t *limiter, const char *name,
 
     if (!json_is_object(bucket))
         return false;
-    *ret_bucket =
-        (struct rate_bucket_config){.size = schema_uint(bucket, "size", 0),
-            .refill_ms = schema_uint(bucket, "refill_time", 0),
-            .burst = schema_uint(bucket, "one_time_burst", 0)};
-    /* So slow a refill is no limit in the contract either. */
-    if (ret_bucket->refill_ms > RATE_REFILL_MS_MAX)
-        *ret_bucket = (struct rate_bucket_config){0};
+    *ret_bucket = control_get_bucket(bucket);
     return true;
 }
 

@@ -140,8 +140,6 @@ static int refuse_some(const struct firecracker_options *o, struct err *err)
     } refused[] = {
         {FIRECRACKER_ENABLE_PCI,
             "--enable-pci: devices are on virtio-mmio: leave it out"},
-        {FIRECRACKER_METADATA,
-            "--metadata: there is no metadata service: leave it out"},
         {FIRECRACKER_SECCOMP_FILTER,
             "--seccomp-filter: filters of others do not fit: leave it out"},
     };
@@ -151,6 +149,40 @@ static int refuse_some(const struct firecracker_options *o, struct err *err)
             return err_set(err, ENOTSUP, "%s", refused[i].text);
     }
     return 0;
+}
+
+/* The metadata service's first data, and how much it may ever be. */
+static int take_metadata(struct run_options *run,
+    const struct firecracker_options *o, struct err *err)
+{
+    const char *limit = o->values[FIRECRACKER_MMDS_LIMIT];
+    const char *path = o->values[FIRECRACKER_METADATA];
+    char text[SCHEMA_TEXT_MAX];
+    uint8_t *data = NULL;
+    size_t size = 0;
+    uint64_t bytes = run->body_max;
+    int rc;
+
+    if (limit != NULL && (parse_u64(limit, &bytes) < 0 || bytes > PAYLOAD_MAX))
+        return err_set(err, EINVAL,
+            "'mmds-size-limit' parameter expected to be of 'usize' type, and "
+            "at most %u",
+            PAYLOAD_MAX);
+    if (limit != NULL || bytes != 0)
+        run->settings.mmds_limit = (size_t)bytes;
+    if (path == NULL)
+        return 0;
+    rc = fd_read_file(path, PAYLOAD_MAX, &data, &size, err);
+    if (rc < 0)
+        return err_wrap(
+            err, rc, "Unable to open or read from the mmds content file");
+    run->settings.metadata = schema_parse((const char *)data, size, NULL, text);
+    free(data);
+    return run->settings.metadata != NULL
+               ? 0
+               : err_set(err, EINVAL,
+                     "MMDS error: metadata provided not valid json: %s: %.200s",
+                     path, text);
 }
 
 static int take_config(
@@ -181,6 +213,7 @@ static int take_options(struct run_options *run,
 
     run_options_init(run);
     run->is_firecracker = true;
+    run->filters_vcpus = !o->given[FIRECRACKER_NO_SECCOMP];
     run->config.has_agent = false;
     run->console = RUN_CONSOLE_STDIO;
     run->jail.jail.level = JAIL_OFF;
@@ -207,6 +240,8 @@ static int take_options(struct run_options *run,
         rc = take_config(run, o->values[FIRECRACKER_CONFIG_FILE], err);
     if (rc == 0)
         rc = take_settings(run, o, err);
+    if (rc == 0)
+        rc = take_metadata(run, o, err);
     return rc;
 }
 

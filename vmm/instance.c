@@ -146,6 +146,7 @@ void instance_fini(struct instance *inst)
     instance_close(inst);
     loop_fini(&inst->loop);
     kvm_close(&inst->kvm);
+    mmds_fini(&inst->mmds);
 }
 
 int instance_build(struct instance *inst, const struct config *config,
@@ -159,6 +160,8 @@ int instance_build(struct instance *inst, const struct config *config,
         .console = &inst->console,
         .timings = inst->timings,
         .outside = inst->outside,
+        .filters_vcpus = inst->filters_vcpus,
+        .mmds = &inst->mmds,
         .kernel_path = kernel_path,
         .on_end = on_machine_end,
         .accept = on_accept,
@@ -166,6 +169,9 @@ int instance_build(struct instance *inst, const struct config *config,
 
     assert(inst->config == NULL || inst->config == config);
     inst->config = config;
+    inst->mmds.address = config->mmds.address;
+    inst->mmds.is_v2 = config->mmds.is_v2;
+    inst->mmds.imds_compat = config->mmds.imds_compat;
     inst->has_agent = origin != NULL && config->has_agent;
     inst->has_own_clock = origin != NULL && origin->clock == VM_CLOCK_FREEZE;
     if (inst->vconsole.loop != NULL)

@@ -24,6 +24,7 @@
 #include "snapshot/reset.h"
 #include "vmm/machine.h"
 #include "vmm/machine_restore.h"
+#include "vmm/mmds.h"
 #include "vmm/saver.h"
 #include "vmm/timings.h"
 
@@ -66,6 +67,8 @@ struct instance {
     int power_off_fd;               /* our end of the agent's connection; -1 */
     enum machine_tracking tracking; /* the owner's to set before building */
     const struct outside *outside;  /* likewise; NULL: there is no jail */
+    bool filters_vcpus;             /* likewise (machine.h) */
+    struct mmds mmds; /* the owner's to fill, before building and after */
     struct saver saver;
     struct reset *reset; /* NULL before the first instance_push */
     bool is_broken;      /* a reset has failed half-way */
@@ -87,7 +90,9 @@ void instance_fini(struct instance *inst);
         .loop = {.epoll_fd = -1,                                               \
             .wake_source = {.fd = -1},                                         \
             .timer_source = {.fd = -1}},                                       \
-        .kvm = {.fd = -1}, .power_off_fd = -1                                  \
+        .kvm = {.fd = -1}, .power_off_fd = -1, .mmds = {                       \
+            .limit = MMDS_LIMIT_DEFAULT                                        \
+        }                                                                      \
     }
 
 /*

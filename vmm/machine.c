@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 
 #include "guest/agent_image.h"
+#include "jail/seccomp.h"
 #include "vmm/base/log.h"
 #include "vmm/base/num.h"
 #include "vmm/config_text.h"
@@ -304,12 +306,18 @@ static int load_guest(
 
 static int confine_vcpu(void *opaque, struct err *err)
 {
-    const struct outside *outside =
-        ((const struct machine *)opaque)->host.outside;
+    const struct machine_host *host = &((const struct machine *)opaque)->host;
+    int rc;
 
-    return outside == NULL
-               ? 0
-               : outside->confine(outside->opaque, JAIL_ROLE_VCPU, err);
+    if (host->outside != NULL)
+        return host->outside->confine(
+            host->outside->opaque, JAIL_ROLE_VCPU, err);
+    if (!host->filters_vcpus)
+        return 0;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return err_sys(err, errno, "no_new_privs");
+    rc = seccomp_confine(JAIL_ROLE_VCPU, err);
+    return rc < 0 ? err_wrap(err, rc, "without --no-seccomp") : 0;
 }
 
 static int build_vcpus(struct machine *m, struct err *err)
@@ -369,10 +377,20 @@ static int boot_machine(
     if (rc == 0 && m->config->cpu_template != NULL)
         rc = cpuid_template_apply(
             &m->cpuid, &m->host.kvm->features, m->config->cpu_template, err);
+    if (rc == 0 && m->config->cpu_modifiers != NULL)
+        rc = cpu_modifiers_check_caps(
+            m->config->cpu_modifiers, m->host.kvm, err);
+    if (rc == 0 && m->config->cpu_modifiers != NULL)
+        rc =
+            cpu_modifiers_apply_cpuid(m->config->cpu_modifiers, &m->cpuid, err);
     if (rc == 0 && m->host.cpu_brand != NULL)
         cpuid_set_brand(&m->cpuid, m->host.cpu_brand);
     if (rc == 0)
         rc = build_vcpus(m, err);
+    for (uint32_t i = 0;
+         rc == 0 && m->config->cpu_modifiers != NULL && i < m->vcpu_count; i++)
+        rc = cpu_modifiers_apply_msrs(
+            m->config->cpu_modifiers, m->vcpus[i].fd, err);
     return rc < 0 ? rc : vcpu_set_boot_state(&m->vcpus[0], &entry, err);
 }
 

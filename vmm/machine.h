@@ -51,6 +51,7 @@
 #include "vmm/machine_drive.h"
 #include "vmm/machine_net.h"
 #include "vmm/machine_pmem.h"
+#include "vmm/mmds.h"
 #include "vmm/outside.h"
 #include "vmm/timings.h"
 
@@ -101,6 +102,8 @@ struct machine_host {
     bool is_shell;
     enum machine_tracking tracking;
     const struct outside *outside; /* NULL: there is no jail */
+    bool filters_vcpus; /* but vCPUs are held to their system calls */
+    struct mmds *mmds;  /* what its guest may ask for; NULL: nothing */
     void (*on_end)(void *opaque, const struct machine_end *end);
     /* Guest connections to the monitor's own ports; NULL: none. */
     vsock_accept_fn *accept;

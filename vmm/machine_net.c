@@ -199,9 +199,20 @@ static int make_device(
     return 0;
 }
 
+/* Puts the metadata service in front of the backend. */
+static int add_mmds(struct machine_net *n, struct mmds *mmds, struct err *err)
+{
+    n->mmds = calloc(1, sizeof(*n->mmds));
+    if (n->mmds == NULL)
+        return err_sys(err, ENOMEM, "metadata service");
+    mmds_net_init(n->mmds, n->backend, mmds);
+    n->backend = &n->mmds->backend;
+    return 0;
+}
+
 int machine_net_new(const struct config_net *config,
     const struct virtio_host *host, const struct outside *outside,
-    struct machine_net **ret_net, struct err *err)
+    struct mmds *mmds, struct machine_net **ret_net, struct err *err)
 {
     struct machine_net *n = calloc(1, sizeof(*n));
     int rc;
@@ -211,6 +222,8 @@ int machine_net_new(const struct config_net *config,
     n->config = config;
     (void)snprintf(n->id, sizeof(n->id), "net-%s", config->id);
     rc = connect_backend(n, host->loop, outside, err);
+    if (rc == 0 && config->has_mmds && mmds != NULL)
+        rc = add_mmds(n, mmds, err);
     if (rc == 0)
         rc = make_device(n, host, err);
     if (rc < 0) {
@@ -231,5 +244,8 @@ void machine_net_free(struct machine_net *n)
     net_tap_fini(&n->tap);
     net_stream_fini(&n->stream);
     passt_stop(&n->passt);
+    if (n->mmds != NULL)
+        mmds_net_fini(n->mmds);
+    free(n->mmds);
     free(n);
 }

@@ -15,6 +15,7 @@
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
 #include "vmm/config.h"
+#include "vmm/mmds_net.h"
 #include "vmm/outside.h"
 #include "vmm/passt.h"
 
@@ -27,7 +28,8 @@ struct machine_net {
     struct net_backend *backend; /* of one of these, or NULL */
     struct net_tap tap;
     struct net_stream stream;
-    struct passt passt; /* CONFIG_NET_USER */
+    struct passt passt;    /* CONFIG_NET_USER */
+    struct mmds_net *mmds; /* in front of `backend`, or NULL */
 };
 
 /* What the guest's kernel is told about itself, IPv4 as numbers. */
@@ -51,13 +53,13 @@ uint16_t machine_net_mtu(const struct config_net *config);
 
 /*
  * Connects the interface that `config` describes and makes its device;
- * `config` outlives it. `outside` joins switches; NULL: it does so itself. An
- * inherited descriptor belongs to it afterwards, and stays the caller's on
- * failure.
+ * `config` outlives it. `outside` joins switches; NULL: it does so itself.
+ * `mmds` is what the metadata service serves; NULL: there is none. An inherited
+ * descriptor belongs to it afterwards, and stays the caller's on failure.
  */
 CC_MUST_CHECK int machine_net_new(const struct config_net *config,
     const struct virtio_host *host, const struct outside *outside,
-    struct machine_net **ret_net, struct err *err);
+    struct mmds *mmds, struct machine_net **ret_net, struct err *err);
 
 /* NULL is fine. */
 void machine_net_free(struct machine_net *net);

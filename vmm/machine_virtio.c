@@ -171,8 +171,8 @@ static int add_nets(struct machine *m, struct err *err)
         int rc = next_virtio(m, &host, err);
 
         if (rc == 0)
-            rc = machine_net_new(
-                &m->config->nets[i], &host, m->host.outside, &m->nets[i], err);
+            rc = machine_net_new(&m->config->nets[i], &host, m->host.outside,
+                m->host.mmds, &m->nets[i], err);
         if (rc < 0)
             return rc;
         map_virtio(m, &m->nets[i]->net.virtio);

@@ -183,6 +183,44 @@ static void put_nets(struct machine *machine, json_t *root)
     }
 }
 
+static void put_mmds(
+    const struct mmds *mmds, struct machine *machine, json_t *root)
+{
+    json_t *section = json_object_get(root, "mmds");
+
+    for (uint32_t i = 0; i < CONFIG_NETS_MAX; i++) {
+        struct machine_net *net = machine->nets[i];
+        struct mmds_stats s;
+
+        if (net == NULL || net->mmds == NULL)
+            continue;
+        device_lock(&net->net.virtio.base);
+        s = net->mmds->tcp.stats;
+        device_unlock(&net->net.virtio.base);
+        add(section, "rx_accepted_err", s.rx_accepted_err);
+        add(section, "rx_accepted_unusual", s.rx_unusual);
+        add(section, "rx_count", s.rx_count);
+        add(section, "tx_count", s.tx_frames);
+        add(section, "tx_frames", s.tx_frames);
+        add(section, "tx_bytes", s.tx_bytes);
+        add(section, "connections_created", s.connections_created);
+        add(section, "connections_destroyed", s.connections_destroyed);
+    }
+    set(section, "rx_invalid_token", mmds->invalid_tokens);
+    set(section, "rx_no_token", mmds->no_tokens);
+}
+
+static void put_serial(struct instance *inst, json_t *root)
+{
+    struct serial *serial = &inst->machine.serial;
+    uint64_t dropped;
+
+    device_lock(&serial->dev);
+    dropped = inst->console.rate_dropped;
+    device_unlock(&serial->dev);
+    set(json_object_get(root, "uart"), "rate_limiter_dropped_bytes", dropped);
+}
+
 static void put_others(struct machine *machine, json_t *root)
 {
     struct virtio_stats s;
@@ -250,6 +288,8 @@ static json_t *count_all(const struct metrics *m)
     if (m->inst != NULL && m->inst->phase != INSTANCE_NEW) {
         put_drives(&m->inst->machine, root);
         put_nets(&m->inst->machine, root);
+        put_mmds(&m->inst->mmds, &m->inst->machine, root);
+        put_serial(m->inst, root);
         put_others(&m->inst->machine, root);
     }
     return root;

@@ -127,6 +127,7 @@ int run_launch(struct run *run, bool is_paused, struct err *err)
 
     run->inst.tracking = run->options.tracking;
     run->inst.outside = run_jail_outside(&run->jail);
+    run->inst.filters_vcpus = run->options.filters_vcpus;
     rc = instance_build(&run->inst, &run->options.config, run->kernel_path,
         run->origin.is_open ? &run->origin.origin : NULL, err);
     if (rc == 0 && run->origin.is_open)
@@ -161,6 +162,12 @@ static int open_settings(struct run *run, struct err *err)
     c->metrics.start_cpu_us = o->start_cpu_us;
     if (o->settings.tracks && o->tracking == MACHINE_TRACK_LATER)
         o->tracking = MACHINE_TRACK;
+    if (o->settings.mmds_limit != 0)
+        run->inst.mmds.limit = o->settings.mmds_limit;
+    if (o->settings.metadata != NULL)
+        rc = mmds_put(&run->inst.mmds, o->settings.metadata, err);
+    if (rc < 0)
+        return err_wrap(err, rc, "Populating MMDS from file failed");
     /* Who has no socket is known by no name but this. */
     if (o->settings.logger != NULL)
         rc = control_log_open(&c->log, o->api_id != NULL ? o->api_id : "run",

@@ -94,6 +94,7 @@ struct run_options {
      * snapshot that cannot be loaded is the end.
      */
     bool is_firecracker;
+    bool filters_vcpus;              /* where there is no jail (machine.h) */
     const char *api_id;              /* what clients are told; NULL: `id` */
     size_t body_max;                 /* bytes of a request's; 0: the usual */
     struct config_settings settings; /* of the configuration file */

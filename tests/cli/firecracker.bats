@@ -12,6 +12,7 @@ setup() {
 
 teardown() {
     kill_marked
+    [ ! -e /sys/class/net/spfcmmds ] || ip link del spfcmmds
 }
 
 fc() {
@@ -158,6 +159,67 @@ faulty() {
     [ ! -e api.sock ]
 }
 
+# Threads of the process that are held to a filter, by their names; but those
+# that KVM makes of a vCPU's, which are the kernel's.
+filtered() {
+    local status
+
+    for status in /proc/"$pid"/task/*/status; do
+        ! grep -q '^Seccomp:.*2' "$status" ||
+            sed -n '/\tkvm-/d; s/^Name:\t//p' "$status"
+    done
+}
+
+@test "vCPUs are held to their system calls, unless --no-seccomp" {
+    begin
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/counter.elf\"}"
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    [ "$(filtered)" = "vcpu 0" ]
+    done_with PUT /spore/kill '{}'
+    wait "$pid" || true
+    begin --no-seccomp
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/counter.elf\"}"
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    [ -z "$(filtered)" ]
+    done_with PUT /spore/kill '{}'
+    wait "$pid" || true
+}
+
+@test "a CPU template is what the guest boots with" {
+    begin
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/reset.elf\"}"
+    done_with PUT /cpu-config '{"cpuid_modifiers":[{"leaf":"0x1",
+        "subleaf":"0x0","flags":0,"modifiers":[{"register":"eax",
+        "bitmap":"0bxxxx0000000000xxxxxxxxxxxxxxxxxx"}]}],
+        "msr_modifiers":[{"addr":"0x174","bitmap":"0b10"}]}'
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    wait "$pid" && status=0 || status=$?
+    [ "$status" -eq 0 ]
+}
+
+@test "a CPU template that KVM cannot do fails the start" {
+    local body
+
+    for body in '"cpuid_modifiers":[{"leaf":"0x77","subleaf":"0x0","flags":0,
+            "modifiers":[{"register":"eax","bitmap":"0b1"}]}]' \
+        '"msr_modifiers":[{"addr":"0x7777","bitmap":"0b1"}]' \
+        '"kvm_capabilities":["77777"]'; do
+        begin
+        done_with PUT /boot-source \
+            "{\"kernel_image_path\":\"$SPORE_GUESTS/reset.elf\"}"
+        done_with PUT /cpu-config "{$body}"
+        ask PUT /actions '{"action_type":"InstanceStart"}' > answer
+        cat answer
+        grep -q '^{"fault_message":"Start microvm error: ' answer
+        grep -Eq 'Leaf: 77|Address: 7777|capability: 77777' answer
+        wait "$pid" && status=0 || status=$?
+        [ "$status" -eq 1 ]
+    done
+}
+
 @test "a snapshot that cannot be loaded ends it with 1, after the reply" {
     begin
     [[ $(ask PUT /snapshot/load '{"snapshot_path":"s/a","mem_backend":
@@ -165,6 +227,41 @@ faulty() {
         '{"fault_message":"Load snapshot error: '*'}400' ]]
     wait "$pid" && status=0 || status=$?
     [ "$status" -eq 1 ]
+}
+
+@test "a snapshot keeps how metadata is served, and none of it" {
+    local config='"mmds-config":{"version":"V2","network_interfaces":["eth0"],'
+
+    config+='"ipv4_address":"169.254.170.2","imds_compat":true}'
+    [ "$(id -u)" -eq 0 ] || cannot_run "taps are for root to make"
+    ip tuntap add spfcmmds mode tap
+    begin
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/counter.elf\"}"
+    done_with PUT /network-interfaces/eth0 \
+        '{"iface_id":"eth0","host_dev_name":"spfcmmds"}'
+    done_with PUT /mmds/config '{"network_interfaces":["eth0"],"version":"V2",
+        "ipv4_address":"169.254.170.2","imds_compat":true}'
+    done_with PUT /mmds '{"a":1}'
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    done_with PATCH /mmds '{"b":2}'
+    [ "$(ask GET /mmds)" = '{"a":1,"b":2}200' ]
+    done_with PATCH /vm '{"state":"Paused"}'
+    done_with PUT /snapshot/create \
+        '{"snapshot_path":"s/one","mem_file_path":"s/one/mem"}'
+    done_with PUT /spore/kill '{}'
+    wait "$pid" || true
+    begin
+    done_with PUT /snapshot/load '{"snapshot_path":"s/one","resume_vm":true,
+        "mem_backend":{"backend_type":"File","backend_path":"s/one/mem"}}'
+    [[ $(ask GET /vm/config) == *"$config"* ]]
+    [ "$(ask GET /mmds)" = '{}200' ]
+    faulty "MMDS error: The MMDS data store is not initialized." \
+        PATCH /mmds '{"c":3}'
+    done_with PUT /mmds '{"c":3}'
+    [ "$(ask GET /mmds)" = '{"c":3}200' ]
+    done_with PUT /spore/kill '{}'
+    wait "$pid" || true
 }
 
 @test "no load after what describes a machine; logger and metrics are fine" {

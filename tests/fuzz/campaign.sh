@@ -26,7 +26,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 . cmake/setup.sh
 
 ALL=(queue virtio_mmio blk blk_overlay net net_stream rng vconsole balloon
-  vsock pmem netswitch)
+  vsock pmem netswitch mmds)
 
 # What a harness is there to reach; device code that all share is the
 # transport's.
@@ -44,6 +44,7 @@ declare -A SOURCES=(
   [vsock]="virtio/vsock.c virtio/vsock_conn.c virtio/vsock_table.c
     virtio/vsock_uds.c"
   [pmem]="virtio/pmem.c"
+  [mmds]="vmm/mmds_tcp.c vmm/mmds_http.c"
   [netswitch]="vmm/netswitch.c vmm/netswitch_macs.c"
 )
 

@@ -29,6 +29,7 @@
 #include "vmm/base/bytes.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/num.h"
+#include "vmm/mmds_text.h"
 
 #define CLIENTS     4u
 #define BUILT_MAX   8192u
@@ -201,7 +202,14 @@ static const char *const bodies[] = {"", "{}", "{\"state\":\"Paused\"}",
     "{\"amount_mib\":1,\"deflate_on_oom\":true}",
     "{\"metrics_path\":\"/dev/null\",\"properties\":{\"a\":\"b\"}}",
     "{\"log_path\":\"/dev/null\",\"level\":\"Info\"}",
-    "{\"rate_limiter\":{\"ops\":{\"size\":1,\"refill_time\":1}}}"};
+    "{\"rate_limiter\":{\"ops\":{\"size\":1,\"refill_time\":1}}}",
+    "{\"network_interfaces\":[\"eth0\"],\"version\":\"V2\","
+    "\"ipv4_address\":\"169.254.1.1\"}",
+    "{\"a\":{\"b\":null,\"c\":[1.5,{}]},\"d\":null}",
+    "{\"cpuid_modifiers\":[{\"leaf\":\"0x1\",\"subleaf\":\"0b0\",\"flags\":1,"
+    "\"modifiers\":[{\"register\":\"eax\",\"bitmap\":\"0b01x_\"}]}],"
+    "\"msr_modifiers\":[{\"addr\":\"0x10\",\"bitmap\":\"0b1\"}]}",
+    "{\"rate_limiter\":{\"size\":1,\"refill_time\":1}}"};
 
 static const char *const headers[] = {"", "Connection: close\r\n",
     "Expect: 100-continue\r\n", "Connection: Upgrade\r\nUpgrade: vsock\r\n",
@@ -278,13 +286,20 @@ static char *take_state(const struct bench *b)
 {
     const struct control_bench *c = &b->control;
     char *json = NULL;
+    char *data = NULL;
     char *state = NULL;
+    size_t len;
 
     require(config_to_json(c->inst.config, &json, NULL) == 0);
-    require(asprintf(&state, "%d %u %d %d %d %s", (int)c->inst.phase,
-                c->options.given, (int)c->options.tracking, c->control.has_smt,
-                c->control.metrics.fd >= 0, json) > 0);
+    if (c->inst.mmds.data != NULL)
+        require(mmds_text_json(c->inst.mmds.data, &data, &len) == 0);
+    require(
+        asprintf(&state, "%d %u %d %d %d %d %s %s", (int)c->inst.phase,
+            c->options.given, (int)c->options.tracking, c->control.has_smt,
+            c->control.metrics.fd >= 0, c->inst.config->cpu_modifiers != NULL,
+            json, data != NULL ? data : "-") > 0);
     free(json);
+    free(data);
     return state;
 }
 

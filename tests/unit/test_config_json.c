@@ -150,6 +150,83 @@ static void test_accepts_what_asks_for_nothing(void **state)
         expect_accepted(texts[i]);
 }
 
+static void test_reads_the_metadata_service(void **state)
+{
+    static const char two[] =
+        "\"network-interfaces\": [{\"iface_id\": \"a\", \"host_dev_name\": "
+        "\"t0\"}, {\"iface_id\": \"b\", \"host_dev_name\": \"t1\"}]";
+    static const struct {
+        const char *service;
+        const char *text; /* of the refusal; NULL: it is fine */
+    } cases[] = {
+        {"{\"network_interfaces\": [\"b\"], \"version\": \"V2\", "
+         "\"ipv4_address\": \"169.254.170.2\", \"imds_compat\": true}",
+            NULL},
+        {"{\"network_interfaces\": [\"a\", \"b\"]}", NULL},
+        {"{\"version\": \"V2\"}",
+            "guest.json: mmds-config.network_interfaces: missing"},
+        {"{\"network_interfaces\": [\"c\"]}",
+            "guest.json: mmds-config.network_interfaces[0]: no interface is "
+            "called 'c'"},
+        {"{\"network_interfaces\": [1]}",
+            "guest.json: mmds-config.network_interfaces[0]: must be a string"},
+        {"{\"network_interfaces\": [\"a\"], \"ipv4_address\": \"1.2.3.4\"}",
+            "guest.json: mmds-config.ipv4_address: it must be within "
+            "169.254.1.0 to 169.254.254.255"},
+        {"{\"network_interfaces\": [\"a\"], \"ipv4_address\": \"x\"}",
+            "guest.json: mmds-config.ipv4_address: must be an IPv4 address"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < 2 * ARRAY_SIZE(cases); i++) {
+        const char *service = cases[i / 2].service;
+        char text[512];
+
+        /* In either order: it may name what comes later. */
+        if (i % 2 == 0)
+            (void)snprintf(
+                text, sizeof(text), "{%s, \"mmds-config\": %s}", two, service);
+        else
+            (void)snprintf(
+                text, sizeof(text), "{\"mmds-config\": %s, %s}", service, two);
+        if (cases[i / 2].text == NULL)
+            expect_accepted(text);
+        else
+            expect_refused(text, EINVAL, cases[i / 2].text);
+    }
+}
+
+static void test_keeps_the_metadata_service(void **state)
+{
+    static const char text[] =
+        "{\"mmds-config\": {\"network_interfaces\": [\"b\"], \"version\": "
+        "\"V2\", \"ipv4_address\": \"169.254.170.2\", \"imds_compat\": true}, "
+        "\"network-interfaces\": [{\"iface_id\": \"a\", \"host_dev_name\": "
+        "\"t0\"}, {\"iface_id\": \"b\", \"host_dev_name\": \"t1\"}]}";
+    struct config one;
+    struct config copy;
+    struct config two;
+    char *json = NULL;
+
+    (void)state;
+    config_init(&one);
+    config_init(&two);
+    assert_int_equal(
+        config_load_json(&one, text, strlen(text), "guest.json", NULL), 0);
+    assert_int_equal(config_copy(&one, &copy, NULL), 0);
+    assert_int_equal(config_to_json(&copy, &json, NULL), 0);
+    assert_int_equal(
+        config_load_json(&two, json, strlen(json), "guest.json", NULL), 0);
+    assert_false(two.nets[0].has_mmds);
+    assert_true(two.nets[1].has_mmds);
+    assert_true(two.mmds.is_v2 && two.mmds.imds_compat);
+    assert_int_equal(two.mmds.address, 0xa9feaa02);
+    free(json);
+    config_fini(&one);
+    config_fini(&copy);
+    config_fini(&two);
+}
+
 static void test_refuses_what_is_not_served(void **state)
 {
     static const struct {
@@ -158,7 +235,6 @@ static void test_refuses_what_is_not_served(void **state)
     } cases[] = {
         {"{\"logger\": {\"level\": \"Info\"}}", "logger"},
         {"{\"metrics\": {\"metrics_path\": \"m\"}}", "metrics"},
-        {"{\"mmds-config\": {\"version\": \"V2\"}}", "mmds-config"},
         {"{\"cpu-config\": {\"msr_modifiers\": []}}", "cpu-config"},
         {"{\"serial\": {\"serial_out_path\": \"s\"}}", "serial"},
         {"{\"memory-hotplug\": {}}", "memory-hotplug"},
@@ -391,6 +467,8 @@ int main(void)
         cmocka_unit_test(test_refuses_deep_and_large),
         cmocka_unit_test(test_refuses_unknown_keys),
         cmocka_unit_test(test_accepts_what_asks_for_nothing),
+        cmocka_unit_test(test_reads_the_metadata_service),
+        cmocka_unit_test(test_keeps_the_metadata_service),
         cmocka_unit_test(test_refuses_what_is_not_served),
         cmocka_unit_test(test_refuses_wrong_types),
         cmocka_unit_test(test_refuses_wrong_types_in_drives),

@@ -258,6 +258,23 @@ static void test_output_reaches_the_descriptor(void **state)
  * A reader that does not read holds the guest back, at the cost of neither
  * bytes nor a busy loop; the tail has what was taken.
  */
+static void test_output_that_is_too_fast(void **state)
+{
+    const struct rate_bucket_config rate = {
+        .size = 8, .refill_ms = 3600 * 1000, .burst = 2};
+    struct fixture *f = *state;
+    char buf[64];
+
+    start(f, f->out[1], -1);
+    assert_int_equal(console_set_rate(&f->console, &rate, NULL), 0);
+    print(f, "0123456789abcdef");
+    run(f);
+    assert_int_equal(read(f->out[0], buf, sizeof(buf)), 10);
+    assert_memory_equal(buf, "0123456789", 10);
+    assert_int_equal(f->console.rate_dropped, 6);
+    expect_tail(f, sizeof(buf), "0123456789abcdef");
+}
+
 static void test_slow_reader(void **state)
 {
     struct fixture *f = *state;
@@ -483,6 +500,7 @@ int main(void)
         cmocka_unit_test(test_tail_is_forgotten),
         cmocka_unit_test(test_tail_of_one_endless_line),
         cmocka_unit_test(test_output_reaches_the_descriptor),
+        cmocka_unit_test(test_output_that_is_too_fast),
         cmocka_unit_test(test_slow_reader),
         cmocka_unit_test(test_reader_that_goes),
         cmocka_unit_test(test_reader_that_goes_while_output_waits),

@@ -234,18 +234,23 @@ static bool deliver(struct parse *p, json_t *value)
 static bool read_string(struct parse *p, const struct schema_field *field)
 {
     bool is_custom = field->type == SCHEMA_CUSTOM;
+    char complaint[SCHEMA_TEXT_MAX];
     char *text;
     size_t len;
     bool done;
-    const char *expected =
-        is_custom || field->name_of == NULL ? "a string" : field->name_of;
+    const char *expected = field->expected != NULL ? field->expected
+                           : is_custom || field->name_of == NULL
+                               ? "a string"
+                               : field->name_of;
 
     if (!expect(p, '"', expected) || !json_reader_string(&p->r, &text, &len))
         return false;
     /* Paths and names end at the first NUL, whatever comes behind it. */
     if (memchr(text, '\0', len) != NULL)
         done = fail_in_frame(p, "file name contained an unexpected NUL byte");
-    else if (is_custom && !field->is_good(text))
+    else if (field->check != NULL && !field->check(text, complaint))
+        done = fail_in_frame(p, "%s", complaint);
+    else if (is_custom && field->is_good != NULL && !field->is_good(text))
         done = fail_in_frame(p, "%s", field->name_of);
     else
         done = deliver(p, json_stringn(text, len));
@@ -527,9 +532,11 @@ static bool step_order(struct parse *p)
 
 static bool step_list(struct parse *p)
 {
-    static const struct schema_field word = {
-        .name = "", .type = SCHEMA_STRING, .required = true};
     struct frame *f = &p->frames[p->depth - 1];
+    const struct schema_field word = {.name = "",
+        .type = SCHEMA_STRING,
+        .required = true,
+        .check = f->field->check};
     bool more;
 
     if (!json_reader_has_element(&p->r, f->is_first, &more))

@@ -56,6 +56,9 @@ struct schema_field {
      */
     const char *name_of;
     bool (*is_good)(const char *text); /* SCHEMA_CUSTOM */
+    const char *expected; /* SCHEMA_CUSTOM: its type's name, or "a string" */
+    /* The same with a complaint of its own; of a LIST: its strings. */
+    bool (*check)(const char *text, char ret_complaint[SCHEMA_TEXT_MAX]);
 };
 
 /* name_of strings that are paths. */

@@ -94,6 +94,7 @@ void control_bench_fini(struct control_bench *b)
 {
     http_bench_fini(&b->http);
     config_fini(&b->config);
+    mmds_fini(&b->inst.mmds);
     run_options_fini(&b->options);
     metrics_fini(&b->control.metrics);
     control_log_fini(&b->control.log);

@@ -88,7 +88,7 @@ static void add_huge_pages(struct doctor_report *report)
         .name = "huge_pages",
         .value = DOCTOR_NO_VALUE,
         .cost = "guest memory stays in pages of 4 KiB: more page faults",
-        .cure = "echo advise > " THP_DIR "shmem_enabled"};
+        .cure = "echo within_size > " THP_DIR "shmem_enabled"};
     char text[128];
     char anonymous[32];
     char shared[32];
@@ -99,8 +99,9 @@ static void add_huge_pages(struct doctor_report *report)
     if (!doctor_probe_read(HUGE_2M_DIR "free_hugepages", text, sizeof(text)) ||
         !doctor_text_number(text, &reserved))
         reserved = 0;
+    /* Guest memory is a file in memory that nobody has advised. */
     if (strcmp(shared, "never") == 0 || strcmp(shared, "deny") == 0 ||
-        strcmp(shared, "unknown") == 0)
+        strcmp(shared, "advise") == 0 || strcmp(shared, "unknown") == 0)
         line.state = DOCTOR_SLOW;
     doctor_report_add(report, &line,
         "transparent: %s, shared memory: %s; %" PRIu64

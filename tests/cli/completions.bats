@@ -20,6 +20,7 @@ teardown() {
 
 # completes WORD...: what bash offers for the last one, a line each, sorted.
 completes() {
+    # shellcheck disable=SC2016
     env bash --noprofile --norc -c '
         source "$0"
         COMP_WORDS=("$@")

@@ -42,8 +42,9 @@ _spore_snapshots() {
     "$_spore" snapshot ls 2> /dev/null | sed -n '2,$ s/ .*//p'
 }
 
+# But for those that runs keep for themselves.
 _spore_templates() {
-    "$_spore" template ls 2> /dev/null | sed -n '2,$ s/ .*//p'
+    "$_spore" template ls 2> /dev/null | sed -n '/^auto-/d; 2,$ s/ .*//p'
 }
 
 # _spore_kind WORD OPTION: completes what such a word of a help text stands for.
@@ -125,7 +126,8 @@ _spore_complete() {
         if [ "$value" = -- ]; then
             return 0            # a command of the guest's
         elif [ "$value" = = ]; then
-            continue            # --option=VALUE, as bash cuts it
+            # --option=VALUE, as bash cuts it; also of what may have none.
+            option=${option:--}
         elif [ -n "$option" ]; then
             option=
         elif [[ $value == -* ]]; then

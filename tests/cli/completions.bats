@@ -95,6 +95,7 @@ print("\n".join(sorted(check_man.options_in_help(sys.stdin.read()))))' \
 @test "bash: what options and arguments are" {
     [ "$(completes spore run --clock fr)" = freeze ]
     [ "$(completes spore run --jail = s)" = strict ]
+    [ "$(completes spore run --timings = svg --jail = of)" = off ]
     [ "$(completes spore page-server --prefetch "" | tr '\n' ' ')" = "off on " ]
     touch kernel.elf
     [ "$(completes spore run --kernel ker)" = kernel.elf ]

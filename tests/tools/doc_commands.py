@@ -32,7 +32,7 @@ import tempfile
 import time
 from pathlib import Path
 
-COMMAND_LIMIT_S = 400
+COMMAND_LIMIT_S = 600
 
 # In this order: what one leaves, templates above all, the next ones may use.
 ORDER = ["README.md", "docs/api.md", "docs/serving.md",

@@ -203,6 +203,13 @@ static void look_at_v2(const struct doctor_cgroups *cgroups,
     free(dir);
 }
 
+static bool has_all(const char *controllers)
+{
+    return doctor_text_has_word(controllers, "cpu") &&
+           doctor_text_has_word(controllers, "memory") &&
+           doctor_text_has_word(controllers, "pids");
+}
+
 static void add_cgroups(struct doctor_report *report)
 {
     struct doctor_line line = {.group = GROUP,
@@ -223,10 +230,12 @@ static void add_cgroups(struct doctor_report *report)
     }
     if (cgroups.has_v2)
         look_at_v2(&cgroups, controllers, sizeof(controllers), &delegated);
-    complete = doctor_text_has_word(controllers, "cpu") &&
-               doctor_text_has_word(controllers, "memory") &&
-               doctor_text_has_word(controllers, "pids");
-    line.state = complete && delegated ? DOCTOR_OK : DOCTOR_MISSING;
+    complete = has_all(controllers);
+    /* Version 1 is used as well, but its folders are root's. */
+    line.state =
+        (complete && delegated) || (geteuid() == 0 && has_all(cgroups.v1))
+            ? DOCTOR_OK
+            : DOCTOR_MISSING;
     if (!complete)
         line.cure = cgroups.has_v1 ? "boot with cgroup_no_v1=all, so that the "
                                      "controllers are in the v2 hierarchy"

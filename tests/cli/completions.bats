@@ -74,6 +74,15 @@ print("\n".join(sorted(check_man.options_in_help(sys.stdin.read()))))' \
         "$root/tests/tools" | sort
 }
 
+@test "what shells and shellcheck say of them" {
+    bash -n "$root/docs/completions/spore.bash"
+    if command -v zsh > /dev/null; then
+        zsh -n "$root/docs/completions/_spore"
+    fi
+    command -v shellcheck > /dev/null || skip "shellcheck is not installed"
+    shellcheck "$root/docs/completions/spore.bash"
+}
+
 @test "bash: all commands, and the beginning of some" {
     diff <(completes spore "") \
         <(spore help | sed -n 's/^  \([a-z-]*\) .*/\1/p' | sort)

@@ -16,7 +16,7 @@ GUEST_PACKAGES=(
 )
 TEST_PACKAGES=(
   clang clang-format libclang-rt-14-dev libcmocka-dev bats jq python3 curl
-  shellcheck man-db bsdutils git iproute2 passt afl++ llvm gdb
+  shellcheck man-db mandoc zsh bsdutils git iproute2 passt afl++ llvm gdb
 )
 
 CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/spore

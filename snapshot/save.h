@@ -3,8 +3,12 @@
  * The writing of a snapshot into a store, all or nothing.
  *
  *     save_begin           .tmp-<id>, locked
- *     save_create          image files, filled by struct image
- *     save_write           small files; they are recorded for `state`
+ *     save_create_image    an image file; a page_writer fills it, and tells a
+ *                          page_index_builder and page_hashes
+ *     save_write_disk      map and hashes of a drive, whose images are written
+ *     save_link_images     for a diff: the images of its parents
+ *     save_write_memory    index and hashes of RAM
+ *     save_write_manifest  for people
  *     save_commit          `state`, fsync, rename: from here on it exists
  *     save_abort           at any time before: nothing is left
  *

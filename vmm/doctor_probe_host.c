@@ -88,7 +88,7 @@ static void add_huge_pages(struct doctor_report *report)
         .name = "huge_pages",
         .value = DOCTOR_NO_VALUE,
         .cost = "guest memory stays in pages of 4 KiB: more page faults",
-        .cure = "echo advise > " THP_DIR "shmem_enabled"};
+        .cure = "echo within_size > " THP_DIR "shmem_enabled"};
     char text[128];
     char anonymous[32];
     char shared[32];
@@ -99,8 +99,9 @@ static void add_huge_pages(struct doctor_report *report)
     if (!doctor_probe_read(HUGE_2M_DIR "free_hugepages", text, sizeof(text)) ||
         !doctor_text_number(text, &reserved))
         reserved = 0;
+    /* Guest memory is a file in memory that nobody has advised. */
     if (strcmp(shared, "never") == 0 || strcmp(shared, "deny") == 0 ||
-        strcmp(shared, "unknown") == 0)
+        strcmp(shared, "advise") == 0 || strcmp(shared, "unknown") == 0)
         line.state = DOCTOR_SLOW;
     doctor_report_add(report, &line,
         "transparent: %s, shared memory: %s; %" PRIu64
@@ -202,6 +203,13 @@ static void look_at_v2(const struct doctor_cgroups *cgroups,
     free(dir);
 }
 
+static bool has_all(const char *controllers)
+{
+    return doctor_text_has_word(controllers, "cpu") &&
+           doctor_text_has_word(controllers, "memory") &&
+           doctor_text_has_word(controllers, "pids");
+}
+
 static void add_cgroups(struct doctor_report *report)
 {
     struct doctor_line line = {.group = GROUP,
@@ -222,10 +230,12 @@ static void add_cgroups(struct doctor_report *report)
     }
     if (cgroups.has_v2)
         look_at_v2(&cgroups, controllers, sizeof(controllers), &delegated);
-    complete = doctor_text_has_word(controllers, "cpu") &&
-               doctor_text_has_word(controllers, "memory") &&
-               doctor_text_has_word(controllers, "pids");
-    line.state = complete && delegated ? DOCTOR_OK : DOCTOR_MISSING;
+    complete = has_all(controllers);
+    /* Version 1 is used as well, but its folders are root's. */
+    line.state =
+        (complete && delegated) || (geteuid() == 0 && has_all(cgroups.v1))
+            ? DOCTOR_OK
+            : DOCTOR_MISSING;
     if (!complete)
         line.cure = cgroups.has_v1 ? "boot with cgroup_no_v1=all, so that the "
                                      "controllers are in the v2 hierarchy"

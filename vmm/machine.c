@@ -18,10 +18,14 @@
 #include "vmm/machine_devices.h"
 #include "vmm/machine_restore.h"
 
-/* What a guest kernel must do without where ring 0 is emulated. */
+/*
+ * What a guest kernel must do without where ring 0 is emulated. On a busy host
+ * RCU waits for longer than its patience, and its report sends NMIs, whose
+ * handler begins with an instruction (lsl) that KVM cannot emulate.
+ */
 #define BOOT_ARGS_RING0_EMULATED                                               \
     "noxsave clearcpuid=popcnt,cx16,smap,erms,fsrm,clwb,395 nokaslr softkvm "  \
-    "clocksource=kvm-clock"
+    "clocksource=kvm-clock rcupdate.rcu_cpu_stall_suppress=1"
 
 static void do_end(void *opaque)
 {

@@ -56,7 +56,7 @@ static const char usage[] =
     "                       and record one if there is none (default on)\n"
     "      --jail LEVEL     default, strict or off, as for spore run\n"
     "      --json           a line of JSON for each machine that has ended\n"
-    "      --help           print this text\n"
+    "  -h, --help           print this text\n"
     "\n"
     "Serves until it gets SIGTERM, SIGINT or SIGHUP; that ends the machines "
     "it\n"

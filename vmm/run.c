@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "vmm/artifacts.h"
@@ -13,6 +14,7 @@
 #include "vmm/control_api.h"
 #include "vmm/run_help.h"
 #include "vmm/run_state.h"
+#include "vmm/timings_svg.h"
 
 /*
  * How long after the guest's start a machine that nobody has named gets its
@@ -98,6 +100,10 @@ static int prepare(struct run *run, struct err *err)
     run->session.output_limit = &run->consoles.log;
     if (rc == 0)
         rc = instance_init(&run->inst, &host, &run->timings, err);
+    /* There is no file to be opened when the run ends, in its jail. */
+    if (rc == 0 && run->options.timings_file != NULL)
+        rc = run_consoles_open_file(
+            run->options.timings_file, &run->timings_fd, err);
     if (rc == 0)
         rc = session_watch_signals(&run->session, &run->inst.loop, err);
     if (rc == 0)
@@ -233,10 +239,57 @@ static void tear_down(struct run *run)
     run_jail_fini(&run->jail);
 }
 
+/* The picture is called by what was run. */
+static void print_picture(struct run *run, FILE *out)
+{
+    const char *const *argv = run->options.command.argv;
+    char title[256] = "spore run";
+    size_t len = strlen(title);
+
+    for (size_t i = 0; argv != NULL && argv[i] != NULL; i++) {
+        int more = snprintf(title + len, sizeof(title) - len, "%s%s",
+            i == 0 ? " -- " : " ", argv[i]);
+
+        len += (size_t)more;
+        if (len >= sizeof(title))
+            break;
+    }
+    timings_print_svg(&run->timings, title, out);
+}
+
+/*
+ * Written at once: stdio would ask what kind of file it has, which the jail
+ * does not allow.
+ */
+static void draw_timings(struct run *run)
+{
+    int fd = run->timings_fd >= 0 ? run->timings_fd : STDERR_FILENO;
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out;
+    int rc = -ENOMEM;
+
+    /* What could not be made has been complained about. */
+    if (run->options.timings_file != NULL && run->timings_fd < 0)
+        return;
+    out = open_memstream(&text, &len);
+    if (out != NULL) {
+        print_picture(run, out);
+        rc = fclose(out) == 0 ? fd_write_full(fd, text, len) : -ENOMEM;
+    }
+    if (rc < 0)
+        log_warn("run", "the picture of the boot timeline is lost: %s",
+            strerrordesc_np(-rc));
+    free(text);
+    fd_closep(&run->timings_fd);
+}
+
 static void print_timings(struct run *run)
 {
     timings_mark(&run->timings, TIMINGS_EXIT);
-    if (run->options.timings == RUN_TIMINGS_JSON)
+    if (run->options.timings == RUN_TIMINGS_SVG)
+        draw_timings(run);
+    else if (run->options.timings == RUN_TIMINGS_JSON)
         timings_print_json(&run->timings, stderr);
     else
         timings_print(&run->timings, stderr);
@@ -291,6 +344,7 @@ static void init(struct run *run)
     run->origin = (struct run_origin)RUN_ORIGIN_NONE;
     run->consoles = (struct run_consoles)RUN_CONSOLES_NONE;
     run->agent_fd = -1;
+    run->timings_fd = -1;
     run->timeout = (struct loop_timer){.fire = run_on_timeout, .opaque = run};
     run->serve_later =
         (struct loop_timer){.fire = on_serve_later, .opaque = run};

@@ -8,7 +8,7 @@
 
 #include "vmm/base/fd.h"
 
-static int open_output(const char *path, int *ret_fd, struct err *err)
+int run_consoles_open_file(const char *path, int *ret_fd, struct err *err)
 {
     int fd =
         open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0600);
@@ -35,7 +35,7 @@ int run_consoles_open_virtio(struct run_consoles *c,
     if (!o->config.has_vconsole)
         return 0;
     if (o->vconsole_file != NULL) {
-        rc = open_output(o->vconsole_file, &c->vconsole_fd, err);
+        rc = run_consoles_open_file(o->vconsole_file, &c->vconsole_fd, err);
         if (rc < 0)
             return rc;
         out = c->vconsole_fd;
@@ -64,7 +64,7 @@ int run_consoles_open(struct run_consoles *c, const struct run_options *o,
         out = STDERR_FILENO;
         break;
     case RUN_CONSOLE_FILE:
-        rc = open_output(o->console_file, &c->fd, err);
+        rc = run_consoles_open_file(o->console_file, &c->fd, err);
         if (rc < 0)
             return rc;
         out = c->fd;

@@ -36,6 +36,10 @@ struct run_consoles {
  */
 void run_consoles_limit(struct run_consoles *c, const struct run_options *o);
 
+/* Makes a file for output, or cuts it; only its owner can read it. */
+CC_MUST_CHECK int run_consoles_open_file(
+    const char *path, int *ret_fd, struct err *err);
+
 /*
  * The serial console, before the machine is built. `on_escape` is called when
  * the user leaves through the keyboard.

@@ -199,13 +199,22 @@ static int parse_cpu_template(
 static int parse_timings(
     struct run_options *o, const char *text, struct err *err)
 {
-    if (text == NULL || strcmp(text, "text") == 0)
+    static const char svg_file[] = "svg:";
+
+    if (text == NULL || strcmp(text, "text") == 0) {
         o->timings = RUN_TIMINGS_TEXT;
-    else if (strcmp(text, "json") == 0)
+    } else if (strcmp(text, "json") == 0) {
         o->timings = RUN_TIMINGS_JSON;
-    else
-        return err_set(
-            err, EINVAL, "--timings=%s: it must be text or json", text);
+    } else if (strcmp(text, "svg") == 0) {
+        o->timings = RUN_TIMINGS_SVG;
+    } else if (strncmp(text, svg_file, strlen(svg_file)) == 0 &&
+               text[strlen(svg_file)] != '\0') {
+        o->timings = RUN_TIMINGS_SVG;
+        o->timings_file = text + strlen(svg_file);
+    } else {
+        return err_set(err, EINVAL,
+            "--timings=%s: it must be text, json, svg or svg:FILE", text);
+    }
     return 0;
 }
 

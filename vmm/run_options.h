@@ -41,7 +41,12 @@ enum run_prefetch {
     RUN_PREFETCH_RECORD, /* brought in if not cached, and added to */
 };
 
-enum run_timings { RUN_TIMINGS_OFF, RUN_TIMINGS_TEXT, RUN_TIMINGS_JSON };
+enum run_timings {
+    RUN_TIMINGS_OFF,
+    RUN_TIMINGS_TEXT,
+    RUN_TIMINGS_JSON,
+    RUN_TIMINGS_SVG,
+};
 
 /* Options that describe a machine: those that were given. */
 enum run_given {
@@ -70,8 +75,9 @@ struct run_options {
     const char *console_file;
     const char *vconsole_file; /* NULL: standard error */
     enum run_timings timings;
-    uint64_t timeout_ns; /* 0: none */
-    bool no_root;        /* --rootfs none: stay in the initrd */
+    const char *timings_file; /* of the picture; NULL: standard error */
+    uint64_t timeout_ns;      /* 0: none */
+    bool no_root;             /* --rootfs none: stay in the initrd */
     struct session_command command;
     const char *from;  /* a snapshot; NULL: the machine boots */
     const char *store; /* where it is; NULL: the default store */

@@ -35,6 +35,7 @@ struct run {
     struct control_load load;         /* what the options then point into */
     struct detach detach;
     struct run_consoles consoles;
+    int timings_fd; /* of the boot timeline's picture, or -1 */
     char *kernel_path;
     int agent_fd; /* of an operation that asks for nothing; or -1 */
     struct loop_timer timeout;

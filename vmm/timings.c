@@ -22,6 +22,11 @@ static const struct {
     [TIMINGS_EXIT] = {"exit", "exit"},
 };
 
+const char *timings_text(enum timings_phase phase)
+{
+    return names[phase].text;
+}
+
 void timings_mark_at(
     struct timings *t, enum timings_phase phase, uint64_t at_ns)
 {

@@ -44,6 +44,9 @@ void timings_mark(struct timings *t, enum timings_phase phase);
 void timings_mark_at(
     struct timings *t, enum timings_phase phase, uint64_t at_ns);
 
+/* What a phase is called for people. */
+const char *timings_text(enum timings_phase phase);
+
 /* A table for people, times in ms from main() and the difference. */
 void timings_print(const struct timings *t, FILE *out);
 

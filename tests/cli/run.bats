@@ -199,6 +199,28 @@ on_terminal() {
     ' <<< "$stderr"
 }
 
+@test "--timings=svg: a picture with each phase that was reached" {
+    local check='
+import sys
+import xml.etree.ElementTree as xml
+root = xml.parse(sys.argv[1]).getroot()
+assert root.tag == "{http://www.w3.org/2000/svg}svg", root.tag
+print("\n".join(e.text for e in root.iter() if e.text))'
+
+    run -42 --separate-stderr bare exit42 "--timings=svg:a <b> & c.svg"
+    [ -z "$output$stderr" ]
+    run -0 python3 -c "$check" "a <b> & c.svg"
+    for phase in main "KVM ready" "kernel loaded" "first guest instruction" exit
+    do
+        [[ $output == *"$phase"* ]]
+    done
+    [[ $output != *"agent ready"* ]]
+    run -42 --separate-stderr bare exit42 --timings=svg
+    python3 -c "$check" /dev/stdin <<< "$stderr"
+    cannot "svg:FILE" bare exit42 --timings=svg:
+    cannot "No such file or directory" bare exit42 --timings=svg:none/x.svg
+}
+
 @test "a configuration file, and options on top of it" {
     cat > c.json << END
 {"boot-source": {"kernel_image_path": "$SPORE_GUESTS/entry.elf",

@@ -303,9 +303,12 @@ static void test_the_rest(void **state)
     static const struct {
         const char *line;
         enum run_timings timings;
-    } timings[] = {{"run --timings", RUN_TIMINGS_TEXT},
-        {"run --timings=text", RUN_TIMINGS_TEXT},
-        {"run --timings=json", RUN_TIMINGS_JSON}};
+        const char *file;
+    } timings[] = {{"run --timings", RUN_TIMINGS_TEXT, NULL},
+        {"run --timings=text", RUN_TIMINGS_TEXT, NULL},
+        {"run --timings=json", RUN_TIMINGS_JSON, NULL},
+        {"run --timings=svg", RUN_TIMINGS_SVG, NULL},
+        {"run --timings=svg:a:b", RUN_TIMINGS_SVG, "a:b"}};
     static const struct {
         const char *line;
         uint64_t ns;
@@ -317,9 +320,15 @@ static void test_the_rest(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(ttys); i++)
         assert_int_equal(
             accept_line(*state, ttys[i].line)->command.tty, ttys[i].tty);
-    for (size_t i = 0; i < ARRAY_SIZE(timings); i++)
-        assert_int_equal(
-            accept_line(*state, timings[i].line)->timings, timings[i].timings);
+    for (size_t i = 0; i < ARRAY_SIZE(timings); i++) {
+        const struct run_options *o = accept_line(*state, timings[i].line);
+
+        assert_int_equal(o->timings, timings[i].timings);
+        if (timings[i].file == NULL)
+            assert_null(o->timings_file);
+        else
+            assert_string_equal(o->timings_file, timings[i].file);
+    }
     for (size_t i = 0; i < ARRAY_SIZE(timeouts); i++)
         assert_int_equal(
             accept_line(*state, timeouts[i].line)->timeout_ns, timeouts[i].ns);
@@ -470,7 +479,9 @@ static void test_values_that_are_refused(void **state)
             "--timeout : it must be a number of seconds from 0.001 to "
             "31536000"},
         {"run --timings=xml", -EINVAL,
-            "--timings=xml: it must be text or json"},
+            "--timings=xml: it must be text, json, svg or svg:FILE"},
+        {"run --timings=svg:", -EINVAL,
+            "--timings=svg:: it must be text, json, svg or svg:FILE"},
         {"run --track=often", -EINVAL,
             "--track=often: it must be bitmap or ring"},
         {"run --from a --verify=some", -EINVAL,

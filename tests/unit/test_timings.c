@@ -13,6 +13,7 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/num.h"
 #include "vmm/timings.h"
+#include "vmm/timings_svg.h"
 
 #define MAIN_NS UINT64_C(5000000000)
 
@@ -206,6 +207,93 @@ static void test_phases_out_of_order(void **state)
     json_decref(root);
 }
 
+/* A picture; the caller frees it. */
+static char *draw(const struct timings *t, const char *title)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+
+    assert_non_null(out);
+    timings_print_svg(t, title, out);
+    assert_int_equal(fclose(out), 0);
+    assert_non_null(text);
+    assert_memory_equal(text, "<svg ", 5);
+    assert_string_equal(text + len - 7, "</svg>\n");
+    return text;
+}
+
+static size_t count_of(const char *text, const char *what)
+{
+    size_t count = 0;
+
+    while ((text = strstr(text, what)) != NULL) {
+        count++;
+        text += strlen(what);
+    }
+    return count;
+}
+
+#define ROW "<text class=\"label\""
+
+/* Each phase ends a bar but the first; a second panel has the monitor's. */
+static void test_picture(void **state)
+{
+    struct timings t = {0};
+    char *text;
+
+    (void)state;
+    for (unsigned int i = 0; i < TIMINGS_COUNT; i++)
+        timings_mark_at(&t, (enum timings_phase)i,
+            MAIN_NS + (i <= TIMINGS_GUEST ? UINT64_C(1000000)
+                                          : UINT64_C(1000000000)) *
+                          i);
+    t.emulated[TIMINGS_INIT] = 16100000;
+    text = draw(&t, "true");
+    assert_int_equal(count_of(text, ROW), TIMINGS_COUNT - 1 + TIMINGS_GUEST);
+    assert_int_equal(count_of(text, ">command ended</text>"), 1);
+    assert_int_equal(count_of(text, ">kernel loaded</text>"), 2);
+    assert_int_equal(count_of(text, "16.1 M instr."), 1);
+    assert_int_equal(count_of(text, ">1.00 s</text>"), 6);
+    free(text);
+}
+
+/* Where the monitor's part can be seen it is drawn once. */
+static void test_picture_of_a_short_run(void **state)
+{
+    struct timings t = {0};
+    char *text;
+
+    (void)state;
+    timings_mark_at(&t, TIMINGS_MAIN, MAIN_NS);
+    timings_mark_at(&t, TIMINGS_GUEST, MAIN_NS + 2250000);
+    timings_mark_at(&t, TIMINGS_EXIT, MAIN_NS + 3000000);
+    text = draw(&t, "bare");
+    assert_int_equal(count_of(text, ROW), 2);
+    assert_int_equal(count_of(text, ">2.25 ms</text>"), 1);
+    assert_null(strstr(text, "agent ready"));
+    free(text);
+}
+
+/* The title is the user's, the order of phases the guest's. */
+static void test_picture_of_hostile_input(void **state)
+{
+    struct timings t = {0};
+    char *text;
+
+    (void)state;
+    free(draw(&t, ""));
+    timings_mark_at(&t, TIMINGS_MAIN, MAIN_NS);
+    free(draw(&t, ""));
+    timings_mark_at(&t, TIMINGS_READY, MAIN_NS + 1000000);
+    timings_mark_at(&t, TIMINGS_INIT, MAIN_NS + 3000000);
+    text = draw(&t, "<b>&\x01\xff</text>");
+    assert_non_null(strstr(text, ">&lt;b&gt;&amp;??&lt;/text&gt;</text>"));
+    assert_int_equal(count_of(text, "width=\"-"), 0);
+    assert_int_equal(count_of(text, ROW), 2);
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +304,9 @@ int main(void)
         cmocka_unit_test(test_mark_is_now),
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_phases_out_of_order),
+        cmocka_unit_test(test_picture),
+        cmocka_unit_test(test_picture_of_a_short_run),
+        cmocka_unit_test(test_picture_of_hostile_input),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

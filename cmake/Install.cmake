@@ -35,6 +35,13 @@ foreach(page IN LISTS MAN_PAGES)
     COMPONENT spore)
 endforeach()
 
+spore_gzip(libspore.3.gz docs/man/libspore.3 compressed)
+install(FILES ${compressed} DESTINATION ${CMAKE_INSTALL_MANDIR}/man3
+  COMPONENT libspore-dev)
+install(FILES docs/examples/clone_exec.c
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/libspore-dev/examples
+  COMPONENT libspore-dev)
+
 file(GLOB DOCUMENTS CONFIGURE_DEPENDS docs/*.md docs/openapi.yaml)
 install(FILES README.md ${DOCUMENTS} DESTINATION ${CMAKE_INSTALL_DOCDIR}
   COMPONENT spore)

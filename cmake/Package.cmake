@@ -13,8 +13,6 @@ set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME spore)
 set(CPACK_PACKAGE_VENDOR spore)
 set(CPACK_PACKAGE_CONTACT "spore maintainers <spore@localhost>")
-set(CPACK_PACKAGE_DESCRIPTION_SUMMARY
-  "snapshotting lightweight microVM monitor for KVM")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 # Programs keep what names their functions in the build folder.
 set(CPACK_STRIP_FILES ON)
@@ -22,7 +20,7 @@ set(CPACK_VERBATIM_VARIABLES ON)
 
 set(CPACK_DEB_COMPONENT_INSTALL ON)
 set(CPACK_COMPONENTS_GROUPING IGNORE)
-set(CPACK_COMPONENTS_ALL spore)
+set(CPACK_COMPONENTS_ALL spore libspore0 libspore-dev)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
@@ -33,7 +31,8 @@ set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
 set(CPACK_DEBIAN_SPORE_PACKAGE_NAME spore)
 set(CPACK_DEBIAN_SPORE_PACKAGE_SECTION admin)
 set(CPACK_COMPONENT_SPORE_DESCRIPTION
-"Boots a Linux or a bare guest in a virtual machine of its own, runs a command
+"snapshotting lightweight microVM monitor for KVM
+Boots a Linux or a bare guest in a virtual machine of its own, runs a command
 in it and hands back output and exit status. Snapshots, clones made ahead,
 resets in place and snapshot fuzzing stand on the same engine.
 .
@@ -43,10 +42,30 @@ set(CPACK_DEBIAN_SPORE_PACKAGE_RECOMMENDS "e2fsprogs, passt")
 set(CPACK_DEBIAN_SPORE_PACKAGE_SUGGESTS
   "afl++, gdb, linux-source-6.12, musl-tools, busybox-static, fakeroot")
 
+# The library is of no use without the program, which it starts.
+set(CPACK_DEBIAN_LIBSPORE0_PACKAGE_NAME libspore0)
+set(CPACK_DEBIAN_LIBSPORE0_PACKAGE_SECTION libs)
+set(CPACK_DEBIAN_LIBSPORE0_PACKAGE_DEPENDS "spore (= ${PROJECT_VERSION})")
+set(CPACK_COMPONENT_LIBSPORE0_DESCRIPTION
+"clones of microVM templates, for programs
+Has commands run in clones of spore's templates, connects to them and puts
+them back. The machines are those of a process of spore's.")
+
+set(CPACK_DEBIAN_LIBSPORE-DEV_PACKAGE_NAME libspore-dev)
+set(CPACK_DEBIAN_LIBSPORE-DEV_PACKAGE_SECTION libdevel)
+set(CPACK_DEBIAN_LIBSPORE-DEV_PACKAGE_DEPENDS
+  "libspore0 (= ${PROJECT_VERSION})")
+set(CPACK_COMPONENT_LIBSPORE-DEV_DESCRIPTION
+"clones of microVM templates, for programs (development files)
+Header, pkg-config file, manual page and example of libspore.")
+
 # What Debian asks of every package besides.
 spore_gzip(changelog.gz cmake/debian/changelog PACKAGE_CHANGELOG)
-install(FILES cmake/debian/copyright ${PACKAGE_CHANGELOG}
-  DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT spore)
+foreach(package IN LISTS CPACK_COMPONENTS_ALL)
+  install(FILES cmake/debian/copyright ${PACKAGE_CHANGELOG}
+    DESTINATION ${CMAKE_INSTALL_DATADIR}/doc/${package}
+    COMPONENT ${package})
+endforeach()
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS
   OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE
   WORLD_READ WORLD_EXECUTE)

@@ -40,6 +40,25 @@ setup() {
     [[ $output == ExecStart=/*/bin/spore\ serve* ]]
 }
 
+@test "a program is built against the library, and finds it" {
+    export PKG_CONFIG_PATH
+    PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name spore.pc)")
+    cat > version.c << 'END'
+#include <spore.h>
+#include <stdio.h>
+int main(void) { return puts(spore_version()) < 0; }
+END
+    # Where it was put now is not where it was built for.
+    # shellcheck disable=SC2046 # words of their own
+    run -0 gcc -std=c99 -pedantic -Wall -Wextra -Werror version.c -o version \
+        $(pkg-config --define-variable=prefix="$prefix" \
+            --define-variable=libdir="$(dirname "$PKG_CONFIG_PATH")" \
+            --define-variable=includedir="$prefix/include" --cflags --libs spore)
+    run -0 env LD_LIBRARY_PATH="$(dirname "$PKG_CONFIG_PATH")" ./version
+    [ "spore $output" = "$("$prefix/bin/spore" --version)" ]
+    [ -f "$prefix/share/man/man3/libspore.3.gz" ]
+}
+
 @test "a guest beside the program is found, and a recipe where there is none" {
     run -125 spore_installed run --timeout 0.001 -- true
     [[ $output == *"run $prefix/share/spore/guest/build.sh "* ]]

@@ -101,6 +101,7 @@ only_left() {
 
 @test "nobody else is to start its process" {
     run -125 --separate-stderr spore libspore-pool 3< /dev/null
+    # shellcheck disable=SC2154 # bats sets stderr
     [[ $stderr == *'for libspore only'* ]]
     run -0 spore help
     [[ $output != *libspore* ]]

@@ -265,6 +265,145 @@ static void test_kill(const char *name)
     spore_template_close(t);
 }
 
+/* ---- commands, in a Linux guest with a shell ------------------------------
+ */
+
+#define INPUT_SIZE 1000000u
+
+struct seen {
+    size_t size;
+    bool refuses;
+    char text[256]; /* how it begins */
+};
+
+static int see(void *opaque, const void *data, size_t size)
+{
+    struct seen *seen = opaque;
+
+    if (seen->size < sizeof(seen->text) - 1) {
+        size_t room = sizeof(seen->text) - 1 - seen->size;
+
+        memcpy(seen->text + seen->size, data, size < room ? size : room);
+    }
+    seen->size += size;
+    return seen->refuses ? 1 : 0;
+}
+
+static int run(struct spore_clone *clone, const char *script,
+    const struct spore_exec *more, struct seen *ret_seen, int *ret_status)
+{
+    const char *const argv[] = {"sh", "-c", script, NULL};
+    struct spore_exec command = *more;
+    bool refuses = ret_seen->refuses;
+
+    memset(ret_seen, 0, sizeof(*ret_seen));
+    ret_seen->refuses = refuses;
+    command.argv = script == NULL ? NULL : argv;
+    command.on_stdout = see;
+    command.opaque = ret_seen;
+    if (command.timeout_ms == 0)
+        command.timeout_ms = WAIT_MS;
+    return spore_clone_exec(clone, &command, ret_status, &error);
+}
+
+static void *sleep_long(void *opaque)
+{
+    struct spore_clone *clone = opaque;
+    const char *const argv[] = {"busybox", "sleep", "1000", NULL};
+    struct spore_exec command = SPORE_EXEC_INIT;
+    static int result;
+
+    command.argv = argv;
+    result = spore_clone_exec(clone, &command, NULL, NULL);
+    return &result;
+}
+
+/* A pipe's writing end in place of a callback. */
+static void test_fds(struct spore_clone *clone)
+{
+    struct spore_exec command = SPORE_EXEC_INIT;
+    struct seen seen = {0};
+    char text[64] = "";
+    int in[2];
+    int out[2];
+    int status = -1;
+
+    EXPECT(pipe(in) == 0 && pipe(out) == 0);
+    EXPECT(write(in[1], "from a pipe\n", 12) == 12);
+    (void)close(in[1]);
+    command.stdin_fd = in[0];
+    command.stderr_fd = out[1];
+    EXPECT(run(clone, "cat >&2", &command, &seen, &status) == 0);
+    EXPECT(status == 0 && seen.size == 0);
+    EXPECT(read(out[0], text, sizeof(text) - 1) == 12);
+    EXPECT(strcmp(text, "from a pipe\n") == 0);
+    (void)close(in[0]);
+    (void)close(out[0]);
+    (void)close(out[1]);
+}
+
+static void test_exec(const char *name)
+{
+    static char input[INPUT_SIZE];
+    struct spore_template *t = open_template(name, 1, 0);
+    struct spore_clone *clone = open_clone(t);
+    const struct spore_exec plain = SPORE_EXEC_INIT;
+    struct spore_exec command = plain;
+    struct seen seen = {0};
+    static const char *const env[] = {"WHO=me", NULL};
+    pthread_t thread;
+    void *result = NULL;
+    int status = -1;
+
+    /* The template's own command. */
+    EXPECT(run(clone, NULL, &plain, &seen, &status) == 0 && status == 0);
+    EXPECT(strstr(seen.text, "web:x:10:10:web:/srv:/bin/sh\n") != NULL);
+    /* Status, environment, folder, user. */
+    EXPECT(run(clone, "exit 42", &plain, &seen, &status) == 0 && status == 42);
+    EXPECT(run(clone, "kill -9 $$", &plain, &seen, &status) == 0);
+    EXPECT(status == 128 + SIGKILL);
+    command.env = env;
+    command.cwd = "/etc";
+    command.user = "10:10";
+    EXPECT(
+        run(clone, "echo $GREETING $WHO; pwd", &command, &seen, &status) == 0);
+    EXPECT(strcmp(seen.text, "hello me\n/etc\n") == 0);
+    /* More than any buffer holds, there and back. */
+    memset(input, 'x', sizeof(input));
+    command = plain;
+    command.input = input;
+    command.input_size = sizeof(input);
+    EXPECT(run(clone, "cat", &command, &seen, &status) == 0 && status == 0);
+    EXPECT(seen.size == sizeof(input));
+    /* Input that nobody reads. */
+    EXPECT(run(clone, "exit 1", &command, &seen, &status) == 0 && status == 1);
+    test_fds(clone);
+    /* Time is up, output is refused: the clone goes on. */
+    command = plain;
+    command.timeout_ms = 500;
+    EXPECT(run(clone, "busybox sleep 1000", &command, &seen, &status) ==
+           -ETIMEDOUT);
+    seen.refuses = true;
+    EXPECT(run(clone, "while :; do echo x; done", &plain, &seen, &status) ==
+           -ECANCELED);
+    seen.refuses = false;
+    EXPECT(run(clone, "echo on", &plain, &seen, &status) == 0);
+    EXPECT(strcmp(seen.text, "on\n") == 0);
+    /* A reset takes back what was written. */
+    EXPECT(run(clone, "echo > /tmp/made/file; echo /tmp/made/*", &plain, &seen,
+               &status) == 0);
+    EXPECT(strstr(seen.text, "made/file") != NULL);
+    EXPECT(spore_clone_reset(clone, WAIT_MS, &error) == 0);
+    EXPECT(run(clone, "echo /tmp/made/*", &plain, &seen, &status) == 0);
+    EXPECT(strstr(seen.text, "made/file") == NULL);
+    EXPECT(pthread_create(&thread, NULL, sleep_long, clone) == 0);
+    spore_clone_kill(clone);
+    EXPECT(pthread_join(thread, &result) == 0);
+    EXPECT(*(const int *)result == -ECANCELED);
+    spore_clone_close(clone);
+    spore_template_close(t);
+}
+
 /* Stays with its clones until it is killed. A child of its has all that it has
  * open, and stays. */
 static void stay(const char *name)
@@ -299,6 +438,8 @@ int main(int argc, char **argv)
         test_threads(name);
     else if (strcmp(argv[1], "kill") == 0)
         test_kill(name);
+    else if (strcmp(argv[1], "exec") == 0)
+        test_exec(name);
     else
         stay(name);
     (void)puts("ok");

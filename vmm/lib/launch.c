@@ -53,7 +53,7 @@ static int run_program(void *opaque)
     (void)execve(l->path, l->argv, environ);
 failed:
     l->error = errno;
-    _exit(127);
+    return EXIT_FAILURE;
 }
 
 /*
@@ -67,7 +67,7 @@ static int run_starter(void *opaque)
     if (clone(run_program, l->stack + STACK_SIZE,
             CLONE_VM | CLONE_VFORK | SIGCHLD, l) < 0)
         l->error = errno;
-    _exit(0);
+    return EXIT_SUCCESS;
 }
 
 int launch_start(const char *path, const char *const *argv, int fd)

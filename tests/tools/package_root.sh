@@ -7,7 +7,8 @@
 #
 # As root; needs debootstrap and the archive that this machine's apt uses. The
 # packages are those of the arguments, or are built (preset package). SPORE_GUESTS
-# is the folder of bare guests, build/release/tests/guests without.
+# is the folder of bare guests, build/release/tests/guests without; lib_probe, a
+# program that uses libspore, is in the folder above.
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -57,10 +58,22 @@ check() {
   printf '%s\n' "$output" | grep -qE "$pattern" || fail "$what: $output"
 }
 
+# A bare guest that is a function, frozen, and a program that has clones of it.
+use_library() {
+  spore run --detach --id function --console --rootfs none \
+    --kernel /debs/function.elf --vsock /tmp/vsock >/dev/null </dev/null
+  timeout 60 sh -c 'until grep -q ready /run/spore/function/log; do
+      timeout 0.1 tail -f /dev/null; done' || true
+  check "a template" . spore template freeze function function --vsock-port 5001
+  spore kill function
+  check "a program with libspore" '^ok$' /debs/lib_probe count function
+  check "a template goes" '^$' sh -c 'spore template rm function; echo'
+}
+
 # As process 1 of a namespace whose root is the new one.
 inside() {
   export HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive
-  export XDG_RUNTIME_DIR=/run LC_ALL=C.UTF-8
+  export XDG_RUNTIME_DIR=/run SPORE_COLD=1 LC_ALL=C.UTF-8
   cd /
   apt-get update -qq
   apt-get install -y -qq --no-install-recommends /debs/*.deb >/debs/log 2>&1 ||
@@ -83,13 +96,14 @@ inside() {
   fi
   check "a bare guest" '^hello from a bare guest' \
     spore run --console --timeout 60 --kernel /debs/hello.elf
+  use_library
   if [ -r /usr/share/spore/vmlinux ] && [ -r /usr/share/spore/rootfs.ext4 ]; then
     check "a command in a Linux guest" '^Linux' spore run -- uname
   else
     say "the package has no guest: no command is run in one"
   fi
   # It goes without a trace but for what is the user's.
-  apt-get purge -y -qq spore >/debs/log 2>&1 || fail "purge: $(cat /debs/log)"
+  apt-get purge -y -qq spore libspore0 libspore-dev >/debs/log 2>&1 || fail "purge: $(cat /debs/log)"
   check "nothing is left" '^0$' sh -c \
     'find /usr /etc /var -path /var/lib/dpkg -prune -o -name "*spore*" -print | wc -l'
   say "passed: installed, used and removed on a clean Debian 12"
@@ -125,7 +139,10 @@ esac
 command -v debootstrap >/dev/null || cannot_run "debootstrap is missing: apt-get install debootstrap"
 mirror=$(find_mirror)
 [ -n "$mirror" ] || cannot_run "apt has no archive of $SUITE here"
-[ -r "$guests/hello.elf" ] || fail "no bare guests in $guests: build the release preset"
+probe=$guests/../lib_probe
+for file in "$guests/hello.elf" "$guests/function.elf" "$probe"; do
+  [ -r "$file" ] || fail "no $file: build the release preset, with its tests"
+done
 
 if [ $# -eq 0 ]; then
   # shellcheck source=cmake/setup.sh
@@ -139,7 +156,7 @@ fi
 trap clean_up EXIT
 work=$(mktemp -d "${TMPDIR:-/tmp}/spore-package.XXXXXX")
 mkdir "$work/debs"
-cp -- "$@" "$guests/hello.elf" "$work/debs"
+cp -- "$@" "$guests/hello.elf" "$guests/function.elf" "$probe" "$work/debs"
 chmod -R a+rX "$work"
 say "a clean root of $SUITE"
 debootstrap --variant=minbase "$SUITE" "$work/root" "$mirror" >"$work/log" 2>&1 || {

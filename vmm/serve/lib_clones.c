@@ -198,12 +198,11 @@ static int start_command(struct lib_clone *c, struct err *err)
     return rc;
 }
 
-static void arm(struct lib_clone *c)
+static void arm(struct lib_clone *c, uint32_t timeout_ms)
 {
-    if (c->all->call.timeout_ms != 0)
+    if (timeout_ms != 0)
         loop_timer_arm(c->all->loop, &c->timer,
-            clock_now_ns() +
-                (uint64_t)c->all->call.timeout_ms * CLOCK_NS_PER_MS);
+            clock_now_ns() + timeout_ms * CLOCK_NS_PER_MS);
 }
 
 static void on_timer(void *opaque)
@@ -266,8 +265,7 @@ static void want_clone(struct lib_clone *c, uint32_t timeout_ms)
         on_clone(c, clone, NULL);
         return;
     }
-    c->all->call.timeout_ms = timeout_ms;
-    arm(c);
+    arm(c, timeout_ms);
 }
 
 /* Whichever the pool has next is as this one was. */
@@ -311,7 +309,7 @@ static void run(struct lib_clone *c, int *fds)
     }
     rc = start_command(c, &err);
     if (rc == 0) {
-        arm(c);
+        arm(c, c->all->call.timeout_ms);
         return;
     }
     end_command(c);

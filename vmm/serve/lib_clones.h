@@ -26,7 +26,7 @@
 /* Channels beyond the clones there may be: who waits for one has one. */
 #define LIB_WAITERS_MAX 1024u
 
-/* Of a channel: itself, its clone, the agent, a command's three streams. */
+/* Of a clone: its channel, itself, the agent, a command's three streams. */
 #define LIB_CHANNEL_FDS 6u
 
 struct lib_clone;

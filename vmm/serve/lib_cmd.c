@@ -141,7 +141,7 @@ static int open_pool(struct app *app, struct err *err)
         .run_options = call->argc == 0 ? NULL : call->argv};
     bool renews = (call->flags & LIB_RENEW) != 0;
     uint64_t fds =
-        (uint64_t)(call->max + LIB_WAITERS_MAX) * LIB_CHANNEL_FDS + OTHER_FDS;
+        (uint64_t)call->max * LIB_CHANNEL_FDS + LIB_WAITERS_MAX + OTHER_FDS;
     struct pool_config config = {.loop = &app->loop,
         .max = call->max,
         .min = call->ready,

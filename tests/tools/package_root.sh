@@ -11,6 +11,7 @@
 # program that uses libspore, is in the folder above.
 
 set -euo pipefail
+umask 022
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 readonly SUITE=bookworm
@@ -64,7 +65,7 @@ use_library() {
     --kernel /debs/function.elf --vsock /tmp/vsock >/dev/null </dev/null
   timeout 60 sh -c 'until grep -q ready /run/spore/function/log; do
       timeout 0.1 tail -f /dev/null; done' || true
-  check "a template" . spore template freeze function function --vsock-port 5001
+  check "a template" '^' spore template freeze function function --vsock-port 5001
   spore kill function
   check "a program with libspore" '^ok$' /debs/lib_probe count function
   check "a template goes" '^$' sh -c 'spore template rm function; echo'
@@ -109,12 +110,28 @@ inside() {
   say "passed: installed, used and removed on a clean Debian 12"
 }
 
+# What a program may expect, and no more; this machine's /dev may be for root.
+mount_devices() {
+  local dev=$1 name
+  mount -t tmpfs -o mode=755 tmpfs "$dev"
+  for name in null zero full random urandom tty kvm; do
+    [ -e "/dev/$name" ] || continue
+    : >"$dev/$name"
+    mount --bind "/dev/$name" "$dev/$name"
+  done
+  mkdir -m 1777 "$dev/shm"
+  mkdir "$dev/pts"
+  mount -t devpts -o newinstance,ptmxmode=666 devpts "$dev/pts"
+  ln -s pts/ptmx "$dev/ptmx"
+  ln -s /proc/self/fd "$dev/fd"
+}
+
 # In a mount namespace of its own: the new root becomes the root.
 enter() {
   local root=$1
   mount --make-rprivate /
   mount --bind "$root" "$root"
-  mount --rbind /dev "$root/dev"
+  mount_devices "$root/dev"
   mount --rbind /sys "$root/sys"
   mount -t proc proc "$root/proc"
   mount -t tmpfs tmpfs "$root/run"

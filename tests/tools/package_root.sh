@@ -44,7 +44,7 @@ find_mirror() {
   # shellcheck disable=SC2016 # apt's own variables
   apt-get indextargets --format '$(SITE) $(CODENAME) $(COMPONENT)' \
     'Created-By: Packages' 2>/dev/null |
-    awk -v suite="$SUITE" '$2 == suite && $3 == "main" { print $1; exit }'
+    awk -v suite="$SUITE" '$2 == suite && $3 == "main" && !n++ { print $1 }'
 }
 
 # ---- inside -------------------------------------------------------------------
@@ -54,9 +54,9 @@ check() {
   local what=$1 pattern=$2 output status=0
   shift 2
   output=$(timeout 300 "$@" 2>&1 </dev/null) || status=$?
-  printf '$ %s\n%s\n' "$*" "$(printf '%s\n' "$output" | head -n 6)"
+  printf '$ %s\n%s\n' "$*" "$(head -n 6 <<<"$output")"
   [ "$status" -eq 0 ] || fail "$what: status $status: $output"
-  printf '%s\n' "$output" | grep -qE "$pattern" || fail "$what: $output"
+  grep -qE "$pattern" <<<"$output" || fail "$what: $output"
 }
 
 # A bare guest that is a function, frozen, and a program that has clones of it.

@@ -390,12 +390,12 @@ static void test_exec(const char *name)
     EXPECT(run(clone, "echo on", &plain, &seen, &status) == 0);
     EXPECT(strcmp(seen.text, "on\n") == 0);
     /* A reset takes back what was written. */
-    EXPECT(run(clone, "echo > /tmp/made/file; echo /tmp/made/*", &plain, &seen,
+    EXPECT(run(clone, "echo > /srv/file; echo /srv/*", &plain, &seen,
                &status) == 0);
-    EXPECT(strstr(seen.text, "made/file") != NULL);
+    EXPECT(strstr(seen.text, "/srv/file") != NULL);
     EXPECT(spore_clone_reset(clone, WAIT_MS, &error) == 0);
-    EXPECT(run(clone, "echo /tmp/made/*", &plain, &seen, &status) == 0);
-    EXPECT(strstr(seen.text, "made/file") == NULL);
+    EXPECT(run(clone, "echo /srv/*", &plain, &seen, &status) == 0);
+    EXPECT(strstr(seen.text, "/srv/file") == NULL);
     EXPECT(pthread_create(&thread, NULL, sleep_long, clone) == 0);
     spore_clone_kill(clone);
     EXPECT(pthread_join(thread, &result) == 0);

@@ -164,7 +164,7 @@ no_marked() {
     cat > setup.sh << 'END'
 echo "$GREETING from set-up" > /srv/made
 mkdir /tmp/made && rm /etc/group 2> /dev/null
-busybox chmod 777 /tmp/made
+busybox chmod 777 /srv
 exit 0
 END
     run -0 spore template build web --rootfs image --mem 96 --setup setup.sh \
@@ -192,7 +192,7 @@ END
     # Programs have clones of it by libspore: the same command twice, and what
     # else they may ask for.
     run -3 timeout "$LIMIT" "$SPORE_CLONE_EXEC" web sh -c \
-        '[ ! -e /tmp/made/x ] && echo > /tmp/made/x && read -r x &&
+        '[ ! -e /srv/x ] && echo > /srv/x && read -r x &&
             echo "$GREETING $x"
             exit 3' <<< program
     [ "$output" = $'1: hello program\n2: hello program' ]

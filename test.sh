@@ -8,6 +8,8 @@
 #   ./test.sh --quick  release preset only
 #   ./test.sh --kcov   everything, and the kernel that is a fuzzing target:
 #                      minutes to build it the first time
+#   ./test.sh --package  everything, and Debian packages on a clean root made
+#                        by debootstrap: minutes, and the archive
 
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -16,11 +18,13 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 quick=0
 kcov=0
+package=0
 case ${1:-} in
 --quick) quick=1 ;;
 --kcov) kcov=1 ;;
+--package) package=1 ;;
 "") ;;
-*) die "usage: ./test.sh [--quick|--kcov]" ;;
+*) die "usage: ./test.sh [--quick|--kcov|--package]" ;;
 esac
 
 need_packages "${BUILD_PACKAGES[@]}" "${GUEST_PACKAGES[@]}" \
@@ -79,7 +83,8 @@ run() {
 
 check "shell scripts" shellcheck -x quickstart.sh test.sh \
   guest/kernel/build.sh guest/kernel/build_kcov.sh guest/rootfs/build.sh guest/initrd/build.sh \
-  tests/fuzz/campaign.sh tests/tools/make_oci.sh tests/tools/own_root.sh .ci/run
+  tests/fuzz/campaign.sh tests/tools/make_oci.sh tests/tools/own_root.sh \
+  tests/tools/package_root.sh guest/build.sh .ci/run
 # The headers of the bare guests are assembly.
 check "formatting" sh -c 'git ls-files "*.c" "*.h" ":!tests/guests" |
   xargs clang-format --dry-run --Werror'
@@ -103,6 +108,11 @@ if [ $quick -eq 0 ]; then
   # Clones in their jails (test_pool) may not make the runtime's system calls.
   # test_dirty reads guest memory while others write to it: what it is about.
   run tsan -L 'unit|kvm' -E '^test_agent_|^test_dirty$|^test_serve_exec$|^test_pool$'
+fi
+
+if [ $package -eq 1 ]; then
+  need_packages debootstrap
+  check "packages on a clean Debian 12" tests/tools/package_root.sh
 fi
 
 printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

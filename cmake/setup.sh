@@ -57,7 +57,6 @@ step() {
     return $status
   fi
   printf '  %s: %d s\n' "$text" $now
-  STEP_OUTPUT=$(tail -n 1 "$log")
   rm -f "$log"
 }
 
@@ -101,19 +100,11 @@ build() {
     die "the $preset preset does not build"
 }
 
-# Points $CACHE/$1/$2 at a built artefact.
-publish() {
-  mkdir -p "$CACHE/$1"
-  ln -sfn "$3" "$CACHE/$1/$2"
-}
-
 # guest_artefacts: kernel and root file system, from the cache when they are
 # there; their names hold a hash of everything that decides them.
 guest_artefacts() {
   step "guest kernel (about five minutes the first time)" \
-    guest/kernel/build.sh || die "the guest kernel could not be built"
-  publish kernel vmlinux "$STEP_OUTPUT"
-  step "guest root file system" guest/rootfs/build.sh ||
+    guest/build.sh kernel || die "the guest kernel could not be built"
+  step "guest root file system" guest/build.sh rootfs ||
     die "the root file system could not be built"
-  publish rootfs rootfs.ext4 "$STEP_OUTPUT"
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Where the guest kernel and root file system are when the user names none:
- * an environment variable, the user's cache, the installed data directory.
+ * an environment variable, the user's cache, share/spore beside the folder of
+ * this program, the installed data directory.
  *
  * Thread rule: any. The environment is the user's own.
  */

@@ -19,6 +19,7 @@
 #include "vmm/ps.h"
 #include "vmm/run.h"
 #include "vmm/save_cmd.h"
+#include "vmm/serve/lib_cmd.h"
 #include "vmm/serve/run_template.h"
 #include "vmm/serve/serve_cmd.h"
 #include "vmm/serve/template_cmd.h"
@@ -34,7 +35,7 @@ static int cmd_help(int argc, char **argv);
 static const struct command {
     const char *name;
     int (*run)(int argc, char **argv);
-    const char *text;
+    const char *text; /* NULL: for programs, not people */
 } commands[] = {
     {"run", cmd_run_any, "run a command in a microVM, booted or of a template"},
     {"exec", cmd_exec, "run a command in a machine that runs"},
@@ -60,6 +61,7 @@ static const struct command {
     {"jail", cmd_jail, "say what a monitor in its jail may do, and why"},
     {"doctor", cmd_doctor, "say what this host can do, and what is missing"},
     {"switch", cmd_switch, "a network between VMs, without any privilege"},
+    {"libspore-pool", cmd_libspore_pool, NULL},
     {"version", cmd_version, "print the version"},
     {"help", cmd_help, "print this text"},
 };
@@ -67,8 +69,11 @@ static const struct command {
 static void print_usage(FILE *out)
 {
     (void)fputs("usage: spore COMMAND [options]\n\n", out);
-    for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-        (void)fprintf(out, "  %-11s %s\n", commands[i].name, commands[i].text);
+    for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
+        if (commands[i].text != NULL)
+            (void)fprintf(
+                out, "  %-11s %s\n", commands[i].name, commands[i].text);
+    }
     (void)fputs("\nspore COMMAND --help describes a command.\n", out);
 }
 

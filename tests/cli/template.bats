@@ -164,6 +164,7 @@ no_marked() {
     cat > setup.sh << 'END'
 echo "$GREETING from set-up" > /srv/made
 mkdir /tmp/made && rm /etc/group 2> /dev/null
+busybox chmod 777 /srv
 exit 0
 END
     run -0 spore template build web --rootfs image --mem 96 --setup setup.sh \
@@ -188,6 +189,17 @@ END
     [[ $output != *spore-setup* ]]
     [[ $output == *":1F90 00000000000000000000000000000000:0000 0A"* ]]
 
+    # Programs have clones of it by libspore: the same command twice, and what
+    # else they may ask for.
+    run -3 timeout "$LIMIT" "$SPORE_CLONE_EXEC" web sh -c \
+        '[ ! -e /srv/x ] && echo > /srv/x && read -r x &&
+            echo "$GREETING $x"
+            exit 3' <<< program
+    [ "$output" = $'1: hello program\n2: hello program' ]
+    run -0 timeout "$LIMIT" "$SPORE_LIB_PROBE" exec web
+    [ "$output" = ok ]
+
+    await no_marked
     run -0 spore template rm web
     assert_no_template
 }

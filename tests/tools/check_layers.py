@@ -24,7 +24,9 @@ LAYERS = {
              "vmm", "guest/fuzz/abi.h", "guest/fuzz/names.h",
              "guest/fuzz_image.h"],
     "vmm/serve": ["vmm/base", "vmm/core", "vmm/api", "snapshot", "jail", "vmm",
-                  "guest/agent/proto.h"],
+                  "guest/agent/proto.h", "vmm/lib/wire.h"],
+    # A library for programs: the rest of spore is another process to it.
+    "vmm/lib": ["vmm/base/cc.h"],
     # The command line is above everything.
     "vmm/main.c": ["vmm/base", "vmm", "vmm/serve", "fuzz"],
     "guest": [],

@@ -14,7 +14,7 @@
  *   -m           that of one
  *   -K           they are killed when each has sent a byte, as with -k and -m
  *   -f           by fork and exec, not by posix_spawn
- *   -i           a byte waits at their standard input
+ *   -i           bytes wait at their standard input
  *   -c FOLDER    before each run what is in FOLDER is put out of the page cache
  *   -q           their standard error is nobody's
  *   -t SECONDS   until a byte comes, or an end (60)
@@ -142,7 +142,7 @@ int main(int argc, char **argv)
         else if (opt == 'f')
             b.config.forks = true;
         else if (opt == 'i')
-            b.config.with_byte = true;
+            b.config.with_input = true;
         else if (opt == 'q')
             b.config.is_quiet = true;
         else if (opt == 'm' || opt == 'K')

@@ -74,13 +74,15 @@ static int fork_and_exec(char **argv, const struct stdio *io, pid_t *ret_pid)
 
 static int open_stdin(const struct crowd_config *config, int *ret_keep)
 {
+    /* A machine that reads before its state is there loses what it has read. */
+    static const char bytes[256];
     int fds[2];
 
-    if (!config->with_byte)
+    if (!config->with_input)
         return open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (pipe2(fds, O_CLOEXEC) < 0)
         return -1;
-    (void)!write(fds[1], "x", 1);
+    (void)!write(fds[1], bytes, sizeof(bytes));
     *ret_keep = fds[1];
     return fds[0];
 }
@@ -303,7 +305,8 @@ void crowd_figures_add(struct crowd_figures *f, const struct crowd *c,
         stats_add(&f->first_byte_ms, (double)(m->byte_ns - m->asked_ns) / 1e6);
         last = m->byte_ns > last ? m->byte_ns : last;
     }
-    stats_add(&f->all_ms, (double)(last - c->members[0].asked_ns) / 1e6);
+    if (c->count > 1)
+        stats_add(&f->all_ms, (double)(last - c->members[0].asked_ns) / 1e6);
     if (before == NULL)
         return;
     crowd_look_at_host(&now);

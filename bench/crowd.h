@@ -20,7 +20,7 @@
 struct crowd_config {
     char **argv;
     bool forks;      /* fork and exec, not posix_spawn */
-    bool with_byte;  /* a byte waits at its standard input, which stays open */
+    bool with_input; /* bytes wait at its standard input, which stays open */
     bool with_marks; /* it writes CROWD_MARKS times of its own to CROWD_FD */
     bool is_quiet;   /* its standard error is /dev/null */
     uint64_t timeout_ns; /* for all first bytes, and for all ends */

@@ -4,14 +4,16 @@
 # spore beside QEMU's microvm machine, AFL++ and plain processes, the same work
 # for all, in one run on one machine: about 30 minutes, or 4.
 #
-#   bench/compare.sh [--quick] [--only NAME,...] [BUILD [OUTPUT-FOLDER]]
+#   bench/compare.sh [--quick] [--only NAME,...] [--targets FOLDER]
+#       [BUILD [OUTPUT-FOLDER]]
 #
 # BUILD (build/release) has spore and its bench programs (SPORE_TESTS=ON).
 # OUTPUT-FOLDER (build/compare/DATE) gets compare.json with every sample,
 # compare.md, and pictures. Names: start memory restore save stages crowd dirty
 # log clones fuzz. Snapshots are put below $TMPDIR, or /var/tmp: let it be a
 # disk. Peers that are not installed are left out, and the output says so.
-# Targets for AFL++ are those of bench/fuzz/build.sh; the empty one is made here.
+# Targets for AFL++ are those that bench/fuzz/build.sh made (build/fuzz-targets);
+# the empty one is made here.
 
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -32,9 +34,14 @@ usage() {
 while [ $# -gt 0 ]; do
   case $1 in
   --quick) options+=(--quick) ;;
-  --only | --scale)
+  --only)
     [ $# -gt 1 ] || usage
     options+=("$1" "$2")
+    shift
+    ;;
+  --targets)
+    [ $# -gt 1 ] || usage
+    targets=$2
     shift
     ;;
   -*) usage ;;
@@ -67,7 +74,7 @@ command -v gnuplot >/dev/null || missing+=(gnuplot-nox)
 
 if command -v afl-clang-fast >/dev/null &&
   [ ! -e "$targets/empty.persistent" ]; then
-  "$here/fuzz/build.sh" empty >/dev/null 2>&1 ||
+  "$here/fuzz/build.sh" -o "$targets" empty >/dev/null 2>&1 ||
     printf 'compare.sh: bench/fuzz/build.sh empty fails: no fuzzing\n' >&2
 fi
 

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -25,11 +26,11 @@ def parse():
     p.add_argument("--quick", action="store_true")
     p.add_argument("--only", default="", metavar="NAME,...")
     p.add_argument("--targets", type=pathlib.Path, required=True)
-    p.add_argument("--scale", type=float, default=1)
     return p.parse_args()
 
 
-def run_all(args, folder):
+def run_all(args, folder, done):
+    """Adds to `done`, so that what ends early has something to show."""
     spore = peers.Spore(args.build, folder)
     qemu = None
     if peers.Qemu.is_there():
@@ -39,12 +40,11 @@ def run_all(args, folder):
     meta["mode"] = "quick" if args.quick else "full"
     only = [n for n in args.only.split(",") if n]
     begin = time.monotonic()
-    done = []
     for function, quick_s, full_s in experiments.ALL:
         name = function.__name__.removeprefix("run_")
         if only and name not in only:
             continue
-        place.seconds = (quick_s if args.quick else full_s) * args.scale
+        place.seconds = quick_s if args.quick else full_s
         print(f"{time.monotonic() - begin:6.0f} s  {name}: about "
               f"{place.seconds:.0f} s", file=sys.stderr, flush=True)
         try:
@@ -55,9 +55,9 @@ def run_all(args, folder):
         for text in e.left_out:
             print(f"          left out: {text}", file=sys.stderr, flush=True)
         done.append(e)
-    meta["seconds"] = round(time.monotonic() - begin)
-    meta["load_after"] = os.getloadavg()[0]
-    return meta, done
+        meta["seconds"] = round(time.monotonic() - begin)
+        meta["load_after"] = os.getloadavg()[0]
+        write(args.output, meta, done)
 
 
 def write(output, meta, done):
@@ -79,13 +79,14 @@ def write(output, meta, done):
 
 def main():
     args = parse()
+    done = []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("compare.sh: terminated"))
     # A disk, so that page caches can be cold; open, so that jails can enter.
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="spore-compare.",
-                                           dir=os.environ.get("TMPDIR", "/var/tmp")))
+    folder = pathlib.Path(tempfile.mkdtemp(
+        prefix="spore-compare.", dir=os.environ.get("TMPDIR", "/var/tmp")))
     folder.chmod(0o755)
     try:
-        meta, done = run_all(args, folder)
-        write(args.output, meta, done)
+        run_all(args, folder, done)
     except measure.Failure as problem:
         sys.exit(f"compare.sh: {problem}")
     finally:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+import signal
 import subprocess
 import time
 
@@ -14,20 +15,29 @@ class Failure(Exception):
     """A measurement that could not be made, and why."""
 
 
-def run(argv, timeout, env=None, stdin=subprocess.DEVNULL):
-    """The standard output of a program that ends with 0."""
+def run(argv, timeout, env=None):
+    """The standard output of a program that ends with 0. Whatever happens,
+    nothing that it has started is left."""
     try:
-        done = subprocess.run(argv, stdin=stdin, capture_output=True, text=True,
-                              errors="replace", timeout=timeout, env=env,
-                              check=False)
-    except subprocess.TimeoutExpired as e:
-        raise Failure(f"{argv[0]}: nothing for {timeout:.0f} s") from e
+        process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, errors="replace", env=env,
+            start_new_session=True)
     except OSError as e:
         raise Failure(f"{argv[0]}: {e.strerror}") from e
-    if done.returncode != 0:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise Failure(f"{argv[0]}: status {done.returncode}: {lines[-1]}")
-    return done.stdout
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired as e:
+        raise Failure(f"{argv[0]}: nothing for {timeout:.0f} s") from e
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    if process.returncode != 0:
+        lines = err.strip().splitlines() or ["no message"]
+        raise Failure(f"{os.path.basename(argv[0])}: status "
+                      f"{process.returncode}: {lines[-1]}")
+    return out
 
 
 def run_bench(argv, timeout):
@@ -145,7 +155,7 @@ def take_turns(experiment, turns, seconds, rounds=10**6):
                 experiment.left_out.append(f"{contender}{where}: {e}")
                 turns.remove(turn)
                 continue
-            kept = experiment.get(contender, x)
+            kept = experiment.get(contender, x) if series.metrics else None
             for name, metric in series.metrics.items():
                 kept.add(name, metric.unit, metric.samples)
         if not turns or time.monotonic() - begin >= seconds:

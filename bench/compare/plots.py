@@ -6,7 +6,7 @@ import measure
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00",
            "#000000", "#999999")
 
-HEAD = """set terminal svg size 800,480 font "sans,12" background "white"
+HEAD = """set terminal svg noenhanced size 800,480 font "sans,12" background "white"
 set output "{output}"
 set title "{title}"
 set grid

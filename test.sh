@@ -79,7 +79,7 @@ run() {
 
 check "shell scripts" shellcheck -x quickstart.sh test.sh \
   guest/kernel/build.sh guest/kernel/build_kcov.sh guest/rootfs/build.sh guest/initrd/build.sh \
-  tests/fuzz/campaign.sh tests/tools/make_oci.sh tests/tools/own_root.sh .ci/run
+  bench/compare.sh tests/fuzz/campaign.sh tests/tools/make_oci.sh tests/tools/own_root.sh .ci/run
 # The headers of the bare guests are assembly.
 check "formatting" sh -c 'git ls-files "*.c" "*.h" ":!tests/guests" |
   xargs clang-format --dry-run --Werror'

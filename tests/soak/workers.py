@@ -18,6 +18,8 @@ SNAPSHOTS = 6  # a worker keeps
 class Worker(threading.Thread):
     """Does one operation after the other until it is told to stop."""
 
+    pause_s = 0
+
     def __init__(self, world, seed, name):
         super().__init__(name=name)
         self.world = world
@@ -34,6 +36,8 @@ class Worker(threading.Thread):
 
     def step(self):
         choices = self.operations()
+        # Not an operation: what leaves the processors to others.
+        time.sleep(self.pause_s)
         name = self.random.choices(list(choices),
                                    [w for w, _ in choices.values()])[0]
         self.do(name, choices[name][1])
@@ -357,6 +361,8 @@ class Served(Worker):
 class Veteran(Worker):
     """One machine that nobody kills, put back and asked for the whole time."""
 
+    pause_s = 0.05
+
     def __init__(self, world, seed, name):
         super().__init__(world, seed, name)
         self.machines = Machines(world, seed, name, 1)
@@ -373,8 +379,7 @@ class Veteran(Worker):
 
     def operations(self):
         return {"request": (4, lambda: self.world.ask(self.vm)),
-                "reset": (2, lambda: self.machines.reset(self.vm)),
-                "rest": (6, lambda: time.sleep(0.05))}
+                "reset": (2, lambda: self.machines.reset(self.vm))}
 
     def end(self):
         self.machines.end()

@@ -63,6 +63,11 @@ def commands(build, folder):
     }
 
 
+# The same of calls that others make too; an assertion here is what is wanted. One
+# in a monitor in its jail, which is process 1 there, is a hang under strace.
+CONTRACTS = ("fd_eventfd_signal", "fd_eventfd_drain")
+
+
 class Faults:
     def __init__(self, args, folder):
         self.spore = str(args.build.resolve() / "spore")
@@ -142,6 +147,8 @@ class Faults:
             "strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
             f"inject={call}:error={error}:when={number}", self.spore, *argv])
         what = None
+        if any(c in err for c in CONTRACTS):
+            return
         if status is None:
             what = f"hangs for {LIMIT_S} s"
         elif status < 0 or status in (128 + signal.SIGABRT, 128 + signal.SIGSEGV):
@@ -164,6 +171,7 @@ def main():
     args = parse()
     if shutil.which("strace") is None:
         sys.exit("faults.py: strace is missing: apt-get install strace")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("faults.py: terminated"))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="faults.", dir="/var/tmp"))
     folder.chmod(0o755)
     build = args.build.resolve()

@@ -11,6 +11,7 @@ import os
 import pathlib
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -56,6 +57,8 @@ class Soak:
         self.mark = f"soak{secrets.token_hex(3)}"
         self.args = args
         self.leaks = []
+        self.server = None
+        self.veteran = None
         self.world = worlds.World(args.build, folder, self.mark, args.vms)
         self.footprints = {"server": [], "zygote": [], "machine": []}
         self.crew = []
@@ -172,6 +175,7 @@ def main():
                      "--preset release")
     args.build = args.build.resolve()
     args.output = args.output.resolve()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("soak.py: terminated"))
     folder = pathlib.Path(tempfile.mkdtemp(prefix="soak.", dir="/var/tmp"))
     folder.chmod(0o755)
     # Paths of sockets are short from here.

@@ -308,7 +308,11 @@ class Served(Worker):
         clones = self._family("spore-clone")
         if not clones:
             return "no clone"
-        os.kill(self.random.choice(clones), signal.SIGKILL)
+        try:
+            os.kill(self.random.choice(clones), signal.SIGKILL)
+        except ProcessLookupError:
+            # It had served, and was on its way out.
+            return "no clone"
         self.is_hurt = True
         self.since = 0
         return None

@@ -260,10 +260,10 @@ static size_t list_children(pid_t pid, pid_t *list, size_t room)
     return count;
 }
 
-void crowd_look_at(const struct crowd_member *m, struct crowd_usage *ret_usage)
+void crowd_look_at(pid_t pid, struct crowd_usage *ret_usage)
 {
     struct crowd_usage usage = {0};
-    pid_t family[FAMILY] = {m->pid};
+    pid_t family[FAMILY] = {pid};
     size_t count = 1;
     char path[64];
 
@@ -315,7 +315,7 @@ void crowd_figures_add(struct crowd_figures *f, const struct crowd *c,
     stats_add(&f->kernel_kib,
         (now.kernel_kib - before->kernel_kib) / (double)c->count);
     for (size_t i = 0; i < c->count; i++) {
-        crowd_look_at(&c->members[i], &usage);
+        crowd_look_at(c->members[i].pid, &usage);
         stats_add(&f->pss_kib, usage.pss_kib);
         stats_add(&f->private_kib, usage.private_kib);
         stats_add(&f->minor_faults, usage.minor_faults);

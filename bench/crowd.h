@@ -73,7 +73,8 @@ struct crowd_host {
 CC_MUST_CHECK int crowd_start(
     struct crowd *c, const struct crowd_config *config, size_t count);
 
-void crowd_look_at(const struct crowd_member *m, struct crowd_usage *ret_usage);
+/* `pid` and its descendants; of smaps_rollup what this user may read. */
+void crowd_look_at(pid_t pid, struct crowd_usage *ret_usage);
 void crowd_look_at_host(struct crowd_host *ret_host);
 
 /*

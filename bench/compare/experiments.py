@@ -244,6 +244,7 @@ def run_clones(place):
                 raise Failure(f"{told['answered']} of {count} have answered")
             series.add("each", "ms", [told["each_ms"]])
             series.add("available_less", "KiB", [told["less_each_kib"]])
+            series.add("kernel", "KiB", [told["kernel_each_kib"]])
             series.add_stats(told)
         return ask
 

@@ -69,7 +69,7 @@ static int run_once(struct bench *b)
 {
     struct crowd crowd;
     struct crowd_host before;
-    uint64_t killed_ns;
+    uint64_t killed_ns = 0;
     double left_kib;
     int rc;
 

@@ -150,7 +150,8 @@ def run_crowd(place):
     has_qemu = not without_qemu(place, e)
 
     def turn(argv, count, cold):
-        options = ["-i", "-k", str(count)] + (["-c", str(cold)] if cold else [])
+        options = ["-i", "-t", "60", "-k", str(count)]
+        options += ["-c", str(cold)] if cold else []
         return first_byte(place, argv, *options, runs=max(1, 16 // count))
 
     turns = []

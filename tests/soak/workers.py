@@ -61,6 +61,8 @@ class Machines(Worker):
     def __init__(self, world, seed, name, most, linux=None):
         super().__init__(world, seed, name)
         self.most = most
+        # Where guest kernels are interpreted, Linux needs what others leave.
+        self.pause_s = 0 if linux else 0.03
         self.linux = linux  # a snapshot; None: bare guests
         self.vms = []
         self.snapshots = []  # (name, count)
@@ -228,6 +230,8 @@ class Machines(Worker):
 
 class Served(Worker):
     """A server: asked, and killed with all that it has."""
+
+    pause_s = 0.01
 
     def __init__(self, world, seed, name):
         super().__init__(world, seed, name)

@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bench/crowd.h"
 #include "bench/stats.h"
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
@@ -165,34 +166,16 @@ static void on_late(void *opaque)
     loop_stop(&b->loop);
 }
 
-/* The number behind `name` in a file of lines "Name: N kB". */
-static double read_kib(const char *path, const char *name)
-{
-    char line[256];
-    double value = 0;
-    FILE *file = fopen(path, "re");
-
-    if (file == NULL)
-        return 0;
-    while (fgets(line, sizeof(line), file) != NULL) {
-        if (strncmp(line, name, strlen(name)) == 0)
-            value += strtod(line + strlen(name), NULL);
-    }
-    (void)fclose(file);
-    return value;
-}
-
 static void look_at(struct bench *b, pid_t pid)
 {
-    char path[64];
+    struct crowd_usage usage;
 
-    (void)snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
-    stats_add(&b->pss_kib, read_kib(path, "Pss:"));
-    stats_add(&b->private_kib,
-        read_kib(path, "Private_Clean:") + read_kib(path, "Private_Dirty:"));
+    crowd_look_at(pid, &usage);
+    stats_add(&b->pss_kib, usage.pss_kib);
+    stats_add(&b->private_kib, usage.private_kib);
 }
 
-static void report(struct bench *b, double less_kib)
+static void report(struct bench *b, double less_kib, double kernel_kib)
 {
     for (size_t i = 0; i < b->count; i++) {
         if (b->ones[i].clone != NULL)
@@ -201,9 +184,10 @@ static void report(struct bench *b, double less_kib)
     (void)printf(
         "{\"clones\": %zu, \"answered\": %zu, \"failed\": %zu, "
         "\"all_ms\": %.1f, \"each_ms\": %.3f, \"available_less_kib\": %.0f, "
-        "\"less_each_kib\": %.1f,\n",
+        "\"less_each_kib\": %.1f, \"kernel_each_kib\": %.1f,\n",
         b->count, b->answered, b->failed, b->all_ms,
-        b->all_ms / (double)b->count, less_kib, less_kib / (double)b->count);
+        b->all_ms / (double)b->count, less_kib, less_kib / (double)b->count,
+        kernel_kib / (double)b->count);
     stats_print(&b->pss_kib, "pss", "KiB", stdout);
     (void)fputs(",\n", stdout);
     stats_print(&b->private_kib, "private", "KiB", stdout);
@@ -217,7 +201,8 @@ int main(int argc, char **argv)
     struct template template = {.name = template_name};
     const struct zygote_config zygote = {.template = &template};
     struct pool_config pool = {.loop = &b.loop};
-    double before_kib;
+    struct crowd_host before;
+    struct crowd_host after;
     struct err err;
     int opt;
 
@@ -247,10 +232,12 @@ int main(int argc, char **argv)
         (void)fprintf(stderr, "bench_clones: %s\n", err.text);
         return EXIT_FAILURE;
     }
-    before_kib = read_kib("/proc/meminfo", "MemAvailable:");
+    crowd_look_at_host(&before);
     loop_timer_arm(&b.loop, &b.begin, clock_now_ns());
     (void)!loop_run(&b.loop);
-    report(&b, before_kib - read_kib("/proc/meminfo", "MemAvailable:"));
+    crowd_look_at_host(&after);
+    report(&b, before.available_kib - after.available_kib,
+        after.kernel_kib - before.kernel_kib);
     for (size_t i = 0; i < b.count; i++)
         fd_closep(&b.ones[i].answer.fd);
     pool_close(b.pool);

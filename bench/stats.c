@@ -48,9 +48,17 @@ void stats_print(struct stats *s, const char *name, const char *unit, FILE *out)
 {
     (void)fprintf(out,
         "\"%s\": {\"unit\": \"%s\", \"n\": %zu, \"min\": %.4g, \"p50\": %.4g, "
-        "\"p90\": %.4g, \"p99\": %.4g, \"max\": %.4g}",
+        "\"p90\": %.4g, \"p99\": %.4g, \"max\": %.4g",
         name, unit, s->count, stats_quantile(s, 0), stats_quantile(s, 0.5),
         stats_quantile(s, 0.9), stats_quantile(s, 0.99), stats_quantile(s, 1));
+    if (getenv("BENCH_SAMPLES") != NULL) {
+        for (size_t i = 0; i < s->count; i++) {
+            (void)fprintf(out, "%s%.5g", i == 0 ? ", \"samples\": [" : ", ",
+                s->samples[i]);
+        }
+        (void)fputs(s->count > 0 ? "]" : "", out);
+    }
+    (void)fputs("}", out);
 }
 
 uint64_t stats_cpu_ns(void)

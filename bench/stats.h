@@ -21,7 +21,10 @@ void stats_free(struct stats *s);
 /* The q-quantile (0 to 1) by the nearest rank; 0 without samples. */
 double stats_quantile(struct stats *s, double q);
 
-/* "name": {"unit": ..., "n": ..., "min": ..., "p50": ..., "p90": ..., ...} */
+/*
+ * "name": {"unit": ..., "n": ..., "min": ..., "p50": ..., "p90": ..., ...}, and
+ * "samples", sorted, if BENCH_SAMPLES is in the environment.
+ */
 void stats_print(
     struct stats *s, const char *name, const char *unit, FILE *out);
 

@@ -129,17 +129,31 @@ int keeper_run(struct cell *cell, const struct keeper_config *config)
 {
     struct keeper k = {.cell = cell, .config = config, .signal_fd = -1};
     const struct keeper_reply hello = {.pid = (uint32_t)cell->pid};
-    int status;
+    int status = 0;
+    int rc;
 
     keeper_requests_init(&k.requests, config);
-    /* The monitor's own standard input and output are what counts. */
-    if (open_signals(&k) < 0 ||
-        keeper_send(cell->link_fd, &hello, sizeof(hello), -1) < 0)
+    rc = open_signals(&k);
+    if (rc < 0) {
         (void)kill(cell->pid, SIGKILL);
-    status = serve_to_the_end(&k);
+        /* Without the signals nothing else would say that it has ended. */
+        while (waitpid(cell->pid, &status, 0) < 0 && errno == EINTR)
+            continue;
+    } else {
+        /* The monitor's own standard input and output are what counts. */
+        if (keeper_send(cell->link_fd, &hello, sizeof(hello), -1) < 0)
+            (void)kill(cell->pid, SIGKILL);
+        status = serve_to_the_end(&k);
+    }
     remove_cgroup(&k);
     keeper_requests_fini(&k.requests);
     fd_closep(&k.signal_fd);
     fd_closep(&cell->link_fd);
+    if (rc < 0) {
+        (void)dprintf(STDERR_FILENO,
+            "spore: %s: nobody can look after the monitor: signalfd: %s\n",
+            config->command, strerrordesc_np(-rc));
+        return STATUS_MONITOR;
+    }
     return judge(&k, status);
 }

@@ -54,8 +54,11 @@ measure() {
     shift 2
     rm -rf "$work/out"
     if ! timeout $((seconds + 120)) afl-fuzz -i "$programs/$target.seeds" \
-        -o "$work/out" -m none -V "$seconds" "$@" >"$work/log" 2>&1; then
+        -o "$work/out" -m none -V "$seconds" "$@" >"$work/log" 2>&1 ||
+        [ ! -e "$work/out/default/fuzzer_stats" ]; then
+        printf '%s: %s: ' "$target" "$mode" >&2
         tail -n 3 "$work/log" >&2
+        return
     fi
     awk -v t="$target" -v m="$mode" -F ' *: *' '
         { v[$1] = $2 }

@@ -427,6 +427,46 @@ static pid_t parent_of(pid_t pid)
     return parent;
 }
 
+/* All that `parent` has but `spared`. */
+static void kill_children(pid_t parent, pid_t spared)
+{
+    char path[64];
+    FILE *file;
+    pid_t pid;
+
+    (void)snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)parent,
+        (int)parent);
+    file = fopen(path, "re");
+    assert_non_null(file);
+    while (fscanf(file, "%d", &pid) == 1) {
+        if (pid != spared)
+            assert_int_equal(kill(pid, SIGKILL), 0);
+    }
+    (void)fclose(file);
+}
+
+/* Even if its zygote has no time to say that it is dead. */
+static void test_a_ready_one_that_is_killed(void **state)
+{
+    struct fixture *f = *state;
+    struct taker *t;
+    pid_t zygote;
+
+    open_pool(f, &(struct pool_config){.max = 3, .min = 1});
+    t = take(f, 0);
+    zygote = parent_of(clone_pid(t->clone));
+    while (pool_stats(f->pool).ready == 0)
+        run_loop(f);
+    assert_int_equal(kill(zygote, SIGSTOP), 0);
+    kill_children(zygote, clone_pid(t->clone));
+    for (int i = 0; i < 20 && pool_stats(f->pool).ready > 0; i++)
+        assert_int_equal(loop_run_once(&f->loop, 100), 0);
+    /* Whatever comes now, it is not to stay like that. */
+    assert_int_equal(kill(zygote, SIGCONT), 0);
+    assert_int_equal(pool_stats(f->pool).ready, 0);
+    clone_drop(t->clone);
+}
+
 static void test_the_zygote_is_killed(void **state)
 {
     struct fixture *f = *state;
@@ -476,6 +516,7 @@ int main(void)
         cmocka_unit_test_teardown(test_no_more_than_may_be, close_pool),
         cmocka_unit_test_teardown(test_guests_that_end, close_pool),
         cmocka_unit_test_teardown(test_a_process_that_is_killed, close_pool),
+        cmocka_unit_test_teardown(test_a_ready_one_that_is_killed, close_pool),
         cmocka_unit_test_teardown(test_the_zygote_is_killed, close_pool),
         cmocka_unit_test(test_a_template_that_is_none),
     };

@@ -205,6 +205,9 @@ static void on_control(void *opaque, uint32_t events)
     }
     /* The zygote knows what ended it, and says so; until then: */
     loop_remove(clone->pool->config.loop, &clone->control);
+    /* Nor may anybody be given it meanwhile. */
+    if (clone->phase == CLONE_PHASE_READY)
+        pool_clone_end(clone, CLONE_KILLED, "it has ended");
 }
 
 static struct clone *find(struct clone_list *list, uint32_t number)

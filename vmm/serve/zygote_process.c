@@ -137,7 +137,7 @@ static int give(
     return rc;
 }
 
-static int drop(const struct zygote_client *client, uint32_t number)
+static int drop(struct zygote_client *client, uint32_t number)
 {
     struct zygote *z = client->zygote;
     struct made *made = find_taken(z, client, number);
@@ -146,6 +146,12 @@ static int drop(const struct zygote_client *client, uint32_t number)
     if (made == NULL)
         return 0;
     TAILQ_REMOVE(&z->taken, made, link);
+    if (made->has_ended) {
+        /* Reaped: its process id may be another's. Nobody is to be told. */
+        client->untold--;
+        made_free(made);
+        return 0;
+    }
     zygote_stock_bury(&z->stock, made);
     return 0;
 }

@@ -226,6 +226,17 @@ static void report(struct executor *ex, const char *text)
     memcpy(ex->text, text, ex->text_size);
 }
 
+/* An edge for each line. */
+static void run_lines(struct executor *ex, const uint8_t *input, size_t size)
+{
+    size_t edge = 100;
+
+    for (size_t i = 0; i < size && edge < ex->map_size; i++) {
+        if (input[i] == '\n')
+            ex->map[edge++]++;
+    }
+}
+
 static void run(struct executor *ex, const uint8_t *input, size_t size,
     uint64_t until_ns, struct fuzz_result *result)
 {
@@ -265,6 +276,8 @@ static void run(struct executor *ex, const uint8_t *input, size_t size,
         (void)!socket(AF_UNIX, SOCK_STREAM, 0);
     if (is(input, size, "killdead"))
         (void)syscall(SYS_exit_group, 3);
+    if (is(input, size, "L:"))
+        run_lines(ex, input, size);
 }
 
 int executor_run(struct executor *ex, const void *input, size_t size,

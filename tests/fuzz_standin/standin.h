@@ -10,6 +10,7 @@
  *     jailfree  asks the kernel for a socket
  *     dyingnow  the executor fails      killdead  its process ends
  *     nonsense  a result that there is none of
+ *     L:        has an edge for each line
  *
  * In a target's directory `map-size` holds the size of its map, 1000 bytes
  * without; `snapshots/root` is there once it was saved; a file `cmp` gives it

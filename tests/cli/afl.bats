@@ -70,16 +70,6 @@ crash_in() {
         grep -l ^FUZZ "$1"/crashes/id*
 }
 
-# Only zombies that nobody waits for may be there, and they carry no mark.
-nobody_left() {
-    for _ in $(seq 600); do
-        [ -n "$(marked_processes)" ] || return 0
-        timeout 0.1 tail -f /dev/null || true
-    done
-    marked_processes
-    return 1
-}
-
 # until_busy PID: until one of ours computes, which is what a hang does.
 until_busy() {
     local file ticks

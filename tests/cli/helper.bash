@@ -94,6 +94,16 @@ marked_processes() {
         2> /dev/null || true
 }
 
+# Until none of them is left, which takes a moment.
+nobody_left() {
+    for _ in $(seq 600); do
+        [ -n "$(marked_processes)" ] || return 0
+        timeout 0.1 tail -f /dev/null || true
+    done
+    marked_processes
+    return 1
+}
+
 # A failed test may have left its guest running.
 kill_marked() {
     local file

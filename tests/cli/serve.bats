@@ -60,15 +60,6 @@ end_server() {
     nobody_left
 }
 
-nobody_left() {
-    for _ in $(seq 300); do
-        [ -n "$(marked_processes)" ] || return 0
-        timeout 0.1 tail -f /dev/null || true
-    done
-    marked_processes
-    return 1
-}
-
 @test "a machine for each request" {
     serve
     run -0 ask requests

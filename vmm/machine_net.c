@@ -196,6 +196,8 @@ static int make_device(
         return rc;
     net_limit_attach(&n->rx, &n->net);
     net_limit_attach(&n->tx, &n->net);
+    if (n->mmds != NULL)
+        mmds_net_attach(n->mmds, host->loop, &n->net.virtio.base);
     return 0;
 }
 

@@ -21,6 +21,21 @@ static void update(struct mmds_net *n)
     n->backend.holds_output = n->inner->holds_output;
     n->backend.holds_input =
         n->inner->holds_input || mmds_tcp_has_output(&n->tcp);
+    if (n->loop != NULL && !n->is_ticking && mmds_tcp_is_waiting(&n->tcp)) {
+        n->is_ticking = true;
+        loop_timer_arm(n->loop, &n->timer, clock_now_ns() + MMDS_TICK_NS);
+    }
+}
+
+static void on_tick(void *opaque)
+{
+    struct mmds_net *n = opaque;
+
+    n->is_ticking = false;
+    mmds_tcp_tick(&n->tcp, clock_now_ns());
+    update(n);
+    if (mmds_tcp_has_output(&n->tcp))
+        n->backend.ready(n->backend.opaque);
 }
 
 /* Copies what lies from byte `skip` on, as much as there is room for. */
@@ -167,8 +182,17 @@ void mmds_net_init(
     update(n);
 }
 
+void mmds_net_attach(struct mmds_net *n, struct loop *loop, struct device *dev)
+{
+    n->timer = (struct loop_timer){.fire = on_tick, .opaque = n, .dev = dev};
+    n->loop = loop;
+}
+
 void mmds_net_fini(struct mmds_net *n)
 {
+    if (n->loop != NULL)
+        loop_timer_disarm(n->loop, &n->timer);
+    n->loop = NULL;
     if (n->inner != NULL)
         mmds_tcp_reset(&n->tcp);
     n->inner = NULL;

@@ -227,6 +227,8 @@ static bool take_ack(struct mmds_conn *c, const struct segment *s)
         return true;
     }
     c->dups = 0;
+    c->still_ns = 0;
+    c->resends = 0;
     c->snd_una = s->ack;
     if (is_before(c->snd_nxt, s->ack))
         c->snd_nxt = s->ack;
@@ -313,6 +315,54 @@ static void take_segment(
     if (answer(tcp, c, s->now_ns) && is_done(c))
         close_conn(tcp, c);
 }
+
+/* ---- the clock ----------------------------------------------------------- */
+
+/* With no room at the guest's there is nothing to hear of but that. */
+static bool is_waiting(const struct mmds_conn *c)
+{
+    return c->state != MMDS_CONN_FREE && c->snd_nxt != c->snd_una;
+}
+
+bool mmds_tcp_is_waiting(const struct mmds_tcp *tcp)
+{
+    for (unsigned int i = 0; i < MMDS_CONNECTIONS_MAX; i++) {
+        if (is_waiting(&tcp->conns[i]))
+            return true;
+    }
+    return false;
+}
+
+/* The first tick only sees that it waits. */
+static void tick_conn(
+    struct mmds_tcp *tcp, struct mmds_conn *c, uint64_t now_ns)
+{
+    if (c->still_ns == 0) {
+        c->still_ns = now_ns;
+        return;
+    }
+    if (now_ns - c->still_ns < MMDS_TICK_NS << c->resends)
+        return;
+    if (c->resends == MMDS_RESENDS_MAX) {
+        abort_conn(tcp, c);
+        tcp->may_have_output = true;
+        return;
+    }
+    c->resends++;
+    c->still_ns = now_ns;
+    c->snd_nxt = c->snd_una;
+    tcp->may_have_output = true;
+}
+
+void mmds_tcp_tick(struct mmds_tcp *tcp, uint64_t now_ns)
+{
+    for (unsigned int i = 0; i < MMDS_CONNECTIONS_MAX; i++) {
+        if (is_waiting(&tcp->conns[i]))
+            tick_conn(tcp, &tcp->conns[i], now_ns);
+    }
+}
+
+/* ---- frames in ----------------------------------------------------------- */
 
 static uint16_t read_mss(const uint8_t *options, size_t len)
 {

@@ -5,9 +5,10 @@
  * to port 80 (RFC 9293); a guest is all that it can talk to.
  *
  * Frames come and go over a device's queues, which lose nothing and keep
- * order. So nothing is sent again by the clock, and what comes out of order is
- * left for the guest to send again; what the guest says it misses (three
- * acknowledgements of the same byte) is sent again. The options are the
+ * order; only the guest itself may drop one. What comes out of order is left
+ * for it to send again, what it says it misses (three acknowledgements of the
+ * same byte) is sent again, and so is what it says nothing of for a time
+ * (mmds_tcp_tick). The options are the
  * maximum segment size and no others, the window is what a request has room
  * for. A request is looked at when the one before it was answered and the
  * answer acknowledged, so that a guest that does not read is not read from.
@@ -60,6 +61,8 @@ struct mmds_conn {
     uint32_t data_end; /* behind all bytes there are to send; the FIN's */
     uint32_t rcv_nxt;  /* the next one that is expected */
     unsigned int dups; /* acknowledgements in a row that were no news */
+    uint64_t still_ns; /* since when nothing was acknowledged; 0: unknown */
+    unsigned int resends; /* by the clock, since the last acknowledgement */
     bool owes_ack;
     bool got_fin;       /* the guest sends no more */
     bool sends_fin;     /* nor do we, behind the reply */
@@ -126,6 +129,18 @@ bool mmds_tcp_wants(
  */
 void mmds_tcp_input(struct mmds_tcp *tcp, const uint8_t *frame, size_t len,
     bool is_summed, uint64_t now_ns);
+
+/* The time between two ticks, and the shortest until something is resent. */
+#define MMDS_TICK_NS UINT64_C(500000000)
+
+/* As often as that, each time after twice as long; then the guest is gone. */
+#define MMDS_RESENDS_MAX 6u
+
+/* Whether an acknowledgement is missing: then mmds_tcp_tick is due. */
+bool mmds_tcp_is_waiting(const struct mmds_tcp *tcp);
+
+/* What has not been acknowledged for too long is to be sent again. */
+void mmds_tcp_tick(struct mmds_tcp *tcp, uint64_t now_ns);
 
 /* Whether mmds_tcp_output may have a frame; false: it has none. */
 static inline bool mmds_tcp_has_output(const struct mmds_tcp *tcp)

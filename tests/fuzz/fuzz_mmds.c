@@ -281,6 +281,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             break;
         case 2:
             r->now_ns += (uint64_t)(step >> 3) * CLOCK_NS_PER_S;
+            mmds_tcp_tick(&r->tcp, r->now_ns);
             break;
         case 3:
             if (step == 0xfb)

@@ -349,6 +349,59 @@ static void sends_again_what_is_missed(void **state)
     assert_false(g->fin);
 }
 
+/* The last segments are gone, and nobody says so. */
+static void sends_again_by_the_clock(void **state)
+{
+    struct rig *g = *state;
+    struct mmds_client c;
+    struct mmds_client_segment s;
+    uint64_t now_ns = 1;
+
+    mmds_client_connect(&c, &g->tcp, 1234);
+    assert_false(mmds_tcp_is_waiting(&g->tcp));
+    mmds_client_say(&c, get_c);
+    for (int i = 0; i < 2; i++) {
+        assert_true(mmds_client_next(&c, &s));
+        assert_int_equal(s.len, strlen(ok_c));
+        assert_false(mmds_client_next(&c, &s));
+        assert_true(mmds_tcp_is_waiting(&g->tcp));
+        mmds_tcp_tick(&g->tcp, now_ns);
+        assert_false(mmds_client_next(&c, &s));
+        /* The second time it waits for twice as long. */
+        now_ns += MMDS_TICK_NS << i;
+        mmds_tcp_tick(&g->tcp, now_ns - 1);
+        assert_false(mmds_client_next(&c, &s));
+        mmds_tcp_tick(&g->tcp, now_ns);
+    }
+    hear(g, &c);
+    assert_string_equal(g->text, ok_c);
+    assert_false(mmds_tcp_is_waiting(&g->tcp));
+    mmds_tcp_tick(&g->tcp, now_ns + 1000 * MMDS_TICK_NS);
+    assert_false(mmds_client_next(&c, &s));
+}
+
+static void gives_up_a_guest_that_is_gone(void **state)
+{
+    struct rig *g = *state;
+    struct mmds_client c;
+    struct mmds_client_segment s;
+    uint64_t now_ns = 1;
+    unsigned int times = 0;
+
+    mmds_client_connect(&c, &g->tcp, 1234);
+    mmds_client_say(&c, get_c);
+    for (int i = 0; i < 1000 && count_conns(g) > 0; i++) {
+        while (mmds_client_next(&c, &s) && (s.flags & TCP_RST) == 0)
+            times++;
+        mmds_tcp_tick(&g->tcp, now_ns);
+        now_ns += MMDS_TICK_NS;
+    }
+    assert_int_equal(count_conns(g), 0);
+    assert_int_equal(times, 1 + MMDS_RESENDS_MAX);
+    assert_true(mmds_client_next(&c, &s));
+    assert_true((s.flags & TCP_RST) != 0);
+}
+
 static void shakes_hands_once_more(void **state)
 {
     struct rig *g = *state;
@@ -542,6 +595,8 @@ int main(void)
         TEST(waits_for_a_window),
         TEST(keeps_to_the_segment_size),
         TEST(sends_again_what_is_missed),
+        TEST(sends_again_by_the_clock),
+        TEST(gives_up_a_guest_that_is_gone),
         TEST(shakes_hands_once_more),
         TEST(ends_at_a_reset),
         TEST(resets_what_it_does_not_know),

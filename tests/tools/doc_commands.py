@@ -78,6 +78,12 @@ UNRUN = [
      "fuzz_kcov.bats: afl-fuzz -X finds a bug"),
     ("docs/fuzzing-kernel.md", "spore fuzz repro",
      "fuzz_kcov.bats: an oops is a crash"),
+    ("docs/fuzzing.md", "spore fuzz pack ./server",
+     "a server of the reader's; test_fuzz_linux runs one with levels"),
+    ("docs/serving.md", "cc clone_exec.c",
+     "template.bats: a template of a container image"),
+    ("docs/serving.md", "./clone_exec web",
+     "template.bats: a template of a container image"),
     ("docs/serving.md", "spore template build py",
      "template.bats: a template of a container image"),
 ]

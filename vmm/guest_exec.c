@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,11 @@
 
 /* Read at once from standard input. */
 #define INPUT_CHUNK 32768u
+
+/* More input than that under way is no agent's wish. */
+#define WINDOW_MAX (1u << 20)
+
+#define FRAMES_A_ROUND 64u
 
 #define MALFORMED "the agent sent a malformed "
 
@@ -183,10 +189,14 @@ static bool input_wanted(const struct guest_exec *exec)
 /* Reads once from standard input and sends it on. */
 static void forward_input(struct guest_exec *exec)
 {
+    struct pollfd p = {.fd = exec->input.fd, .events = POLLIN};
     uint8_t buf[INPUT_CHUNK];
-    ssize_t n =
-        read(exec->input.fd, buf, num_min(sizeof(buf), exec->input_window));
+    ssize_t n;
 
+    /* It may block, and another command have read what was there. */
+    if (!exec->input_is_file && poll(&p, 1, 0) == 0)
+        return;
+    n = read(exec->input.fd, buf, num_min(sizeof(buf), exec->input_window));
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return;
     if (n <= 0) {
@@ -263,7 +273,8 @@ static void do_hello(struct guest_exec *exec, struct bytes_reader *r)
         fail(exec, 125, "the agent speaks another version of the protocol");
         return;
     }
-    exec->input_window = agent_le32_get(hello.stdin_window);
+    exec->input_window =
+        (uint32_t)num_min(agent_le32_get(hello.stdin_window), WINDOW_MAX);
     exec->phase = GUEST_EXEC_WAITING;
 }
 
@@ -299,7 +310,7 @@ static void do_ack(struct guest_exec *exec, struct bytes_reader *r)
     if (!get_payload(exec, r, &ack, sizeof(ack), MALFORMED "acknowledgement"))
         return;
     window = (uint64_t)exec->input_window + agent_le32_get(ack.bytes);
-    exec->input_window = (uint32_t)num_min(window, UINT32_MAX);
+    exec->input_window = (uint32_t)num_min(window, WINDOW_MAX);
     if ((agent_le32_get(ack.flags) & AGENT_STDIN_CLOSED) != 0)
         exec->input_ended = true;
     pump_input(exec);
@@ -369,9 +380,16 @@ static size_t frame_size(const struct guest_exec *exec)
     return sizeof(head) + agent_le32_get(head.length);
 }
 
+/*
+ * Not for as long as there are any: a guest is faster with small frames than
+ * this is, and the loop has others to serve. It calls again for what is left.
+ */
 static void read_frames(struct guest_exec *exec)
 {
-    while (exec->phase < GUEST_EXEC_DRAINING && outputs_idle(exec)) {
+    unsigned int frames = 0;
+
+    while (exec->phase < GUEST_EXEC_DRAINING && outputs_idle(exec) &&
+           frames < FRAMES_A_ROUND) {
         size_t want = frame_size(exec);
         ssize_t n;
 
@@ -386,6 +404,7 @@ static void read_frames(struct guest_exec *exec)
             memcpy(&head, exec->rx, sizeof(head));
             bytes_reader_init(&r, exec->rx + sizeof(head), want - sizeof(head));
             exec->rx_len = 0;
+            frames++;
             do_frame(exec, agent_le16_get(head.type), &r);
             continue;
         }

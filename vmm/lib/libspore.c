@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -56,6 +57,12 @@ static int fail_sys(struct spore_error *error, int code, const char *what)
 /* ---- structs of callers of other versions ---------------------------------
  */
 
+/* What the first version had of each, and more than any will have. */
+#define OPTIONS_LEAST                                                          \
+    (offsetof(struct spore_template_options, reserved) + sizeof(uint32_t))
+#define EXEC_LEAST (offsetof(struct spore_exec, opaque) + sizeof(void *))
+#define STRUCT_MAX 4096u
+
 /*
  * Copies what is known of a struct that says that it has `size` bytes; what is
  * not known of a newer one has to be zero.
@@ -65,7 +72,7 @@ static int take_struct(
 {
     const unsigned char *bytes = from;
 
-    if (size < least)
+    if (size < least || size > STRUCT_MAX)
         return -EINVAL;
     for (size_t i = known; i < size; i++) {
         if (bytes[i] != 0)
@@ -235,6 +242,8 @@ static int ask_to_open(const char *name,
     /* A process that has ended may have said why. */
     if (rc == -E2BIG)
         return fail(error, rc, "the template's options are too long");
+    if (rc < 0 && rc != -EPIPE && rc != -ECONNRESET)
+        return fail_sys(error, rc, "the template's options");
     return wait_reply(fd, &reply, error);
 }
 
@@ -250,7 +259,7 @@ int spore_template_open(const char *name,
     if (name == NULL || ret_template == NULL)
         return fail(error, -EINVAL, "a template has no name");
     if (options != NULL && take_struct(&known, sizeof(known), options,
-                               options->size, sizeof(known)) < 0)
+                               options->size, OPTIONS_LEAST) < 0)
         return fail(error, -EINVAL,
             "the template's options are of no version that is known");
     if ((known.flags & ~(uint32_t)SPORE_TEMPLATE_RENEW) != 0 ||
@@ -432,8 +441,11 @@ static int attend(struct spore_clone *clone, struct exec_streams *streams,
 
     while (rc == 0) {
         rc = exec_streams_wait(streams, clone->channel);
-        if (rc < 0)
+        if (rc < 0) {
+            /* Its answer must not be taken for that of a later call. */
+            (void)shutdown(clone->channel, SHUT_RDWR);
             return fail_sys(error, rc, "cannot wait for a command");
+        }
         rc = take_reply(clone->channel, ret_reply, error);
         /* It was whole when the answer was sent. */
         exec_streams_move(streams);
@@ -460,8 +472,8 @@ int spore_clone_exec(struct spore_clone *clone,
     struct lib_reply reply;
     int rc;
 
-    if (take_struct(
-            &known, sizeof(known), command, command->size, sizeof(known)) < 0)
+    if (take_struct(&known, sizeof(known), command, command->size, EXEC_LEAST) <
+        0)
         return fail(
             error, -EINVAL, "the command is of no version that is known");
     rc = exec_streams_open(&streams, &known);

@@ -161,6 +161,12 @@ static int complete_fds(struct lib_clone *c)
     return 0;
 }
 
+/* A clone whose process has just gone, before its zygote has said so. */
+static int end_of(int rc)
+{
+    return rc == -EPIPE ? -ESHUTDOWN : rc;
+}
+
 static int start_command(struct lib_clone *c, struct err *err)
 {
     struct lib_clones *all = c->all;
@@ -189,7 +195,7 @@ static int start_command(struct lib_clone *c, struct err *err)
     command.stderr_fd = c->fds[STDERR_FILENO];
     rc = clone_call_agent(c->clone, 0, &fd, err);
     if (rc < 0)
-        return rc;
+        return end_of(rc);
     rc = guest_exec_start(&c->exec, all->loop, fd, &command, err);
     if (rc == 0) {
         c->has_exec = true;
@@ -294,7 +300,28 @@ static void connect_stream(struct lib_clone *c, int *fd)
         return;
     }
     rc = clone_connect(c->clone, c->all->call.port, fd_steal(fd), 0, &err);
-    answer(c, rc, rc < 0 ? err.text : "");
+    answer(c, end_of(rc), rc < 0 ? err.text : "");
+}
+
+/*
+ * A terminal takes as much as somebody reads, whatever it says of room: one
+ * that blocks would hold up all clones. Opened anew it does not, and remains
+ * as it is for its owner.
+ */
+static void unblock(int *fd)
+{
+    char path[32];
+    int own;
+
+    if (*fd < 0 || isatty(*fd) == 0)
+        return;
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", *fd);
+    own = open(path,
+        (fcntl(*fd, F_GETFL) & O_ACCMODE) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (own < 0)
+        return;
+    (void)close(*fd);
+    *fd = own;
 }
 
 static void run(struct lib_clone *c, int *fds)
@@ -306,6 +333,7 @@ static void run(struct lib_clone *c, int *fds)
     for (size_t i = 0; i < ARRAY_SIZE(c->fds); i++) {
         if ((c->all->call.flags & ((uint32_t)LIB_STDIN << i)) != 0)
             c->fds[i] = fd_steal(&fds[next++]);
+        unblock(&c->fds[i]);
     }
     rc = start_command(c, &err);
     if (rc == 0) {

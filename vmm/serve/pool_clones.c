@@ -8,9 +8,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
 #include "vmm/generation.h"
 #include "vmm/keeper_wire.h"
+
+/* Far beyond what it takes: with a thousand guests that are interpreted a
+ * process may have to wait for its turn. */
+#define PATIENCE_NS (UINT64_C(120) * CLOCK_NS_PER_S)
 
 static struct clone_list *list_of(struct pool *pool, const struct clone *clone)
 {
@@ -52,6 +57,12 @@ static void count_phase(struct pool *pool, enum clone_phase phase, int by)
     }
 }
 
+/* A process that was taken over, or hangs, is not waited for for ever. */
+static void on_patience_end(void *opaque)
+{
+    pool_clone_end(opaque, CLONE_FAILED, "it does not answer");
+}
+
 struct clone *pool_clone_new(struct pool *pool, uint32_t number)
 {
     struct clone *clone = calloc(1, sizeof(*clone));
@@ -61,6 +72,8 @@ struct clone *pool_clone_new(struct pool *pool, uint32_t number)
     clone->pool = pool;
     clone->number = number;
     clone->control.fd = -1;
+    clone->patience =
+        (struct loop_timer){.fire = on_patience_end, .opaque = clone};
     clone->phase = CLONE_PHASE_ASKED;
     count_phase(pool, CLONE_PHASE_ASKED, 1);
     pool->stats.alive++;
@@ -77,6 +90,11 @@ void pool_clone_set_phase(struct clone *clone, enum clone_phase phase)
     clone->phase = phase;
     count_phase(pool, phase, 1);
     TAILQ_INSERT_TAIL(list_of(pool, clone), clone, link);
+    if (phase == CLONE_PHASE_MAKING || phase == CLONE_PHASE_RESETTING)
+        loop_timer_arm(
+            pool->config.loop, &clone->patience, clock_now_ns() + PATIENCE_NS);
+    else
+        loop_timer_disarm(pool->config.loop, &clone->patience);
 }
 
 /* Nothing of it is left here. */
@@ -88,6 +106,7 @@ void pool_clone_forget(struct clone *clone)
     count_phase(pool, clone->phase, -1);
     if (clone->phase != CLONE_PHASE_DROPPED)
         pool->stats.alive--;
+    loop_timer_disarm(pool->config.loop, &clone->patience);
     loop_remove(pool->config.loop, &clone->control);
     fd_closep(&clone->control.fd);
     free(clone);
@@ -205,8 +224,9 @@ static void on_control(void *opaque, uint32_t events)
     }
     /* The zygote knows what ended it, and says so; until then: */
     loop_remove(clone->pool->config.loop, &clone->control);
-    /* Nor may anybody be given it meanwhile. */
-    if (clone->phase == CLONE_PHASE_READY)
+    /* Nor may anybody be given it meanwhile, or wait for it. */
+    if (clone->phase == CLONE_PHASE_READY ||
+        clone->phase == CLONE_PHASE_RESETTING)
         pool_clone_end(clone, CLONE_KILLED, "it has ended");
 }
 

@@ -33,6 +33,7 @@ struct clone {
     uint32_t number; /* what the zygote knows it by */
     pid_t pid;
     struct loop_source control; /* owns its fd */
+    struct loop_timer patience; /* while it is made or put back */
     uint8_t generation[AGENT_GENERATION_ID];
     struct clone_host host;
     bool has_ended; /* its taker was told */

@@ -244,6 +244,17 @@ static int push(struct executor *ex, struct err *err)
     return 0;
 }
 
+/*
+ * Not once the run has reported something, which a run from the level would
+ * not, nor with a timer of the guest's running.
+ */
+static bool may_push(const struct executor *ex)
+{
+    return !ex->calls.reports && ex->calls.text_len == 0 &&
+           (ex->runner->is_held ||
+               (!ex->agent.has_counter && !ex->agent.has_deadline));
+}
+
 /* The coverage of what is not run again. */
 static void begin_map(struct executor *ex)
 {
@@ -280,7 +291,7 @@ static int run_on_level(struct executor *ex, const void *input, size_t size,
         if (outcome != CALLS_LEVEL)
             break;
         runner_answer(ex->runner, 0);
-        if (!levels_reach(&ex->levels, ex->calls.level))
+        if (!levels_reach(&ex->levels, ex->calls.level) || !may_push(ex))
             continue;
         from_ns = clock_now_ns();
         rc = push(ex, err);

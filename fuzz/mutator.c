@@ -21,8 +21,9 @@
 #include "vmm/base/num.h"
 
 #define INPUT_MAX (1u << 20) /* AFL++'s MAX_FILE */
-#define CHANGES   64u        /* tried of each input, beside AFL++'s own */
-#define STACK_MAX 4u         /* changes at once */
+#define PAGE      4096u
+#define CHANGES   64u /* tried of each input, beside AFL++'s own */
+#define STACK_MAX 4u  /* changes at once */
 
 struct mutator {
     struct messages_rng rng;
@@ -106,6 +107,13 @@ size_t afl_custom_post_process(
     size_t rest;
 
     *ret_buf = buf;
+    /*
+     * What comes of another fuzzer's queue, between the turns of two inputs of
+     * ours, is a mapped file and to be tried as it is: none of afl-fuzz's own
+     * buffers begins at a page.
+     */
+    if ((uintptr_t)buf % PAGE == 0)
+        return size;
     if (from == m->held && memcmp(buf, m->prefix, m->held) == 0)
         return size;
     rest = num_min(size - from, INPUT_MAX - m->held);

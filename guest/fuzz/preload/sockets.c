@@ -42,6 +42,20 @@ static bool is_on(void)
 /* ---- the input as packets ---------------------------------------------------
  */
 
+/*
+ * A run from a level begins with what the one before has left in the control
+ * registers for floating point: the executor leaves such to its agents.
+ */
+static void tell_level(void)
+{
+    uint32_t mxcsr;
+    uint16_t control;
+
+    __asm__ volatile("stmxcsr %0\n\tfnstcw %1" : "=m"(mxcsr), "=m"(control));
+    (void)call(FUZZ_ABI_LEVEL, net.at);
+    __asm__ volatile("ldmxcsr %0\n\tfldcw %1" : : "m"(mxcsr), "m"(control));
+}
+
 /* Makes the next packet the one that is read; false: there is none. */
 static bool open_packet(void)
 {
@@ -51,7 +65,7 @@ static bool open_packet(void)
     if (net.at >= input_size())
         return false;
     if (preload.levels && net.at > 0)
-        (void)call(FUZZ_ABI_LEVEL, net.at);
+        tell_level();
     /* Of the input that is run from here: it may be another one. */
     size = input_size();
     if (!preload.frames) {
@@ -78,6 +92,7 @@ static bool has_more(void)
 
 ssize_t sockets_receive(int fd, void *bytes, size_t n, int flags)
 {
+    size_t begin = net.at;
     size_t left;
 
     (void)fd;
@@ -97,8 +112,9 @@ ssize_t sockets_receive(int fd, void *bytes, size_t n, int flags)
     memcpy(bytes, input_bytes() + net.at, n);
     if ((flags & MSG_PEEK) == 0)
         net.at += n;
-    if (net.datagrams && (flags & MSG_PEEK) == 0)
-        net.at = net.packet_end; /* the rest of a datagram is lost */
+    /* The rest of a datagram is lost; one that was looked at comes again. */
+    if (net.datagrams)
+        net.at = (flags & MSG_PEEK) == 0 ? net.packet_end : begin;
     return (ssize_t)n;
 }
 
@@ -208,9 +224,10 @@ static void wait_for_the_end(void)
 
     while (preload.parent && (waitpid(-1, &status, 0) > 0 || errno == EINTR))
         continue;
+    /* Before it is looked at: another thread closes and then looks at this. */
+    net.waiting = true;
     if (net.closed || !net.accepted)
         ends_run(0);
-    net.waiting = true;
     for (;;)
         (void)pause();
 }
@@ -273,6 +290,28 @@ REAL_EXPORT ssize_t recvfrom(int fd, void *restrict bytes, size_t n, int flags,
         return REAL(recvfrom)(fd, bytes, n, flags, address, size);
     put_peer(address, size);
     return sockets_receive(fd, bytes, n, flags);
+}
+
+/* With _FORTIFY_SOURCE. */
+ssize_t __recv_chk(int fd, void *bytes, size_t n, size_t room, int flags);
+ssize_t __recvfrom_chk(int fd, void *restrict bytes, size_t n, size_t room,
+    int flags, struct sockaddr *restrict address, socklen_t *restrict size);
+
+REAL_EXPORT ssize_t __recv_chk(
+    int fd, void *bytes, size_t n, size_t room, int flags)
+{
+    if (n > room)
+        __builtin_trap();
+    return recv(fd, bytes, n, flags);
+}
+
+REAL_EXPORT ssize_t __recvfrom_chk(int fd, void *restrict bytes, size_t n,
+    size_t room, int flags, struct sockaddr *restrict address,
+    socklen_t *restrict size)
+{
+    if (n > room)
+        __builtin_trap();
+    return recvfrom(fd, bytes, n, flags, address, size);
 }
 
 REAL_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)

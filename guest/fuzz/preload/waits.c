@@ -85,6 +85,17 @@ REAL_EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
     return do_poll(fds, n, timeout);
 }
 
+/* With _FORTIFY_SOURCE. */
+int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room);
+
+REAL_EXPORT int __poll_chk(
+    struct pollfd *fds, nfds_t n, int timeout, size_t room)
+{
+    if (n > room / sizeof(*fds))
+        __builtin_trap();
+    return poll(fds, n, timeout);
+}
+
 REAL_EXPORT int ppoll(struct pollfd *fds, nfds_t n,
     const struct timespec *timeout, const sigset_t *mask)
 {

@@ -3,6 +3,7 @@
  * spore-firecracker, also installed as firecracker.
  */
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@ int main(int argc, char **argv)
 
     if (fill_standard_fds() < 0)
         return 1;
+    /* Who started us may have ignored the ends of children: ours are told. */
+    (void)signal(SIGCHLD, SIG_DFL);
     status = firecracker_main(argc, argv);
     return fflush(stdout) == 0 || status != 0 ? status : 1;
 }

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -122,6 +123,8 @@ int main(int argc, char **argv)
 
     if (fill_standard_fds() < 0)
         return STATUS_FAILED;
+    /* Who started us may have ignored the ends of children: ours are told. */
+    (void)signal(SIGCHLD, SIG_DFL);
     if (name == NULL) {
         print_usage(stderr);
         return 2;

@@ -201,6 +201,7 @@ static int parse_timings(
 {
     static const char svg_file[] = "svg:";
 
+    o->timings_file = NULL;
     if (text == NULL || strcmp(text, "text") == 0) {
         o->timings = RUN_TIMINGS_TEXT;
     } else if (strcmp(text, "json") == 0) {

@@ -94,6 +94,15 @@ static void hold_timer(struct executor *ex)
 
 /* ---- runs ---------------------------------------------------------------- */
 
+/* The machine was put back, and can run from there. */
+static void stand_again(struct executor *ex)
+{
+    reset_resume(&ex->reset);
+    if (ex->runner->machine.has_ended)
+        machine_revive(&ex->runner->machine);
+    ex->is_used = false;
+}
+
 int executor_put_back(struct executor *ex, struct err *err)
 {
     int rc;
@@ -103,10 +112,7 @@ int executor_put_back(struct executor *ex, struct err *err)
     rc = reset_to_top(&ex->reset, err);
     if (rc < 0)
         return rc;
-    reset_resume(&ex->reset);
-    if (ex->runner->machine.has_ended)
-        machine_revive(&ex->runner->machine);
-    ex->is_used = false;
+    stand_again(ex);
     return 0;
 }
 
@@ -222,10 +228,7 @@ static int pop_to(struct executor *ex, uint32_t level, struct err *err)
     rc = reset_to_level(&ex->reset, level, err);
     if (rc < 0)
         return rc;
-    reset_resume(&ex->reset);
-    if (ex->runner->machine.has_ended)
-        machine_revive(&ex->runner->machine);
-    ex->is_used = false;
+    stand_again(ex);
     return 0;
 }
 

@@ -50,8 +50,8 @@ struct executor_options {
     /* Inputs that the root is made warm with; each a whole file. */
     const struct fuzz_input *seeds;
     size_t seed_count;
-    /* Beginnings that inputs share are run once (fuzz/levels.h), where the
-     * target's agent tells of places; not while CmpLog's map is laid. */
+    /* Beginnings that inputs share are run once (fuzz/levels.h), with a target
+     * whose agent tells of places; not while CmpLog's map is laid. */
     bool levels;
 };
 

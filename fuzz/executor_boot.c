@@ -470,7 +470,7 @@ int executor_open(const struct fuzz_target *target,
         rc = vcpu_settle(&ex->runner->machine.vcpus[0]);
     if (rc == 0)
         rc = init_reset(ex, err);
-    ex->has_levels = rc == 0 && options->levels;
+    ex->has_levels = rc == 0 && options->levels && target->levels;
     if (ex->has_levels)
         rc = levels_init(
             &ex->levels, executor_input_max(ex), executor_map_size(ex), err);

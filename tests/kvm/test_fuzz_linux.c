@@ -247,6 +247,7 @@ static void what_inputs_share_is_run_once(void **state)
 
     (void)state;
     set_up(&r, "afl_stateful", records);
+    r.target.levels = true;
     assert_int_equal(executor_save(r.ex, &err), 0);
     open_again(&r, true, &with);
     open_again(&r, false, &without);

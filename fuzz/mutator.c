@@ -12,6 +12,8 @@
  * Owns its buffers. Thread rule: afl-fuzz's one thread. The symbols are AFL++'s
  * and all that there are.
  */
+#include "fuzz/mutator.h"
+
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,15 +34,6 @@ struct mutator {
     uint8_t changed[INPUT_MAX];
     uint8_t processed[INPUT_MAX];
 };
-
-void *afl_custom_init(void *afl, unsigned int seed);
-void afl_custom_deinit(void *data);
-uint8_t afl_custom_queue_get(void *data, const uint8_t *path);
-uint32_t afl_custom_fuzz_count(void *data, const uint8_t *buf, size_t size);
-size_t afl_custom_fuzz(void *data, uint8_t *buf, size_t size, uint8_t **ret_buf,
-    uint8_t *other, size_t other_size, size_t size_max);
-size_t afl_custom_post_process(
-    void *data, uint8_t *buf, size_t size, uint8_t **ret_buf);
 
 void *afl_custom_init(void *afl, unsigned int seed)
 {

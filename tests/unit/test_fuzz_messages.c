@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "fuzz/messages.h"
+#include "fuzz/mutator.h"
 
 #define ROOM 256u
 
@@ -98,15 +99,6 @@ static void draws_are_within(void **state)
 }
 
 /* ---- the mutator --------------------------------------------------------- */
-
-void *afl_custom_init(void *afl, unsigned int seed);
-void afl_custom_deinit(void *data);
-uint8_t afl_custom_queue_get(void *data, const uint8_t *path);
-uint32_t afl_custom_fuzz_count(void *data, const uint8_t *buf, size_t size);
-size_t afl_custom_fuzz(void *data, uint8_t *buf, size_t size, uint8_t **ret_buf,
-    uint8_t *other, size_t other_size, size_t size_max);
-size_t afl_custom_post_process(
-    void *data, uint8_t *buf, size_t size, uint8_t **ret_buf);
 
 /* Bytes that all which is tried of `session` begins with, this time. */
 static size_t held_of(void *mutator)

@@ -94,6 +94,31 @@ marked_processes() {
         2> /dev/null || true
 }
 
+# For setup_file: the bare guest that is a function, as the template "function".
+freeze_function() {
+    # Standard input of a console is not the test's.
+    "$SPORE" run --detach --id function --console --rootfs none \
+        --kernel "$SPORE_GUESTS/function.elf" \
+        --vsock "$BATS_FILE_TMPDIR/vsock" < /dev/null > /dev/null 3>&-
+    until grep -q ready "$XDG_RUNTIME_DIR/spore/function/log"; do
+        timeout 0.1 tail -f /dev/null || true
+    done
+    "$SPORE" template freeze function function --vsock-port 5001
+    "$SPORE" kill function
+}
+
+# Until the server $server listens at ./socket; its log is ./log.
+# shellcheck disable=SC2154 # the caller sets it
+await_server() {
+    for _ in $(seq 300); do
+        [ ! -S socket ] || return 0
+        kill -0 "$server" || break
+        timeout 0.1 tail -f /dev/null || true
+    done
+    cat log
+    return 1
+}
+
 # Until none of them is left, which takes a moment.
 nobody_left() {
     for _ in $(seq 600); do

@@ -11,15 +11,7 @@ setup_file() {
     export XDG_DATA_HOME=$BATS_FILE_TMPDIR/data
     mkdir -m 700 "$XDG_RUNTIME_DIR"
     [ -w /dev/kvm ] || return 0
-    # Standard input of a console is not the test's.
-    "$SPORE" run --detach --id function --console --rootfs none \
-        --kernel "$SPORE_GUESTS/function.elf" \
-        --vsock "$BATS_FILE_TMPDIR/vsock" < /dev/null > /dev/null 3>&-
-    until grep -q ready "$XDG_RUNTIME_DIR/spore/function/log"; do
-        timeout 0.1 tail -f /dev/null || true
-    done
-    "$SPORE" template freeze function function --vsock-port 5001
-    "$SPORE" kill function
+    freeze_function
 }
 
 setup() {

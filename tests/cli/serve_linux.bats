@@ -38,13 +38,7 @@ serve() {
     SPORE_TEST_MARK=$BATS_TEST_TMPDIR "$SPORE" serve --listen unix:socket \
         "$@" shells -- sh > out 2> log 3>&- &
     server=$!
-    for _ in $(seq 300); do
-        [ ! -S socket ] || return 0
-        kill -0 "$server" || break
-        timeout 0.1 tail -f /dev/null || true
-    done
-    cat log
-    return 1
+    await_server
 }
 
 ask() {

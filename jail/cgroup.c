@@ -417,6 +417,17 @@ int cgroup_remove(struct cgroup *cgroup, struct err *err)
     return rc;
 }
 
+size_t cgroup_sweep(const struct cgroup *cgroup)
+{
+    size_t removed = 0;
+
+    for (size_t i = 0; i < cgroup->count; i++) {
+        if (cgroup->nodes[i].tree.fd >= 0)
+            removed += cgroup_tree_sweep(&cgroup->nodes[i].tree);
+    }
+    return removed;
+}
+
 static int enter(
     const struct cgroup_places *places, const char *path, struct err *err)
 {

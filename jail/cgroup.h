@@ -138,6 +138,12 @@ void cgroup_get_stats(
 int cgroup_remove(struct cgroup *cgroup, struct err *err);
 
 /*
+ * Removes the empty cgroups beside this one whose makers were killed before
+ * they could: how many. For once in a process's life, since it looks at all.
+ */
+size_t cgroup_sweep(const struct cgroup *cgroup);
+
+/*
  * Moves the calling process into a cgroup of version 2 that is there already,
  * called from the hierarchy's root: -ENOENT if there is none, or no version 2.
  */

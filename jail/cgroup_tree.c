@@ -2,6 +2,7 @@
 #include "jail/cgroup_tree.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -17,6 +18,8 @@
 /* How often others may be in the way before that is called an error. */
 #define ATTEMPTS 1000u
 #define DIR_MODE 0755
+/* A folder with very many machines in it must not make each start slow. */
+#define SWEEP_MAX 256u
 
 /*
  * Hierarchies of version 2 let their owner set the first since Linux 5.7;
@@ -95,6 +98,20 @@ static bool is_linked(int parent, const char *name, int fd)
 }
 
 /*
+ * A folder that was there, locked by us by now: removed if its maker is gone
+ * and nothing is in it. -EBUSY if it has no mark, -ENOENT if it is no longer
+ * what its name says.
+ */
+static int remove_left_behind(int parent, const char *name, int fd)
+{
+    if (!is_linked(parent, name, fd))
+        return -ENOENT;
+    if (!has_mark(fd))
+        return -EBUSY;
+    return unlinkat(parent, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+/*
  * The folder itself, new, marked and locked: -ENOENT if another was faster in
  * some way, -EBUSY if it is another's.
  */
@@ -111,16 +128,13 @@ static int make_leaf(int parent, const char *name, int *ret_fd)
     /* fd_lock's kind of lock is for files that can be written. */
     if (flock(fd, LOCK_EX | LOCK_NB) < 0)
         return errno == EWOULDBLOCK ? (is_new ? -ENOENT : -EBUSY) : -errno;
+    if (!is_new) {
+        int rc = remove_left_behind(parent, name, fd);
+
+        return rc < 0 ? rc : -ENOENT; /* to be made anew */
+    }
     if (!is_linked(parent, name, fd))
         return -ENOENT;
-    if (!is_new) {
-        /* Its maker is gone; with nothing in it, it can go too. */
-        if (!has_mark(fd))
-            return -EBUSY;
-        if (unlinkat(parent, name, AT_REMOVEDIR) < 0)
-            return -errno;
-        return -ENOENT;
-    }
     (void)set_mark(fd);
     *ret_fd = fd_steal(&fd);
     return 0;
@@ -284,6 +298,35 @@ int cgroup_tree_remove(struct cgroup_tree *tree)
         return -errno;
     remove_above(tree);
     return 0;
+}
+
+size_t cgroup_tree_sweep(const struct cgroup_tree *tree)
+{
+    int above = open_path(tree->root, tree->above);
+    DIR *dir = above < 0 ? NULL : fdopendir(above);
+    size_t removed = 0;
+
+    if (dir == NULL) {
+        fd_closep(&above);
+        return 0;
+    }
+    for (size_t seen = 0; seen < SWEEP_MAX;) {
+        const struct dirent *entry = readdir(dir);
+        CC_CLEANUP(fd_closep) int fd = -1;
+
+        if (entry == NULL)
+            break;
+        if (entry->d_type != DT_DIR || !cgroup_name_is_valid(entry->d_name))
+            continue;
+        seen++;
+        fd = open_dir(dirfd(dir), entry->d_name);
+        /* One without a mark may be about to be locked by its maker. */
+        if (fd >= 0 && has_mark(fd) && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
+            remove_left_behind(dirfd(dir), entry->d_name, fd) == 0)
+            removed++;
+    }
+    (void)closedir(dir);
+    return removed;
 }
 
 void cgroup_tree_close(struct cgroup_tree *tree)

@@ -61,6 +61,12 @@ CC_MUST_CHECK int cgroup_tree_make(int root, const char *above,
  */
 CC_MUST_CHECK int cgroup_tree_remove(struct cgroup_tree *tree);
 
+/*
+ * Removes folders beside this one that have the mark and are locked by nobody,
+ * if nothing is in them: how many. Looks at a bounded number of them.
+ */
+size_t cgroup_tree_sweep(const struct cgroup_tree *tree);
+
 /* Closes the descriptors; the folder stays. */
 void cgroup_tree_close(struct cgroup_tree *tree);
 

@@ -121,6 +121,7 @@ static void remove_cgroup(struct keeper *k)
     if (k->config->cgroup == NULL)
         return;
     k->oom_kills = cgroup_oom_kills(k->config->cgroup);
+    (void)cgroup_sweep(k->config->cgroup);
     if (cgroup_remove(k->config->cgroup, &err) < 0)
         log_warn("keeper", "%s", err.text);
 }

@@ -179,6 +179,31 @@ static void test_name_in_use(void **state)
     assert_true(exists(f, "a/theirs"));
 }
 
+/* What killed makers left goes, and nothing that anybody has or uses. */
+static void test_sweep(void **state)
+{
+    struct fixture *f = *state;
+    struct cgroup_tree mine = make(f, "a", "vm1");
+    struct cgroup_tree other = make(f, "a", "vm2");
+    struct cgroup_tree left = make(f, "a", "vm3");
+    struct cgroup_tree busy = make(f, "a", "vm4");
+
+    assert_int_equal(mkdirat(f->fd, "a/theirs", 0755), 0);
+    put_file(f, "a/vm4/busy", "");
+    put_file(f, "a/cgroup.procs", "");
+    assert_int_equal(cgroup_tree_sweep(&mine), 0);
+    cgroup_tree_close(&left);
+    cgroup_tree_close(&busy);
+    assert_int_equal(cgroup_tree_sweep(&mine), 1);
+    assert_false(exists(f, "a/vm3"));
+    assert_true(exists(f, "a/vm1"));
+    assert_true(exists(f, "a/vm2"));
+    assert_true(exists(f, "a/vm4"));
+    assert_true(exists(f, "a/theirs"));
+    cgroup_tree_close(&other);
+    cgroup_tree_close(&mine);
+}
+
 static void test_bad_paths(void **state)
 {
     struct fixture *f = *state;
@@ -237,7 +262,8 @@ static int race(const struct fixture *f, int who)
             (void)fprintf(stderr, "%s\n", err.text);
             return 1;
         }
-        if (cgroup_tree_remove(&tree) < 0)
+        /* All makers live: there is nothing to find. */
+        if (cgroup_tree_sweep(&tree) != 0 || cgroup_tree_remove(&tree) < 0)
             return 1;
         cgroup_tree_close(&tree);
     }
@@ -401,6 +427,7 @@ int main(void)
         TREE_TEST(test_made_and_removed),
         TREE_TEST(test_shared_parent),
         TREE_TEST(test_name_in_use),
+        TREE_TEST(test_sweep),
         TREE_TEST(test_bad_paths),
         TREE_TEST(test_visit_fails),
         TREE_TEST(test_races),

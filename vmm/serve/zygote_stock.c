@@ -31,6 +31,8 @@ static int open_cgroup(
 {
     struct cgroup_config config = s->options->jail.cgroup;
     char name[64];
+    size_t swept;
+    int rc;
 
     *ret_cgroup = NULL;
     if (!s->options->jail.has_cgroup)
@@ -38,7 +40,14 @@ static int open_cgroup(
     (void)snprintf(name, sizeof(name), "spore-%d-%llu", (int)getpid(),
         (unsigned long long)s->serial++);
     config.name = name;
-    return cgroup_open(&config, ret_cgroup, err);
+    rc = cgroup_open(&config, ret_cgroup, err);
+    if (rc < 0 || s->has_swept)
+        return rc;
+    s->has_swept = true;
+    swept = cgroup_sweep(*ret_cgroup);
+    if (swept > 0)
+        log_info("zygote", "removed %zu cgroups that killed ones left", swept);
+    return 0;
 }
 
 void made_remove_cgroup(struct made *made)

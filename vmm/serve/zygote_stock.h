@@ -62,6 +62,7 @@ struct zygote_stock {
     struct loop_timer review;
     struct loop_timer refill;
     uint64_t serial; /* of cgroups' names */
+    bool has_swept;  /* what killed zygotes left of theirs */
     uint64_t backs_off_until_ns;
 };
 

@@ -29,6 +29,11 @@ restores() {
     run -0 spore kill back
 }
 
+# is_gone ID: it is no longer among the machines that run.
+is_gone() {
+    ! spore ps | grep -qw "$1"
+}
+
 @test "a disk's file must be as it was, or --allow-changed-disks" {
     truncate -s 1M disk.img
     counting --disk disk.img,overlay
@@ -125,5 +130,31 @@ restores() {
         [ "${lines[1]}" = "$(sha256sum < tree/big)" ]
     done
     run -0 spore kill vm
+    [ "$(sha256sum disk.img)" = "$before" ]
+}
+
+@test "an overlay's file after kill -9 of the monitor: what was synced is there" {
+    need_linux
+    truncate -s 16M disk.img
+    /sbin/mkfs.ext4 -q -b 4096 disk.img
+    before=$(sha256sum disk.img)
+    run -0 spore run --detach --id vm --timeout 1000 --disk disk.img,overlay=over
+    # The writer goes on, so that the kill finds writes on their way.
+    run -0 spore exec vm -- sh -c 'disk=/dev/$(ls /sys/block | grep ^vd | tail -1)
+        mount -t tmpfs none /mnt && mkdir /mnt/d && mount $disk /mnt/d
+        head -c 2000000 /dev/urandom > /mnt/d/kept; sync; sha256sum < /mnt/d/kept
+        (while :; do dd if=/dev/zero of=/mnt/d/lost bs=4k count=64 conv=fsync
+        done) > /dev/null 2>&1 &'
+    kept=$output
+    run -0 spore ps --json
+    kill -KILL "$(jq '.[0].pid' <<< "$output")"
+    await is_gone vm
+    [ "$(sha256sum disk.img)" = "$before" ]
+    run -0 spore run --timeout 1000 --disk disk.img,overlay=over -- sh -c '
+        disk=/dev/$(ls /sys/block | grep ^vd | tail -1)
+        mount -t tmpfs none /mnt && mkdir /mnt/d && mount $disk /mnt/d
+        sha256sum < /mnt/d/kept; dmesg | grep -c "$(basename $disk).*recovery complete"'
+    [ "${lines[0]}" = "$kept" ]
+    [ "${lines[1]}" = 1 ]
     [ "$(sha256sum disk.img)" = "$before" ]
 }

@@ -21,6 +21,8 @@
  * control socket: guests that end within that never pay for one.
  */
 #define SERVE_LATER_NS (10 * CLOCK_NS_PER_MS)
+/* Slow boots, of kernels that are interpreted, take half as long. */
+#define PATIENCE_NS (60 * CLOCK_NS_PER_S)
 
 int run_open_origin(struct run *run, struct err *err)
 {
@@ -210,6 +212,9 @@ static int start(struct run *run, struct err *err)
     else if (!run->options.no_api)
         loop_timer_arm(&run->inst.loop, &run->serve_later,
             clock_now_ns() + SERVE_LATER_NS);
+    if (run->options.from == NULL && run->options.config.has_agent)
+        loop_timer_arm(
+            &run->inst.loop, &run->patience, clock_now_ns() + PATIENCE_NS);
     if (rc == 0 && run->options.from != NULL && run->options.config.has_agent)
         rc = run_call_agent(run, err);
     else if (rc == 0 && !run->options.config.has_agent)
@@ -346,6 +351,7 @@ static void init(struct run *run)
     run->agent_fd = -1;
     run->timings_fd = -1;
     run->timeout = (struct loop_timer){.fire = run_on_timeout, .opaque = run};
+    run->patience = (struct loop_timer){.fire = run_on_patience, .opaque = run};
     run->serve_later =
         (struct loop_timer){.fire = on_serve_later, .opaque = run};
     run->settled = (struct loop_timer){.fire = run_on_settled, .opaque = run};

@@ -199,6 +199,17 @@ void run_on_timeout(void *opaque)
     loop_stop(&run->inst.loop);
 }
 
+/* A guest that has no agent, or does not get that far, says nothing itself. */
+void run_on_patience(void *opaque)
+{
+    const struct run *run = opaque;
+
+    if (!run->inst.has_agent && !run->is_done)
+        (void)fprintf(stderr,
+            "spore: run: still waiting for the guest's agent; a guest that has "
+            "none is run with --console, and --timeout ends one that hangs\n");
+}
+
 void run_on_escape(void *opaque)
 {
     struct run *run = opaque;

@@ -39,6 +39,7 @@ struct run {
     char *kernel_path;
     int agent_fd; /* of an operation that asks for nothing; or -1 */
     struct loop_timer timeout;
+    struct loop_timer patience; /* with an agent that does not call */
     struct loop_timer serve_later;
     struct loop_timer settled;
     bool is_done; /* `status` stands */
@@ -62,6 +63,7 @@ void run_on_settled(void *opaque);
 void run_on_agent(void *opaque, int fd);
 void run_on_machine_end(void *opaque, const struct machine_end *end);
 void run_on_timeout(void *opaque);
+void run_on_patience(void *opaque);
 void run_on_escape(void *opaque);
 void run_on_signal(void *opaque, int signal);
 void run_on_memory_lost(void *opaque, const char *text);

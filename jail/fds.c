@@ -37,7 +37,8 @@ static int is_folder(int fd)
     return S_ISDIR(st.st_mode) ? 1 : 0;
 }
 
-int fds_close_others(const int *keep, size_t keep_count, struct err *err)
+int fds_close_others(
+    const int *keep, size_t keep_count, int folder, struct err *err)
 {
     int *sorted = malloc((keep_count + 1) * sizeof(sorted[0]));
     unsigned int next = STDERR_FILENO + 1;
@@ -49,7 +50,8 @@ int fds_close_others(const int *keep, size_t keep_count, struct err *err)
         memcpy(sorted, keep, keep_count * sizeof(sorted[0]));
     qsort(sorted, keep_count, sizeof(sorted[0]), compare);
     for (size_t i = 0; i < keep_count && rc == 0; i++) {
-        if (sorted[i] < (int)next || is_folder(sorted[i]) > 0)
+        if (sorted[i] < (int)next ||
+            (sorted[i] != folder && is_folder(sorted[i]) > 0))
             continue;
         rc = close_range_of(next, (unsigned int)sorted[i] - 1);
         next = (unsigned int)sorted[i] + 1;

@@ -14,10 +14,10 @@
 
 /*
  * Closes all but 0 to 2 and those in `keep`, in any order, -1 for none. A
- * folder in it is closed, too.
+ * folder in it is closed, too, but for the one that is `folder` (-1: none).
  */
 CC_MUST_CHECK int fds_close_others(
-    const int *keep, size_t keep_count, struct err *err);
+    const int *keep, size_t keep_count, int folder, struct err *err);
 
 /*
  * Closes descriptors of folders but `keep`, which would lead out of an empty

@@ -24,23 +24,20 @@ int jail_begin(struct jail *jail, const struct jail_config *config,
     const struct cell *cell, const int *keep, size_t keep_count,
     struct err *err)
 {
-    uint32_t wanted = SPACES_ALL;
+    int root_fd = config->spaces != NULL ? config->spaces->root_fd : -1;
     int rc;
 
     assert(config->level != JAIL_OFF);
     *jail = (struct jail)JAIL_NONE;
     jail->config = *config;
     jail->has_user_space = cell->has_user_space;
-    rc = fds_close_others(keep, keep_count, err);
+    rc = fds_close_others(keep, keep_count, root_fd, err);
     if (rc < 0)
         return rc;
-    /* Root can enter a mount that is in no namespace, which costs less. */
-    if (geteuid() == 0)
-        wanted &= ~SPACES_BIT(SPACES_MOUNT);
-    else if (!cell->has_user_space)
+    if (geteuid() != 0 && !cell->has_user_space)
         return 0;
     if (config->spaces == NULL)
-        return spaces_begin(&jail->spaces, wanted, err);
+        return spaces_begin(&jail->spaces, err);
     spaces_share(&jail->spaces, config->spaces);
     return 0;
 }
@@ -85,7 +82,7 @@ int jail_enter(struct jail *jail, pid_t host_pid, struct err *err)
         return 0;
     spaces_wait(&jail->spaces);
     (void)fds_close_folders(jail->spaces.root_fd);
-    if (jail->spaces.wanted != 0)
+    if (jail->spaces.is_wanted)
         rc = weigh(jail, spaces_enter(&jail->spaces, err), err);
     if (rc >= 0)
         rc = apply_limits(jail, err);

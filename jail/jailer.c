@@ -460,7 +460,7 @@ int jailer_run(const struct jailer_options *options, struct err *err)
         return err_set(err, EPERM,
             "spore-jailer must be started by root: it makes devices and "
             "becomes another user");
-    rc = fds_close_others(NULL, 0, err);
+    rc = fds_close_others(NULL, 0, -1, err);
     if (rc == 0)
         rc = prepare(&j, &null_fd, err);
     j.cpu_us = cpu_us();

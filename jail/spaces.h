@@ -3,13 +3,16 @@
  * The namespaces of a jail and its empty root, made on a thread beside its
  * building.
  *
- * A network namespace takes the kernel half a millisecond to make, and one of
- * mounts 1.7 ms where the host has a thousand: a thread of its own makes them
- * while the process acquires what it needs, and the process then enters them
- * in a few microseconds. The root is a file system without a file, mounted by
- * nobody else. Without a mount namespace of its own (SPACES_MOUNT left out)
- * that mount is in no namespace at all, and what the jail costs does not
- * depend on what the host has mounted.
+ * A network namespace takes the kernel half a millisecond to make: a thread of
+ * its own makes it while the process acquires what it needs, and the process
+ * then enters it in a few microseconds.
+ *
+ * The root is a folder of that thread's own in /proc, which the thread leaves
+ * behind: from its end on nothing can be found in it, nothing made, and no
+ * thread of the same number brings it back. So there is no mount namespace,
+ * which would be a copy of all mounts of the host (1.7 ms for a thousand, and
+ * their end as much), and whose owner might mount; no mount is made at all.
+ * Processes that enter the same one share nothing by it.
  *
  * Processes that may not even make a socket have nothing to say to each other
  * in a network namespace: many clones of one template share what is made once
@@ -29,7 +32,6 @@
 #include "vmm/base/err.h"
 
 enum spaces_kind {
-    SPACES_MOUNT,
     SPACES_NET,
     SPACES_IPC,
     SPACES_UTS,
@@ -37,11 +39,8 @@ enum spaces_kind {
     SPACES_KINDS,
 };
 
-#define SPACES_BIT(kind) (UINT32_C(1) << (kind))
-#define SPACES_ALL       (SPACES_BIT(SPACES_KINDS) - 1)
-
 struct spaces {
-    uint32_t wanted; /* bit per enum spaces_kind */
+    bool is_wanted;
     bool has_thread;
     pthread_t thread;
     int rc; /* what the thread came to; read after it has ended */
@@ -53,17 +52,16 @@ struct spaces {
 /* What spaces_abandon has nothing to do with. */
 #define SPACES_NONE                                                            \
     {                                                                          \
-        .fds = {-1, -1, -1, -1, -1}, .root_fd = -1                             \
+        .fds = {-1, -1, -1, -1}, .root_fd = -1                             \
     }
 
 /* Starts to make them. Needs CAP_SYS_ADMIN in the caller's user namespace. */
-CC_MUST_CHECK int spaces_begin(
-    struct spaces *spaces, uint32_t wanted, struct err *err);
+CC_MUST_CHECK int spaces_begin(struct spaces *spaces, struct err *err);
 
 /*
  * Those that `made` has, which is done and stays its owner's, as a process that
- * was forked from the owner's has it: what spaces_begin does, at the cost of
- * an empty root. Root's only, and none of mounts may be among them.
+ * was forked from the owner's has it: what spaces_begin does, at no cost. For
+ * root; others are in user namespaces, which may not enter each other's.
  */
 void spaces_share(struct spaces *spaces, const struct spaces *made);
 

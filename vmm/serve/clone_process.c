@@ -286,8 +286,11 @@ static int begin(struct process *p, struct err *err)
         return err_sys(err, ENOMEM, "a clone");
     count = snapshot_fds(&s->origin->snap, keep, snapshot);
     count += config_paths_fds(&s->options->config, keep + count);
-    for (unsigned int i = 0; config->spaces != NULL && i < SPACES_KINDS; i++)
-        keep[count++] = config->spaces->fds[i];
+    if (config->spaces != NULL) {
+        for (unsigned int i = 0; i < SPACES_KINDS; i++)
+            keep[count++] = config->spaces->fds[i];
+        keep[count++] = config->spaces->root_fd;
+    }
     keep[count++] = s->control_fd;
     keep[count++] = s->cell->link_fd;
     if (s->cgroup != NULL && cgroup_needs_join(s->cgroup))
@@ -297,7 +300,7 @@ static int begin(struct process *p, struct err *err)
     s->origin->store.dir_fd = -1;
     if (rc == 0)
         rc = config->level == JAIL_OFF
-                 ? fds_close_others(keep, count, err)
+                 ? fds_close_others(keep, count, -1, err)
                  : jail_begin(&p->jail, config, s->cell, keep, count, err);
     free(keep);
     return rc;

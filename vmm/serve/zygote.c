@@ -53,7 +53,7 @@ static int leave_caller(int socket_fd, int said_fd, bool keeps_stderr)
     const int keep[] = {socket_fd, said_fd};
     CC_CLEANUP(fd_closep) int fd = -1;
 
-    if (fds_close_others(keep, ARRAY_SIZE(keep), NULL) < 0)
+    if (fds_close_others(keep, ARRAY_SIZE(keep), -1, NULL) < 0)
         return -EBADF;
     fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (fd < 0 || setsid() < 0)

@@ -349,11 +349,10 @@ static int make_spaces(struct zygote *z, struct err *err)
 
     if (geteuid() != 0 || z->options.jail.jail.level == JAIL_OFF)
         return 0;
-    rc = spaces_begin(&z->spaces, SPACES_ALL & ~SPACES_BIT(SPACES_MOUNT), err);
+    rc = spaces_begin(&z->spaces, err);
     if (rc < 0)
         return rc;
     spaces_wait(&z->spaces);
-    fd_closep(&z->spaces.root_fd);
     if (z->spaces.rc < 0) {
         /* Each will try for itself, and say what it comes to. */
         spaces_abandon(&z->spaces);

@@ -216,7 +216,8 @@ print("\n".join(e.text for e in root.iter() if e.text))'
     done
     [[ $output != *"agent ready"* ]]
     run -42 --separate-stderr bare exit42 --timings=svg
-    python3 -c "$check" /dev/stdin <<< "$stderr"
+    printf '%s\n' "$stderr" > err.svg
+    python3 -c "$check" err.svg
     cannot "svg:FILE" bare exit42 --timings=svg:
     cannot "No such file or directory" bare exit42 --timings=svg:none/x.svg
 }

@@ -465,6 +465,15 @@ int cgroup_enter_v2(const char *path, struct err *err)
     return rc;
 }
 
+void cgroup_leave(struct cgroup *cgroup)
+{
+    for (size_t i = 0; i < cgroup->count; i++) {
+        if (cgroup->nodes[i].tree.fd >= 0)
+            cgroup_tree_leave(&cgroup->nodes[i].tree);
+    }
+    cgroup_close(cgroup);
+}
+
 void cgroup_close(struct cgroup *cgroup)
 {
     if (cgroup == NULL)

@@ -90,7 +90,7 @@ struct cgroup;
  * is there but not given to children, -EACCES or -EPERM without the right to
  * make children, -EEXIST if the name is in use, -EINVAL for what the kernel
  * refuses; the error names the cure. To be released by cgroup_remove, or by
- * cgroup_close by who leaves it to others.
+ * cgroup_leave by who leaves it to others.
  */
 CC_MUST_CHECK int cgroup_open(const struct cgroup_config *config,
     struct cgroup **ret_cgroup, struct err *err);
@@ -139,7 +139,7 @@ int cgroup_remove(struct cgroup *cgroup, struct err *err);
 
 /*
  * Removes the empty cgroups beside this one whose makers were killed before
- * they could: how many. For once in a process's life, since it looks at all.
+ * they could: how many. For once in a process's life: it looks at 256.
  */
 size_t cgroup_sweep(const struct cgroup *cgroup);
 
@@ -148,6 +148,9 @@ size_t cgroup_sweep(const struct cgroup *cgroup);
  * called from the hierarchy's root: -ENOENT if there is none, or no version 2.
  */
 CC_MUST_CHECK int cgroup_enter_v2(const char *path, struct err *err);
+
+/* Releases it only; it stays, though its maker ends. */
+void cgroup_leave(struct cgroup *cgroup);
 
 /* Releases it only. NULL is none. */
 void cgroup_close(struct cgroup *cgroup);

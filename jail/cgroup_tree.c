@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -16,10 +17,14 @@
 #include "vmm/base/fd.h"
 
 /* How often others may be in the way before that is called an error. */
-#define ATTEMPTS 1000u
-#define DIR_MODE 0755
-/* A folder with very many machines in it must not make each start slow. */
+#define ATTEMPTS  1000u
+#define DIR_MODE  0755
 #define SWEEP_MAX 256u
+/* For what a sweeper has locked, for as long as it takes to remove it. */
+#define LOCK_ATTEMPTS 1000u
+/* What a mark says: left when its maker ended, it may go; it is to stay. */
+#define MARK_MADE '1'
+#define MARK_LEFT '2'
 
 /*
  * Hierarchies of version 2 let their owner set the first since Linux 5.7;
@@ -27,24 +32,25 @@
  */
 static const char *const mark_names[] = {"user.spore", "trusted.spore"};
 
-static bool set_mark(int fd)
+static bool set_mark(int fd, char mark)
 {
     for (size_t i = 0; i < ARRAY_SIZE(mark_names); i++) {
-        if (fsetxattr(fd, mark_names[i], "1", 1, 0) == 0)
+        if (fsetxattr(fd, mark_names[i], &mark, sizeof(mark), 0) == 0)
             return true;
     }
     return false;
 }
 
-static bool has_mark(int fd)
+/* Its mark, or 0. */
+static char get_mark(int fd)
 {
-    char value;
+    char mark;
 
     for (size_t i = 0; i < ARRAY_SIZE(mark_names); i++) {
-        if (fgetxattr(fd, mark_names[i], &value, sizeof(value)) == 1)
-            return true;
+        if (fgetxattr(fd, mark_names[i], &mark, sizeof(mark)) == 1)
+            return mark;
     }
-    return false;
+    return 0;
 }
 
 static int open_dir(int at, const char *name)
@@ -106,9 +112,22 @@ static int remove_left_behind(int parent, const char *name, int fd)
 {
     if (!is_linked(parent, name, fd))
         return -ENOENT;
-    if (!has_mark(fd))
+    if (get_mark(fd) == 0)
         return -EBUSY;
     return unlinkat(parent, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+/* fd_lock's kind of lock is for files that can be written. */
+static int lock_dir(int fd, size_t attempts)
+{
+    for (size_t i = 0; i < attempts; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+            return 0;
+        if (errno != EWOULDBLOCK)
+            return -errno;
+        (void)sched_yield();
+    }
+    return -EWOULDBLOCK;
 }
 
 /*
@@ -119,23 +138,23 @@ static int make_leaf(int parent, const char *name, int *ret_fd)
 {
     CC_CLEANUP(fd_closep) int fd = -1;
     bool is_new = mkdirat(parent, name, DIR_MODE) == 0;
+    int rc;
 
     if (!is_new && errno != EEXIST)
         return -errno;
     fd = open_dir(parent, name);
     if (fd < 0)
         return fd;
-    /* fd_lock's kind of lock is for files that can be written. */
-    if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-        return errno == EWOULDBLOCK ? (is_new ? -ENOENT : -EBUSY) : -errno;
+    rc = lock_dir(fd, is_new ? 1 : LOCK_ATTEMPTS);
+    if (rc < 0)
+        return rc == -EWOULDBLOCK ? (is_new ? -ENOENT : -EBUSY) : rc;
     if (!is_new) {
-        int rc = remove_left_behind(parent, name, fd);
-
+        rc = remove_left_behind(parent, name, fd);
         return rc < 0 ? rc : -ENOENT; /* to be made anew */
     }
     if (!is_linked(parent, name, fd))
         return -ENOENT;
-    (void)set_mark(fd);
+    (void)set_mark(fd, MARK_MADE);
     *ret_fd = fd_steal(&fd);
     return 0;
 }
@@ -157,7 +176,7 @@ static int enter(int at, const char *name, bool *ret_unmarked)
         return -errno;
     fd = open_dir(at, name);
     if (fd >= 0 && made)
-        *ret_unmarked = !set_mark(fd);
+        *ret_unmarked = !set_mark(fd, MARK_MADE);
     return fd;
 }
 
@@ -234,7 +253,7 @@ static bool is_ours(const struct cgroup_tree *tree, const char *path)
     if (strlen(path) > tree->made)
         return true;
     fd = open_path(tree->root, path);
-    return fd == -ENOENT || (fd >= 0 && has_mark(fd));
+    return fd == -ENOENT || (fd >= 0 && get_mark(fd) != 0);
 }
 
 static void remove_above(const struct cgroup_tree *tree)
@@ -300,6 +319,12 @@ int cgroup_tree_remove(struct cgroup_tree *tree)
     return 0;
 }
 
+void cgroup_tree_leave(const struct cgroup_tree *tree)
+{
+    if (get_mark(tree->fd) != 0)
+        (void)set_mark(tree->fd, MARK_LEFT);
+}
+
 size_t cgroup_tree_sweep(const struct cgroup_tree *tree)
 {
     int above = open_path(tree->root, tree->above);
@@ -321,7 +346,7 @@ size_t cgroup_tree_sweep(const struct cgroup_tree *tree)
         seen++;
         fd = open_dir(dirfd(dir), entry->d_name);
         /* One without a mark may be about to be locked by its maker. */
-        if (fd >= 0 && has_mark(fd) && flock(fd, LOCK_EX | LOCK_NB) == 0 &&
+        if (fd >= 0 && get_mark(fd) == MARK_MADE && lock_dir(fd, 1) == 0 &&
             remove_left_behind(dirfd(dir), entry->d_name, fd) == 0)
             removed++;
     }

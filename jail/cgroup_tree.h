@@ -8,8 +8,9 @@
  * whoever leaves last removes what has the mark. Who finds that a folder went
  * away between finding it and using it begins again. The folder itself has the
  * mark too, and is locked for as long as its maker lives: a marked one that
- * nobody has locked was left behind by a process that was killed, and is
- * removed and made anew. What others made is never removed.
+ * nobody has locked was left behind. Who wants the same name removes it and
+ * makes it anew; and where it was not left on purpose, which the mark says,
+ * others that come by remove it. What others made is never removed.
  *
  * Owns its descriptors. Thread rule: one thread.
  */
@@ -61,9 +62,13 @@ CC_MUST_CHECK int cgroup_tree_make(int root, const char *above,
  */
 CC_MUST_CHECK int cgroup_tree_remove(struct cgroup_tree *tree);
 
+/* The folder is to stay when its maker ends, until its name is used again. */
+void cgroup_tree_leave(const struct cgroup_tree *tree);
+
 /*
- * Removes folders beside this one that have the mark and are locked by nobody,
- * if nothing is in them: how many. Looks at a bounded number of them.
+ * Removes folders beside this one whose makers were killed, if nothing is in
+ * them: how many. Looks at the first 256 only, so that one with very many
+ * machines in it makes nobody slow.
  */
 size_t cgroup_tree_sweep(const struct cgroup_tree *tree);
 

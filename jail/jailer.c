@@ -129,7 +129,7 @@ static int enter_cgroup(const struct jailer *j, struct err *err)
     if (rc < 0)
         (void)cgroup_remove(cgroup, NULL);
     else
-        cgroup_close(cgroup); /* it stays, as this process becomes the VM's */
+        cgroup_leave(cgroup); /* it stays, as this process becomes the VM's */
     return rc;
 }
 

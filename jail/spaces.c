@@ -5,13 +5,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
 #include "vmm/base/thread.h"
 
 #define STACK_BYTES (UINT32_C(64) << 10)
+#define END_NS      (5 * CLOCK_NS_PER_S)
 
 static const struct {
     int flag;
@@ -102,8 +106,30 @@ void spaces_abandon(struct spaces *s)
     fd_closep(&s->root_fd);
 }
 
+/*
+ * A thread that was waited for is on its way out of the kernel yet, and its
+ * folder still shows the namespaces that it had.
+ */
+static int await_emptiness(int root_fd, struct err *err)
+{
+    uint64_t deadline = clock_now_ns() + END_NS;
+    struct stat st;
+
+    while (fstatat(root_fd, "net", &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (clock_now_ns() > deadline)
+            return err_set(err, EBUSY,
+                "the empty root is none: the thread that made it does not end");
+        (void)sched_yield();
+    }
+    return 0;
+}
+
 static int enter_all(struct spaces *s, struct err *err)
 {
+    int rc = await_emptiness(s->root_fd, err);
+
+    if (rc < 0)
+        return rc;
     for (unsigned int i = 0; i < SPACES_KINDS; i++) {
         if (setns(s->fds[i], kinds[i].flag) < 0)
             return err_sys(

@@ -26,7 +26,6 @@
 
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "vmm/base/cc.h"
 #include "vmm/base/err.h"
@@ -52,7 +51,7 @@ struct spaces {
 /* What spaces_abandon has nothing to do with. */
 #define SPACES_NONE                                                            \
     {                                                                          \
-        .fds = {-1, -1, -1, -1}, .root_fd = -1                             \
+        .fds = {-1, -1, -1, -1}, .root_fd = -1                                 \
     }
 
 /* Starts to make them. Needs CAP_SYS_ADMIN in the caller's user namespace. */
@@ -70,8 +69,9 @@ void spaces_wait(struct spaces *spaces);
 
 /*
  * Waits for them and enters all: the process's root is empty and has no
- * parent from here on, and its network has no interface that is up. -EPERM and
- * -EINVAL where the kernel does not allow it; then nothing has changed.
+ * parent from here on, and its network has no interface that is up. Where the
+ * kernel does not allow it -EPERM, -EINVAL, or -ENOENT without /proc; some may
+ * have been entered then.
  */
 CC_MUST_CHECK int spaces_enter(struct spaces *spaces, struct err *err);
 

@@ -213,8 +213,8 @@ CC_NORETURN static void try_namespaces(uid_t uid)
     (void)snprintf(map, sizeof(map), "0 %u 1", uid);
     if (write_text("/proc/self/uid_map", map) < 0)
         _exit(USERNS_MAP);
-    if (unshare(CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID |
-                CLONE_NEWNET) < 0)
+    if (unshare(CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWPID | CLONE_NEWNET |
+                CLONE_NEWCGROUP) < 0)
         _exit(USERNS_INNER);
     _exit(USERNS_DONE);
 }
@@ -242,7 +242,7 @@ static enum userns_step run_namespace_trial(void)
 static void add_namespaces(struct doctor_report *report)
 {
     static const char *const found[] = {
-        [USERNS_DONE] = "user, mount, pid, ipc, uts and network namespaces",
+        [USERNS_DONE] = "user, pid, ipc, uts, cgroup and network namespaces",
         [USERNS_CREATE] = "no: a user namespace cannot be made",
         [USERNS_MAP] = "no: users cannot be mapped in a user namespace",
         [USERNS_INNER] = "no: a user namespace gives no capabilities",

@@ -121,7 +121,6 @@ static void remove_cgroup(struct keeper *k)
     if (k->config->cgroup == NULL)
         return;
     k->oom_kills = cgroup_oom_kills(k->config->cgroup);
-    (void)cgroup_sweep(k->config->cgroup);
     if (cgroup_remove(k->config->cgroup, &err) < 0)
         log_warn("keeper", "%s", err.text);
 }
@@ -144,6 +143,9 @@ int keeper_run(struct cell *cell, const struct keeper_config *config)
         /* The monitor's own standard input and output are what counts. */
         if (keeper_send(cell->link_fd, &hello, sizeof(hello), -1) < 0)
             (void)kill(cell->pid, SIGKILL);
+        /* The monitor has what it needs from here, and builds the machine. */
+        if (config->cgroup != NULL)
+            (void)cgroup_sweep(config->cgroup);
         status = serve_to_the_end(&k);
     }
     remove_cgroup(&k);

@@ -70,13 +70,24 @@ crash_in() {
         grep -l ^FUZZ "$1"/crashes/id*
 }
 
-# until_busy PID: until one of ours computes, which is what a hang does.
+# below PID: the processes that it and its children have started.
+below() {
+    local child
+
+    for child in $(pgrep -P "$1"); do
+        echo "$child"
+        below "$child"
+    done
+}
+
+# until_busy PID: until one of ours computes, which is what a hang does. By
+# parents, not marks: an ordinary user does not see a jailed one's environment.
 until_busy() {
-    local file ticks
+    local child ticks
 
     while kill -0 "$1"; do
-        for file in $(marked_processes); do
-            ticks=$(cut -d' ' -f14 "${file%/environ}/stat" 2> /dev/null) ||
+        for child in $(below "$1"); do
+            ticks=$(cut -d' ' -f14 "/proc/$child/stat" 2> /dev/null) ||
                 continue
             [ "$ticks" -lt 30 ] || return 0
         done

@@ -59,7 +59,11 @@ def files(plan):
 
 def client(path, what):
     s = connect(path)
-    plan = json.loads(ask(s, "GET", "/spore/capture")[1])
+    status, text = ask(s, "GET", "/spore/capture")
+    if status != 200:
+        print(status, text)
+        return
+    plan = json.loads(text)
     fds = files(plan)
     commit = ("PUT", "/spore/capture/commit")
     if what == "none":

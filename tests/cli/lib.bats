@@ -68,7 +68,8 @@ nobody_left() {
     await grep -q stays out
     pid=$(pgrep -P $! -x lib_probe)
     child=$(pgrep -P "$pid" -x lib_probe)
-    [ "$(marked_processes | wc -l)" -gt 5 ]
+    # An ordinary user does not see the marks of jailed ones.
+    [ "$(id -u)" -ne 0 ] || [ "$(marked_processes | wc -l)" -gt 5 ]
     kill -KILL "$pid"
     await only_left "$child"
     kill -KILL "$child"

@@ -187,10 +187,13 @@ static void test_sweep(void **state)
     struct cgroup_tree other = make(f, "a", "vm2");
     struct cgroup_tree left = make(f, "a", "vm3");
     struct cgroup_tree busy = make(f, "a", "vm4");
+    struct cgroup_tree stays = make(f, "a", "vm5");
 
     assert_int_equal(mkdirat(f->fd, "a/theirs", 0755), 0);
     put_file(f, "a/vm4/busy", "");
     put_file(f, "a/cgroup.procs", "");
+    cgroup_tree_leave(&stays);
+    cgroup_tree_close(&stays);
     assert_int_equal(cgroup_tree_sweep(&mine), 0);
     cgroup_tree_close(&left);
     cgroup_tree_close(&busy);
@@ -200,6 +203,11 @@ static void test_sweep(void **state)
     assert_true(exists(f, "a/vm2"));
     assert_true(exists(f, "a/vm4"));
     assert_true(exists(f, "a/theirs"));
+    assert_true(exists(f, "a/vm5"));
+    /* Until it is wanted again. */
+    stays = make(f, "a", "vm5");
+    cgroup_tree_close(&stays);
+    assert_int_equal(cgroup_tree_sweep(&mine), 1);
     cgroup_tree_close(&other);
     cgroup_tree_close(&mine);
 }
@@ -268,6 +276,40 @@ static int race(const struct fixture *f, int who)
         cgroup_tree_close(&tree);
     }
     return 0;
+}
+
+/* Who wants the name of one that was left behind has it, whoever sweeps. */
+static int leave_and_want(const struct fixture *f)
+{
+    for (int i = 0; i < ROUNDS; i++) {
+        struct cgroup_tree tree;
+        struct err err;
+        int root = fcntl(f->fd, F_DUPFD_CLOEXEC, 3);
+
+        if (cgroup_tree_make(root, "s", "vm", NULL, NULL, &tree, &err) < 0) {
+            (void)fprintf(stderr, "%s\n", err.text);
+            return 1;
+        }
+        cgroup_tree_close(&tree);
+    }
+    return 0;
+}
+
+static void test_sweep_races(void **state)
+{
+    struct fixture *f = *state;
+    struct cgroup_tree mine = make(f, "s", "mine");
+    int status;
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(leave_and_want(f));
+    while (waitpid(pid, &status, WNOHANG) == 0)
+        (void)cgroup_tree_sweep(&mine);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    cgroup_tree_close(&mine);
 }
 
 static void test_races(void **state)
@@ -431,6 +473,7 @@ int main(void)
         TREE_TEST(test_bad_paths),
         TREE_TEST(test_visit_fails),
         TREE_TEST(test_races),
+        TREE_TEST(test_sweep_races),
         TREE_TEST(test_enable),
         TREE_TEST(test_enable_missing),
         TREE_TEST(test_limits_v2),

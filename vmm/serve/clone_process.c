@@ -25,7 +25,7 @@
 #include "vmm/serve/clone_wire.h"
 #include "vmm/serve/pool.h"
 
-/* Beside the snapshot's files: both sockets and the store. */
+/* Beside the snapshot's files and namespaces: both sockets and the root. */
 #define KEEP_OTHERS 3u
 
 struct process {

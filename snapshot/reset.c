@@ -152,7 +152,7 @@ static bool differs_from_top(const struct reset *r, uint32_t page)
 static int flush(struct reset *r, struct err *err)
 {
     r->stats.flushes++;
-    return kvm_vm_renew_memory(r->config.parts.vm, r->config.parts.mem, err);
+    return kvm_vm_forget_tables(r->config.parts.vm, err);
 }
 
 /* One that was harvested; the facts that it tells are added to. */

@@ -77,7 +77,7 @@ struct reset_config {
      * The guest's side promises that between resets page tables change in
      * pages that were tables of the current address space at the push
      * already, if at all. Without that, where KVM shadows page tables, every
-     * reset drops all that KVM knows of RAM (0.3 ms and a fault for each page
+     * reset drops all that KVM knows of RAM (15 us and a fault for each page
      * where measured), since any page may have been a table meanwhile.
      */
     bool static_page_tables;

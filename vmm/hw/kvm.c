@@ -197,15 +197,32 @@ int kvm_vm_log_memory(
     return set_memslots(vm, mem, err);
 }
 
-int kvm_vm_renew_memory(
-    struct kvm_vm *vm, const struct gmem *mem, struct err *err)
+/* What the spare memslot shows; nobody writes to it. */
+static const uint8_t spare_page[4096] __attribute__((aligned(4096)));
+
+static int set_spare(struct kvm_vm *vm, struct err *err)
+{
+    struct kvm_userspace_memory_region region = {.slot = vm->slot_count,
+        .flags = KVM_MEM_READONLY,
+        .guest_phys_addr = LAYOUT_SPARE + vm->spare_moves % 2 * 4096,
+        .memory_size = sizeof(spare_page),
+        .userspace_addr = (uintptr_t)spare_page};
+
+    if (ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region) < 0)
+        return err_sys(err, errno, "KVM does not move the spare memory slot");
+    vm->spare_moves++;
+    return 0;
+}
+
+int kvm_vm_forget_tables(struct kvm_vm *vm, struct err *err)
 {
     int rc = 0;
 
-    assert(vm->has_memory);
-    for (unsigned int i = 0; i < mem->region_count && rc == 0; i++)
-        rc = set_memslot(vm, mem, i, 0, err);
-    return rc == 0 ? set_memslots(vm, mem, err) : rc;
+    /* Later regions would be given the spare one's number. */
+    assert(vm->has_memory && vm->has_irqchip);
+    if (vm->spare_moves == 0)
+        rc = set_spare(vm, err);
+    return rc == 0 ? set_spare(vm, err) : rc;
 }
 
 /* AMD APM vol. 3 Fn8000_0008 EAX[7:0], which Intel processors have too. */

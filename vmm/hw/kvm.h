@@ -58,7 +58,8 @@ int kvm_extension(const struct kvm *kvm, int extension);
 struct kvm_vm {
     int fd;
     const struct kvm *kvm; /* borrowed */
-    uint32_t slot_count;   /* memslots so far */
+    uint32_t slot_count;   /* memslots so far, without the spare one */
+    uint32_t spare_moves; /* of the spare memslot; it is there from the first */
     bool has_memory;
     bool has_irqchip;
     bool log_dirty; /* memslots are made with logging on: dirty.c */
@@ -93,14 +94,17 @@ CC_MUST_CHECK int kvm_vm_log_memory(
     struct kvm_vm *vm, const struct gmem *mem, bool log_dirty, struct err *err);
 
 /*
- * Takes RAM away from the VM and gives it back, while no vCPU runs: KVM drops
- * all that it had derived from page tables in it, which it does not see change
- * when the monitor writes to them. 0.3 ms where measured, and a fault for
- * each page that the guest touches afterwards. What was in the dirty log is
- * lost. After an error the VM is of no further use.
+ * Has KVM drop all that it derived from the guest's page tables, which it does
+ * not see change when the monitor writes to them, while no vCPU runs: a
+ * memslot of one page, of zeros and read-only, in the gap of the physical map
+ * (LAYOUT_SPARE), is moved, and KVM forgets everything when any slot moves or
+ * goes (Documentation/virt/kvm/api.rst, KVM_X86_QUIRK_SLOT_ZAP_ALL, a quirk
+ * that is on unless switched off). RAM's own slots stay, with their dirty log:
+ * taking them away and giving them back has KVM free and clear what it keeps
+ * for each of their pages. A fault follows for each page that the guest then
+ * touches.
  */
-CC_MUST_CHECK int kvm_vm_renew_memory(
-    struct kvm_vm *vm, const struct gmem *mem, struct err *err);
+CC_MUST_CHECK int kvm_vm_forget_tables(struct kvm_vm *vm, struct err *err);
 
 /*
  * Local APICs in the kernel, the I/O APIC in user space, no PIC, no PIT

@@ -14,6 +14,7 @@
  *   0xc000_0000  virtio-mmio windows, one page each
  *   0xfec0_0000  I/O APIC
  *   0xfee0_0000  local APICs
+ *   0xfffb_0000  two pages, one of which may be of zeros (kvm_vm_forget_tables)
  *   0xfffb_c000  identity map and TSS that VMX without unrestricted guest needs
  *   0x1_0000_0000 RAM again
  *   above both    persistent memory, each region on LAYOUT_PMEM_ALIGN
@@ -44,6 +45,7 @@
 #define LAYOUT_VIRTIO_MAX    64u
 #define LAYOUT_IOAPIC        UINT64_C(0xfec00000)
 #define LAYOUT_LAPIC         UINT64_C(0xfee00000)
+#define LAYOUT_SPARE         UINT64_C(0xfffb0000)
 #define LAYOUT_IDENTITY_MAP  UINT64_C(0xfffbc000)
 #define LAYOUT_TSS           UINT64_C(0xfffbd000)
 

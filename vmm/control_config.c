@@ -166,6 +166,11 @@ static int take_machine(
     config->vcpus = (uint32_t)vcpus;
     if (json_object_get(body, "mem_size_mib") != NULL)
         config->mem_bytes = mib * NUM_MIB;
+    /* The contract has one template: None, unlike null, ends a /cpu-config. */
+    if (schema_string(body, "cpu_template") != NULL) {
+        free(config->cpu_modifiers);
+        config->cpu_modifiers = NULL;
+    }
     return 0;
 }
 

@@ -220,6 +220,17 @@ filtered() {
     done
 }
 
+@test "cpu_template None ends a CPU template: the guest boots" {
+    begin
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/reset.elf\"}"
+    done_with PUT /cpu-config '{"kvm_capabilities":["77777"]}'
+    done_with PATCH /machine-config '{"cpu_template":"None"}'
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    wait "$pid" && status=0 || status=$?
+    [ "$status" -eq 0 ]
+}
+
 @test "a snapshot that cannot be loaded ends it with 1, after the reply" {
     begin
     [[ $(ask PUT /snapshot/load '{"snapshot_path":"s/a","mem_backend":

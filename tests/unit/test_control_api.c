@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "tests/unit/support/control_bench.h"
+#include "vmm/hw/cpu_modifiers.h"
 
 #define BEFORE                                                                 \
     "The requested operation is not supported before starting the microVM."
@@ -128,6 +129,37 @@ static void what_it_is(void **state)
     assert_non_null(strstr(ask(f, "GET", "/vm/config", NULL), "\"drives\""));
     assert_non_null(
         strstr(ask(f, "GET", "/spore", NULL), "\"id\":\"bench\",\"pid\":"));
+}
+
+static void no_template_ends_a_cpu_config(void **state)
+{
+    static const char machine[] = "/machine-config";
+    static const char template[] =
+        "{\"msr_modifiers\":[{\"addr\":\"0x10\",\"bitmap\":\"0b1\"}]}";
+    struct fixture *f = *state;
+    struct config *config = &f->b.options.config;
+
+    control_bench_begin(&f->b);
+    expect_done(f, "PUT", "/cpu-config", template);
+    /* Nobody speaks of it, or it is null: it stays. */
+    expect_done(f, "PUT", machine, "{\"vcpu_count\":1,\"mem_size_mib\":64}");
+    expect_done(f, "PATCH", machine, "{\"vcpu_count\":2}");
+    expect_done(f, "PATCH", machine, "{\"smt\":true,\"cpu_template\":null}");
+    assert_int_equal(config->cpu_modifiers->msr_count, 1);
+    /* What is refused has changed nothing. */
+    assert_non_null(
+        strstr(ask(f, "PATCH", machine,
+                   "{\"mem_size_mib\":0,\"cpu_template\":\"None\"}"),
+            "Machine config error: The memory size (MiB) is either 0"));
+    assert_int_equal(config->cpu_modifiers->msr_count, 1);
+
+    expect_deprecated(f, "PATCH", machine, "{\"cpu_template\":\"None\"}");
+    assert_null(config->cpu_modifiers);
+    expect_done(f, "PUT", "/cpu-config", template);
+    assert_int_equal(config->cpu_modifiers->msr_count, 1);
+    expect_deprecated(f, "PUT", machine,
+        "{\"vcpu_count\":1,\"mem_size_mib\":64,\"cpu_template\":\"None\"}");
+    assert_null(config->cpu_modifiers);
 }
 
 static void pause_and_resume(void **state)
@@ -524,6 +556,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     static const struct CMUnitTest tests[] = {
         TEST(what_it_is),
+        TEST(no_template_ends_a_cpu_config),
         TEST(pause_and_resume),
         TEST(bodies_where_they_belong),
         TEST(paths),

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -17,6 +18,12 @@
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 #define VEOF_CHAR 0x04 /* Control-D */
+
+/*
+ * So many are typed before the terminal is hung up. A shell with IGNOREEOF
+ * ends at the eleventh, and one in another takes as many again.
+ */
+#define VEOF_MAX 64
 
 /* The agent's and the command's ends of the streams. */
 struct ends {
@@ -47,6 +54,7 @@ void exec_init(struct exec *e)
     e->in_eof = false;
     e->in_closed = false;
     e->in_closed_told = false;
+    e->in_veofs = 0;
     e->in_ack = 0;
     e->in_start = 0;
     e->in_len = 0;
@@ -335,15 +343,8 @@ int exec_stdin(struct exec *e, const uint8_t *bytes, size_t n)
 
 int exec_stdin_eof(struct exec *e)
 {
-    static const uint8_t veof = VEOF_CHAR;
-
     if ((e->flags & AGENT_EXEC_STDIN) == 0 || e->in_eof)
         return -EPROTO;
-    /* With a full window the terminal is not reading anyway. */
-    if ((e->flags & AGENT_EXEC_TTY) != 0 && !e->in_closed &&
-        e->in_len < sizeof(e->in_buf)) {
-        (void)exec_stdin(e, &veof, 1);
-    }
     e->in_eof = true;
     return 0;
 }
@@ -461,6 +462,53 @@ static bool pump_stream(
     return true;
 }
 
+/* Whether a read of the command's would find something in its terminal. */
+static bool has_unread(const struct exec *e)
+{
+    int slave = ioctl(
+        e->in_fd, SYS_IOCTL(SYS_TIOCGPTPEER), O_RDWR | O_NOCTTY | O_CLOEXEC);
+    struct pollfd p = {.fd = slave, .events = POLLIN};
+    bool unread;
+
+    if (slave < 0)
+        return true;
+    unread = poll(&p, 1, 0) != 0;
+    close(slave);
+    return unread;
+}
+
+/*
+ * A terminal has no end that lasts, as a pipe does: one character tells one
+ * read. It only ends the line if that was begun; a command that has changed
+ * the terminal's mode since gets it as a mere byte, or threw it away with that.
+ * So another one is typed whenever the one before is gone. The kernel says
+ * when to look: a read of the command's makes room in the terminal, which is an
+ * event, and so is what it writes. A command that takes them all and goes on
+ * would wait for ever for input that nobody can give.
+ */
+static void type_eof(struct exec *e)
+{
+    static const uint8_t veof = VEOF_CHAR;
+
+    if (!e->in_eof || e->in_len > 0 || !e->in_ready)
+        return;
+    if (e->in_veofs > 0 && (e->out[0].ready || has_unread(e))) {
+        e->in_ready = e->out[0].ready;
+        return;
+    }
+    e->in_ready = false;
+    if (e->in_veofs < VEOF_MAX) {
+        if (write(e->in_fd, &veof, 1) == 1)
+            e->in_veofs++;
+        return;
+    }
+    /*
+     * With its master gone reads end, as a mere SIGHUP would not have them: a
+     * shell that has just started another reader would wait for that.
+     */
+    end_stream(e, &e->out[0]);
+}
+
 bool exec_pump(struct exec *e, struct frame_out *out)
 {
     bool progress = false;
@@ -470,6 +518,8 @@ bool exec_pump(struct exec *e, struct frame_out *out)
     put_ack(e, out);
     progress |= pump_stream(e, &e->out[0], AGENT_STDOUT, out);
     progress |= pump_stream(e, &e->out[1], AGENT_STDERR, out);
+    if (e->in_fd >= 0 && (e->flags & AGENT_EXEC_TTY) != 0)
+        type_eof(e);
     return progress;
 }
 

@@ -39,7 +39,8 @@ struct exec {
     bool in_eof;    /* the host has no more */
     bool in_closed; /* the command takes no more */
     bool in_closed_told;
-    uint32_t in_ack; /* consumed and not yet told */
+    uint32_t in_veofs; /* typed into the terminal after the end */
+    uint32_t in_ack;   /* consumed and not yet told */
     size_t in_start;
     size_t in_len;
     uint8_t in_buf[AGENT_STDIN_WINDOW];

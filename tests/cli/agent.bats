@@ -106,6 +106,18 @@ setup() {
     [[ $output == *"terminal: restored" ]]
 }
 
+@test "exec -it: input that is not a terminal ends, and so does a shell" {
+    run -0 spore exec -it box -- sh < /dev/null
+    printf 'echo fir""st\nsh\necho sec""ond\n' > input
+    run -0 spore exec -it box -- sh < input
+    [[ $output == *first*second* ]]
+    run -0 spore exec -it box -- sh -c 'cat; echo done' \
+        < <(printf partly)
+    [[ $output == *partlydone* ]]
+    # It takes Control-D for "delete" here, every time.
+    run -129 spore exec -it box -- sh < <(printf 'exit 3')
+}
+
 # What a tree holds: names, kinds, modes, targets, content.
 describe() {
     (

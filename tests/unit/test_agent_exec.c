@@ -207,88 +207,6 @@ static void test_signal_to_process_alone(void **state)
     peer_result_fini(&r);
 }
 
-static void test_terminal(void **state)
-{
-    const char *const argv[] = {
-        "/bin/sh",
-        "-c",
-        "stty size; read x; echo \"got $x\"; read y; stty size; "
-        "test -t 0 && test -t 2 && echo $TERM",
-        NULL,
-    };
-    const struct agent_winsize size = {
-        .rows = agent_le16_put(50),
-        .cols = agent_le16_put(132),
-    };
-    const struct peer_exec spec = {
-        .flags = AGENT_EXEC_TTY | AGENT_EXEC_STDIN,
-        .argv = argv,
-        .rows = 30,
-        .cols = 100,
-    };
-    struct peer_result r;
-    char *text;
-
-    (void)state;
-    peer_result_init(&r);
-    peer_connect(&agent, &peer);
-    peer_exec(&peer, &spec);
-    assert_true(peer_send(&peer, AGENT_STDIN, "one\n", 4));
-    /* "got one" shows that the first size has been printed. */
-    while (r.out.length == 0 ||
-           memmem(r.out.bytes, r.out.length, "got one", 7) == NULL)
-        assert_true(peer_collect_one(&peer, &r));
-    assert_true(peer_send(&peer, AGENT_WINSIZE, &size, sizeof(size)));
-    assert_true(peer_send(&peer, AGENT_STDIN, "two\n", 4));
-    peer_collect(&peer, &r);
-    peer_close(&peer);
-    assert_true(r.has_exit);
-    assert_int_equal(r.status, 0);
-    assert_int_equal(r.err.length, 0);
-    text = strndup((const char *)r.out.bytes, r.out.length);
-    assert_non_null(text);
-    assert_non_null(strstr(text, "30 100\r\n"));
-    assert_non_null(strstr(text, "50 132\r\n"));
-    assert_non_null(strstr(text, "linux\r\n"));
-    free(text);
-    peer_result_fini(&r);
-}
-
-static void test_terminal_end_of_file_and_interrupt(void **state)
-{
-    struct peer_result r;
-
-    (void)state;
-    start("cat; echo done", AGENT_EXEC_TTY | AGENT_EXEC_STDIN, &r);
-    assert_true(peer_send(&peer, AGENT_STDIN_EOF, NULL, 0));
-    end(&r);
-    assert_int_equal(r.status, 0);
-    assert_non_null(memmem(r.out.bytes, r.out.length, "done", 4));
-    peer_result_fini(&r);
-
-    start("echo ready; exec sleep 100", AGENT_EXEC_TTY | AGENT_EXEC_STDIN, &r);
-    while (r.out.length < 5)
-        assert_true(peer_collect_one(&peer, &r));
-    assert_true(peer_send(&peer, AGENT_STDIN, "\003", 1));
-    end(&r);
-    assert_int_equal(r.signal, SIGINT);
-    peer_result_fini(&r);
-}
-
-static void test_terminal_output_is_whole(void **state)
-{
-    struct peer_result r;
-
-    (void)state;
-    peer_shell(&agent, AGENT_EXEC_TTY,
-        "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done", &r);
-    assert_true(r.has_exit);
-    /* 10 + 90*2 + 900*3 + 9000*4 + 10000*5 digits, and CR LF each */
-    assert_int_equal(r.out.length, 88890 + 2 * 20000);
-    assert_memory_equal(r.out.bytes + r.out.length - 7, "19999\r\n", 7);
-    peer_result_fini(&r);
-}
-
 static void expect_failure(
     const struct peer_exec *spec, uint16_t stage, int error, uint16_t status)
 {
@@ -562,9 +480,6 @@ int main(void)
         cmocka_unit_test(test_closed_input_is_told_and_thrown_away),
         cmocka_unit_test(test_signal_overtakes_unread_input),
         cmocka_unit_test(test_signal_to_process_alone),
-        cmocka_unit_test(test_terminal),
-        cmocka_unit_test(test_terminal_end_of_file_and_interrupt),
-        cmocka_unit_test(test_terminal_output_is_whole),
         cmocka_unit_test(test_failures_to_start_are_told_apart),
         cmocka_unit_test(test_environment_and_directory),
         cmocka_unit_test(test_user_by_name),

@@ -6,11 +6,14 @@
 #
 #   bench/fuzz/build.sh [-o FOLDER] [TARGET...]
 #
-# Targets: empty zlib png xml2 sqlite tiff planted; the last two have
-# AddressSanitizer. Of each
-# FOLDER (build/fuzz-targets) gets NAME.fork (AFL++ forks in front of main),
-# NAME.deferred (behind LLVMFuzzerInitialize) and NAME.persistent (libAFLDriver:
-# AFL_LOOP and shared-memory test cases), and seeds in NAME.seeds.
+# Targets: empty zlib png xml2 sqlite tiff, and with bugs that were planted,
+# which are built if they are named: planted goat lava; tiff, planted and
+# goat have AddressSanitizer. Of each FOLDER (build/fuzz-targets) gets NAME.fork
+# (AFL++ forks in front of main), NAME.deferred (behind LLVMFuzzerInitialize) and
+# NAME.persistent (libAFLDriver: AFL_LOOP and shared-memory test cases), and
+# seeds in NAME.seeds. Of those with bugs it gets besides NAME.plain, without
+# AFL++, to run an input by hand, and for CmpLog NAME.cmplog, persistent, and
+# NAME.cmplog.fork.
 #
 # Needs afl++ tcl xz-utils bzip2 and a network for what is not in FOLDER/src.
 
@@ -167,18 +170,48 @@ ABwBAwABAAAAAQAAAAAAAAA=
 END
 }
 
-# Bugs to be found. The dictionary is what the compiler saw compared; compares
-# are split besides, since afl-fuzz -X has no CmpLog: at -O2 two letters are one
-# number of 16 bits.
+# Target $1, in which bugs are to be found. The dictionary is what the compiler
+# saw compared; compares are split besides, since afl-fuzz -X has no CmpLog: at
+# -O2 two letters are one number of 16 bits.
 # shellcheck disable=SC2086
+link_bugs() {
+    local name=$1
+    rm -f "$out/$name.dict"
+    AFL_LLVM_DICT2FILE=$out/$name.dict AFL_LLVM_LAF_ALL=1 link_target "$name"
+    AFL_LLVM_CMPLOG=1 $CC $CFLAGS -fsanitize=fuzzer -o "$out/$name.cmplog" \
+        "$here/$name.c"
+    AFL_LLVM_CMPLOG=1 $CC $CFLAGS -o "$out/$name.cmplog.fork" "$here/main.c" \
+        "$here/$name.c"
+    clang -O1 -g -fsanitize=address -o "$out/$name.plain" "$here/main.c" \
+        "$here/$name.c"
+    mkdir -p "$out/$name.seeds"
+}
+
 build_planted() {
     CFLAGS="$CFLAGS -fsanitize=address"
-    rm -f "$out/planted.dict"
-    AFL_LLVM_DICT2FILE=$out/planted.dict AFL_LLVM_LAF_ALL=1 link_target planted
-    AFL_LLVM_CMPLOG=1 $CC $CFLAGS -fsanitize=fuzzer -o "$out/planted.cmplog" \
-        "$here/planted.c"
-    mkdir -p "$out/planted.seeds"
+    link_bugs planted
     printf '0' >"$out/planted.seeds/a"
+}
+
+build_goat() {
+    CFLAGS="$CFLAGS -fsanitize=address"
+    link_bugs goat
+    printf '{"a": [1, "b\\n", {"c": null}], "d": true}' >"$out/goat.seeds/a"
+}
+
+build_lava() {
+    link_bugs lava
+    seed lava a <<'END'
+V0hPMQAAAAACAAAAAAAAAH4AAAAAAAAAfn4AAHJlYm9vdAAAAAAAAAAAAAAAAAAAAAAAAAAAAADoAwAA
+AAAAAAAAAAAAAAAAAQAAADVOAAB+AAAAAAAAAH5+AABydW5sZXZlbAAAAAA2LjEAAAAAAAAAAAAAAAAA
+6QMAAAAAAAAAAAAAAAAAAAQAAAAAAAAAfAAAAAAAAAB+fgAAZGF0ZQAAAAAAAAAAAAAAAAAAAAAAAAAA
+AAAAAOoDAAAAAAAAAAAAAAAAAAADAAAAAAAAAHsAAAAAAAAAfn4AAGRhdGUAAAAAAAAAAAAAAAAAAAAA
+AAAAAAAAAADrAwAAAAAAAAAAAAAAAAAABQAAAJEBAAAAAAAAAAAAADEAAAAAAAAAAAAAAAAAAAAAAAAA
+AAAAAAAAAAAAAAAA7AMAAAAAAAAAAAAAAAAAAAYAAACSAQAAdHR5MQAAAAAxAAAATE9HSU4AAAAAAAAA
+AAAAAAAAAAAAAAAAAAAAAO0DAAAAAAAAAAAAAAAAAAAHAAAAkwEAAHAvMQAAAAAAdHMxAGFubgAAAAAA
+AAAAAGd3AAAAAAAAAAAAAAAAAADyAwAAAAAAAAAAAAAAAAAACAAAAJMBAABwLzEAAAAAAHRzMQAAAAAA
+AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA/AMAAAAAAAAAAAAAAAAAAHJlc3Q=
+END
 }
 
 [ $# -gt 0 ] || set -- empty zlib png xml2 sqlite tiff

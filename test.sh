@@ -83,7 +83,8 @@ run() {
 
 check "shell scripts" shellcheck -x quickstart.sh test.sh \
   guest/kernel/build.sh guest/kernel/build_kcov.sh guest/rootfs/build.sh guest/initrd/build.sh \
-  bench/compare.sh tests/fuzz/campaign.sh tests/tools/make_oci.sh tests/tools/own_root.sh \
+  bench/compare.sh bench/fuzz/build.sh bench/fuzz/common.sh bench/fuzz/compare.sh bench/fuzz/hunt.sh \
+  tests/fuzz/campaign.sh tests/tools/make_oci.sh tests/tools/own_root.sh \
   tests/tools/package_root.sh guest/build.sh .ci/run
 # The headers of the bare guests are assembly.
 check "formatting" sh -c 'git ls-files "*.c" "*.h" ":!tests/guests" |

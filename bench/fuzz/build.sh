@@ -7,7 +7,7 @@
 #   bench/fuzz/build.sh [-o FOLDER] [TARGET...]
 #
 # Targets: empty zlib png xml2 sqlite tiff, and with bugs that were planted,
-# which are built if they are named: planted goat lava; tiff, planted and
+# which are built if they are named: planted goat lava untidy; tiff, planted and
 # goat have AddressSanitizer. Of each FOLDER (build/fuzz-targets) gets NAME.fork
 # (AFL++ forks in front of main), NAME.deferred (behind LLVMFuzzerInitialize) and
 # NAME.persistent (libAFLDriver: AFL_LOOP and shared-memory test cases), and
@@ -212,6 +212,11 @@ AAAAAAAAAAAAAAAAAAAAAO0DAAAAAAAAAAAAAAAAAAAHAAAAkwEAAHAvMQAAAAAAdHMxAGFubgAAAAAA
 AAAAAGd3AAAAAAAAAAAAAAAAAADyAwAAAAAAAAAAAAAAAAAACAAAAJMBAABwLzEAAAAAAHRzMQAAAAAA
 AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA/AMAAAAAAAAAAAAAAAAAAHJlc3Q=
 END
+}
+
+build_untidy() {
+    link_bugs untidy
+    printf 'd one u one c x d Two s it u two' >"$out/untidy.seeds/a"
 }
 
 [ $# -gt 0 ] || set -- empty zlib png xml2 sqlite tiff

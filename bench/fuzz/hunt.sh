@@ -5,7 +5,8 @@
 # lava): by AFL++ forking, and on spore by -X (libnyx.so) and by spore-afl.
 #
 #   bench/fuzz/hunt.sh [-b BUILD] [-t FOLDER] [-p FOLDER] [-V SECONDS]
-#       [-n REPEATS] [-m MODE]... [-d] [-x] [-c CPU] [-k FOLDER] [TARGET...]
+#       [-n REPEATS] [-m MODE]... [-d] [-x] [-l LENGTH] [-c CPU] [-k FOLDER]
+#       [TARGET...]
 #
 # -b  build with spore, libnyx.so and spore-afl (build/release)
 # -t  what build.sh made (build/fuzz-targets)
@@ -14,6 +15,7 @@
 #     spore-afl in turn
 # -d  with what the compiler saw compared as a dictionary
 # -x  without CmpLog
+# -l  the longest input that AFL++ makes, in bytes
 # -c  the CPU to be bound to (AFL++ takes one that is free)
 # -k  what afl-fuzz has made is kept there
 #
@@ -32,9 +34,10 @@ modes=()
 bind=()
 has_cmplog=1
 has_dict=
+length=()
 keep=
 
-while getopts b:t:p:V:n:m:dxc:k: opt; do
+while getopts b:t:p:V:n:m:dxl:c:k: opt; do
     case $opt in
     b) build=$OPTARG ;;
     t) programs=$OPTARG ;;
@@ -44,9 +47,10 @@ while getopts b:t:p:V:n:m:dxc:k: opt; do
     m) modes+=("$OPTARG") ;;
     d) has_dict=1 ;;
     x) has_cmplog= ;;
+    l) length=(-G "$OPTARG") ;;
     c) bind=(--cpu "$OPTARG") ;;
     k) keep=$OPTARG ;;
-    *) die "usage: hunt.sh [-b BUILD] [-t FOLDER] [-p FOLDER] [-V SECONDS] [-n REPEATS] [-m MODE]... [-d] [-x] [-c CPU] [-k FOLDER] [TARGET...]" ;;
+    *) die "usage: hunt.sh [-b BUILD] [-t FOLDER] [-p FOLDER] [-V SECONDS] [-n REPEATS] [-m MODE]... [-d] [-x] [-l LENGTH] [-c CPU] [-k FOLDER] [TARGET...]" ;;
     esac
 done
 shift $((OPTIND - 1))
@@ -71,7 +75,7 @@ for ((i = 0; i < repeats; i++)); do
             [ -z "$has_dict" ] || compares+=(-x "$programs/$target.dict")
             measure "$work/run" "$target" "$mode" \
                 --plain "$programs/$target.plain" "${bind[@]}" -- \
-                "${compares[@]}"
+                "${compares[@]}" "${length[@]}"
             if [ -n "$keep" ] && [ -e "$work/run/out" ]; then
                 mkdir -p "$keep"
                 cp -rT "$work/run/out" "$keep/$target.$mode.$i"

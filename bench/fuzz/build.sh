@@ -197,6 +197,14 @@ build_goat() {
     CFLAGS="$CFLAGS -fsanitize=address"
     link_bugs goat
     printf '{"a": [1, "b\\n", {"c": null}], "d": true}' >"$out/goat.seeds/a"
+    # Of all sizes: what an allocator does the first time it does in the guest's
+    # kernel, and --seed has it done before the root.
+    python3 -c 'import json; print(json.dumps(list(range(100))))' \
+        >"$out/goat.seeds/b"
+    python3 -c 'import json; print(json.dumps(
+        {"n" * 2**i: "\u00e9" * 2**i for i in range(8)}))' >"$out/goat.seeds/c"
+    printf '%s' '[[[[[[[[-1.5e3, {"a": {"b": {}}}]]]]]]], false]' \
+        >"$out/goat.seeds/d"
 }
 
 build_lava() {

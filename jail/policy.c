@@ -106,6 +106,7 @@ const struct policy_rule policy_rules[] = {
     CALL(munmap, M | V | W | P | F, "malloc(3), stacks, files"),
     CALL_IF(mremap, M | V | W | P | F, "not MREMAP_FIXED", 3, MREMAP_FIXED, 0,
         "realloc(3)"),
+    CALL(mincore, M | W, "huge pages that a save can pass over"),
     ADVICE(MADV_DONTNEED, M | V | W | P | F,
         "lists of dirty pages, stacks of ended threads, malloc(3)"),
     ADVICE(MADV_WILLNEED, M | V | W | P, "pages brought in ahead"),

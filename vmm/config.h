@@ -138,6 +138,8 @@ struct config {
     char *initrd;    /* NULL: none but the agent's */
     char *boot_args; /* NULL: the defaults; never holds root= of a drive */
     uint64_t mem_bytes;
+    bool has_huge_pages; /* RAM is of 2 MiB pages of the host's pool, if it
+                            boots */
     uint32_t vcpus;
     char *cpu_template; /* vmm/hw/cpuid_template.h; NULL: the host's CPU */
     struct cpu_modifiers *cpu_modifiers; /* of one that boots; NULL: none */

@@ -117,6 +117,10 @@ static int check_machine(const struct config *config, struct err *err)
     if (config->mem_bytes % NUM_PAGE_SIZE != 0)
         return err_set(
             err, EINVAL, "spore.mem_bytes: not a multiple of the page size");
+    if (config->has_huge_pages && config->mem_bytes % GMEM_HUGE_SIZE != 0)
+        return err_set(err, EINVAL,
+            "machine-config.mem_size_mib: not a multiple of 2, as huge_pages "
+            "of 2M needs");
     if (config->guest_cid < CID_MIN || config->guest_cid > CID_MAX)
         return err_set(err, ERANGE,
             "vsock.guest_cid: %u is not within %u to %u", config->guest_cid,

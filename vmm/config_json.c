@@ -73,6 +73,14 @@ static int read_mem_mib(struct config_reader *r, const json_t *value)
     return rc;
 }
 
+static int read_huge_pages(struct config_reader *r, const json_t *value)
+{
+    const char *size = json_string_value(value);
+
+    r->config.has_huge_pages = size != NULL && strcmp(size, "2M") == 0;
+    return r->config.has_huge_pages ? 0 : config_reader_no_choice(r, value);
+}
+
 static int read_machine(struct config_reader *r, const json_t *value)
 {
     static const struct config_key keys[] = {
@@ -81,7 +89,7 @@ static int read_machine(struct config_reader *r, const json_t *value)
         {"smt", config_reader_no_flag},
         {"cpu_template", config_reader_no_choice},
         {"track_dirty_pages", config_reader_no_flag},
-        {"huge_pages", config_reader_no_choice},
+        {"huge_pages", read_huge_pages},
     };
 
     return config_reader_object(r, value, keys, ARRAY_SIZE(keys));

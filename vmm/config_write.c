@@ -314,14 +314,15 @@ static json_t *pack_config(struct writer *w, const struct config *config)
     /* "o" takes over its object even when packing fails. */
     return must(w,
         json_pack_ex(&w->error, 0,
-            "{s:{s:s*, s:s*, s:s*}, s:o, s:o*, s:o*, s:o*, s:{s:I, s:I}, "
+            "{s:{s:s*, s:s*, s:s*}, s:o, s:o*, s:o*, s:o*, s:{s:I, s:I, s:s*}, "
             "s:{s:I, s:s*}, s:o*, s:o*, s:o}",
             "boot-source", "kernel_image_path", config->kernel, "boot_args",
             config->boot_args, "initrd_path", config->initrd, "drives",
             pack_drives(w, config), "pmem", pack_pmems(w, config),
             "network-interfaces", pack_nets(w, config), "mmds-config",
             pack_mmds(w, config), "machine-config", "vcpu_count",
-            (json_int_t)config->vcpus, "mem_size_mib", (json_int_t)mib, "vsock",
+            (json_int_t)config->vcpus, "mem_size_mib", (json_int_t)mib,
+            "huge_pages", config->has_huge_pages ? "2M" : NULL, "vsock",
             "guest_cid", (json_int_t)config->guest_cid, "uds_path",
             config->vsock_path, "entropy", pack_entropy(w, config), "balloon",
             pack_balloon(w, config), "spore", pack_spore(w, config)));

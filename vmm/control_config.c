@@ -139,7 +139,7 @@ static int check_machine(const json_t *body, struct err *err)
         return err_set(err, ENOTSUP,
             NOT_SUPPORTED "cpu_template %s: see spore run --cpu-template",
             template);
-    if (pages != NULL && strcmp(pages, "None") != 0)
+    if (pages != NULL && strcmp(pages, "Transparent") == 0)
         return err_set(err, ENOTSUP, NOT_SUPPORTED "huge_pages %s", pages);
     return 0;
 }
@@ -147,6 +147,7 @@ static int check_machine(const json_t *body, struct err *err)
 static int take_machine(
     struct config *config, const json_t *body, bool smt, struct err *err)
 {
+    const char *pages = schema_string(body, "huge_pages");
     uint64_t vcpus = schema_uint(body, "vcpu_count", config->vcpus);
     uint64_t mib =
         schema_uint(body, "mem_size_mib", config->mem_bytes / NUM_MIB);
@@ -154,7 +155,10 @@ static int take_machine(
     if (vcpus == 0 || vcpus > CONFIG_VCPUS_MAX ||
         (smt && vcpus > 1 && vcpus % 2 == 1))
         return err_set(err, EINVAL, BAD_VCPUS);
-    if (mib == 0)
+    if (pages != NULL)
+        config->has_huge_pages = strcmp(pages, "2M") == 0;
+    if (mib == 0 ||
+        (config->has_huge_pages && mib % (GMEM_HUGE_SIZE / NUM_MIB) != 0))
         return err_set(err, EINVAL, BAD_MEMORY);
     if (mib < GMEM_SIZE_MIN / NUM_MIB || mib > GMEM_SIZE_MAX / NUM_MIB)
         return err_set(err, ERANGE,
@@ -190,6 +194,7 @@ int control_machine_put(void *opaque, struct router_call *call)
     rc = control_config_begin(c, &copy, &call->err);
     if (rc < 0)
         return rc;
+    copy.has_huge_pages = !is_put && copy.has_huge_pages;
     rc = take_machine(&copy, call->body, smt, &call->err);
     if (rc < 0)
         control_config_abort(&copy);
@@ -223,7 +228,7 @@ json_t *control_machine_json(const struct control *c)
         (int)config->vcpus, "mem_size_mib",
         (json_int_t)num_div_up(config->mem_bytes, NUM_MIB), "smt",
         (int)c->has_smt, "track_dirty_pages", (int)c->tracks, "huge_pages",
-        "None");
+        config->has_huge_pages ? "2M" : "None");
 }
 
 int control_machine_get(void *opaque, struct router_call *call)

@@ -133,6 +133,8 @@ static int build_vm(struct machine *m, struct err *err)
         rc = machine_restore_memory(m, err);
     else if (m->host.is_shell)
         rc = gmem_init_private(&m->mem, bytes, err);
+    else if (m->config->has_huge_pages)
+        rc = gmem_init_huge(&m->mem, bytes, err);
     else
         rc = gmem_init(&m->mem, bytes, err);
     if (rc == 0)

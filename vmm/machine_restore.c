@@ -22,6 +22,8 @@ int machine_restore_config(
         return rc;
     rc = config_load_json(config, (const char *)section->data, section->size,
         "snapshot's machine", err);
+    /* Its memory is what is mapped of the snapshot, whatever it was before. */
+    config->has_huge_pages = false;
     if (rc == 0 && config->mem_bytes >> NUM_PAGE_SHIFT != snap->index.pages)
         rc = err_set(err, EBADMSG,
             "the snapshot's index is of %llu pages, its machine has %llu",

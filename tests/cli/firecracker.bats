@@ -12,6 +12,8 @@ setup() {
 
 teardown() {
     kill_marked
+    # The host's pool of huge pages, if a test has made it larger.
+    [ ! -e pool ] || cat pool > /proc/sys/vm/nr_hugepages
     [ ! -e /sys/class/net/spfcmmds ] || ip link del spfcmmds
 }
 
@@ -229,6 +231,57 @@ filtered() {
     done_with PUT /actions '{"action_type":"InstanceStart"}'
     wait "$pid" && status=0 || status=$?
     [ "$status" -eq 0 ]
+}
+
+@test "memory of huge pages: a start without, one with, and a snapshot" {
+    local had
+
+    [ -w /proc/sys/vm/nr_hugepages ] || cannot_run "no pool of huge pages"
+    # One test at a time changes it.
+    exec 8< /proc/sys/vm/nr_hugepages
+    flock 8
+    had=$(cat /proc/sys/vm/nr_hugepages)
+    begin
+    done_with PUT /machine-config \
+        '{"vcpu_count":1,"mem_size_mib":1048576,"huge_pages":"2M"}'
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/counter.elf\"}"
+    ask PUT /actions '{"action_type":"InstanceStart"}' > answer
+    cat answer
+    grep -q '^{"fault_message":"Start microvm error: ' answer
+    grep -q "524288 huge pages of 2 MiB are not free" answer
+    grep -q "/proc/sys/vm/nr_hugepages" answer
+    wait "$pid" && status=0 || status=$?
+    [ "$status" -eq 1 ]
+
+    echo "$had" > pool
+    echo $((had + 32)) > /proc/sys/vm/nr_hugepages
+    [ "$(cat /proc/sys/vm/nr_hugepages)" -eq $((had + 32)) ] ||
+        cannot_run "no memory for huge pages"
+    begin
+    done_with PUT /machine-config \
+        '{"vcpu_count":1,"mem_size_mib":64,"huge_pages":"2M"}'
+    done_with PUT /boot-source \
+        "{\"kernel_image_path\":\"$SPORE_GUESTS/counter.elf\"}"
+    done_with PUT /balloon '{"amount_mib":0,"deflate_on_oom":true}'
+    done_with PUT /actions '{"action_type":"InstanceStart"}'
+    [ "$(ask GET /vm/config | head -c -3 |
+        jq -r '.["machine-config"].huge_pages')" = 2M ]
+    # All of it is taken, and the guest has touched some.
+    grep -Eq '^HugetlbPages:[[:space:]]+[1-9][0-9]* kB' "/proc/$pid/status"
+    done_with PATCH /vm '{"state":"Paused"}'
+    done_with PUT /snapshot/create '{"snapshot_path":"store/one"}'
+    done_with PATCH /vm '{"state":"Resumed"}'
+    done_with PUT /spore/kill '{}'
+    wait "$pid" || true
+
+    # The snapshot's pages are mapped: as small as those of its file.
+    begin
+    done_with PUT /snapshot/load '{"snapshot_path":"store/one",
+        "resume_vm":true}'
+    [[ $(ask GET /machine-config) == *'"mem_size_mib":64,'*'"huge_pages":"None"}200' ]]
+    [[ $(ask GET /) == *'"state":"Running"'* ]]
+    done_with PUT /spore/kill '{}'
 }
 
 @test "a snapshot that cannot be loaded ends it with 1, after the reply" {

@@ -143,6 +143,7 @@ static void test_accepts_what_asks_for_nothing(void **state)
         "{\"memory-hotplug\": null}", "{\"vsock\": {\"uds_path\": null}}",
         "{\"boot-source\": null}",
         "{\"machine-config\": {\"smt\": false, \"huge_pages\": \"None\"}}",
+        "{\"machine-config\": {\"mem_size_mib\": 64, \"huge_pages\": \"2M\"}}",
         "{\"machine-config\": {\"cpu_template\": null}}"};
 
     (void)state;
@@ -243,7 +244,7 @@ static void test_refuses_what_is_not_served(void **state)
             "machine-config.cpu_template"},
         {"{\"machine-config\": {\"track_dirty_pages\": true}}",
             "machine-config.track_dirty_pages"},
-        {"{\"machine-config\": {\"huge_pages\": \"2M\"}}",
+        {"{\"machine-config\": {\"huge_pages\": \"Transparent\"}}",
             "machine-config.huge_pages"},
         {"{\"drives\": [{\"socket\": \"x\"}]}", "drives[0].socket"},
     };

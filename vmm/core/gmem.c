@@ -17,6 +17,9 @@
 /* From here on a copy inside the kernel beats one through the mapping. */
 #define BULK_BYTES (UINT64_C(64) * NUM_KIB)
 
+/* MFD_HUGE_2MB of <linux/memfd.h>, which does not go with <sys/mman.h>. */
+#define HUGE_2MB (21u << 26)
+
 static void lay_out_regions(struct gmem *mem, uint64_t size)
 {
     uint64_t low = num_min(size, GMEM_GAP_START);
@@ -46,10 +49,16 @@ static int check_size(uint64_t size, struct err *err)
  */
 static int map_all(struct gmem *mem, uint64_t size, int flags, struct err *err)
 {
-    void *p = mmap(
-        NULL, size, PROT_READ | PROT_WRITE, flags | MAP_NORESERVE, mem->fd, 0);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, mem->fd, 0);
     int rc;
 
+    if (p == MAP_FAILED && errno == ENOMEM && mem->is_huge) {
+        rc = err_set(err, ENOMEM,
+            "%llu huge pages of 2 MiB are not free on this host: as root, have "
+            "/proc/sys/vm/nr_hugepages say so many more",
+            (unsigned long long)(size / GMEM_HUGE_SIZE));
+        goto fail;
+    }
     if (p == MAP_FAILED) {
         rc = err_sys(err, errno, "cannot map %llu MiB of guest memory",
             (unsigned long long)(size / NUM_MIB));
@@ -70,24 +79,38 @@ fail:
     return rc;
 }
 
-int gmem_init(struct gmem *mem, uint64_t size, struct err *err)
+static int init_memfd(struct gmem *mem, uint64_t size, unsigned int memfd_flags,
+    int map_flags, struct err *err)
 {
-    int rc;
+    int rc = check_size(size, err);
 
-    *mem = (struct gmem){.fd = -1};
-    rc = check_size(size, err);
     if (rc < 0)
         return rc;
-    mem->fd = memfd_create("spore-ram", MFD_CLOEXEC);
+    mem->fd = memfd_create("spore-ram", MFD_CLOEXEC | memfd_flags);
     if (mem->fd < 0)
-        return err_sys(err, errno, "cannot create guest memory");
+        return err_sys(err, errno, "cannot create guest memory%s",
+            mem->is_huge ? " of huge pages of 2 MiB" : "");
     if (ftruncate(mem->fd, (off_t)size) < 0) {
         rc = err_sys(err, errno, "guest memory of %llu MiB",
             (unsigned long long)(size / NUM_MIB));
         gmem_fini(mem);
         return rc;
     }
-    return map_all(mem, size, MAP_SHARED, err);
+    return map_all(mem, size, MAP_SHARED | map_flags, err);
+}
+
+int gmem_init(struct gmem *mem, uint64_t size, struct err *err)
+{
+    *mem = (struct gmem){.fd = -1};
+    return init_memfd(mem, size, 0, MAP_NORESERVE, err);
+}
+
+/* Without MAP_NORESERVE: what is mapped is the guest's from then on. */
+int gmem_init_huge(struct gmem *mem, uint64_t size, struct err *err)
+{
+    assert(size % GMEM_HUGE_SIZE == 0);
+    *mem = (struct gmem){.fd = -1, .is_huge = true};
+    return init_memfd(mem, size, MFD_HUGETLB | HUGE_2MB, 0, err);
 }
 
 int gmem_init_private(struct gmem *mem, uint64_t size, struct err *err)
@@ -98,7 +121,7 @@ int gmem_init_private(struct gmem *mem, uint64_t size, struct err *err)
     rc = check_size(size, err);
     if (rc < 0)
         return rc;
-    return map_all(mem, size, MAP_PRIVATE | MAP_ANONYMOUS, err);
+    return map_all(mem, size, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, err);
 }
 
 static bool pages_exist(const struct gmem *mem, uint64_t page, uint64_t count)
@@ -172,6 +195,36 @@ int gmem_lay_page(struct gmem *mem, uint64_t page, const void *shared)
     return 0;
 }
 
+/*
+ * hugetlbfs knows of no holes (SEEK_DATA), but what nobody has touched through
+ * this mapping, as guest and devices all do, is in no page table of it either.
+ */
+static bool is_touched(const struct gmem *mem, uint64_t offset)
+{
+    unsigned char state;
+
+    return mincore(mem->host + offset, NUM_PAGE_SIZE, &state) < 0 ||
+           (state & 1) != 0;
+}
+
+static bool next_touched(const struct gmem *mem, uint64_t from,
+    uint64_t *ret_first, uint64_t *ret_count)
+{
+    uint64_t at = from << NUM_PAGE_SHIFT;
+    uint64_t end;
+
+    while (at < mem->size && !is_touched(mem, at))
+        at = num_align_down(at, GMEM_HUGE_SIZE) + GMEM_HUGE_SIZE;
+    if (at >= mem->size)
+        return false;
+    end = num_align_down(at, GMEM_HUGE_SIZE) + GMEM_HUGE_SIZE;
+    while (end < mem->size && is_touched(mem, end))
+        end += GMEM_HUGE_SIZE;
+    *ret_first = at >> NUM_PAGE_SHIFT;
+    *ret_count = (end - at) >> NUM_PAGE_SHIFT;
+    return true;
+}
+
 bool gmem_next_data(const struct gmem *mem, uint64_t from, uint64_t *ret_first,
     uint64_t *ret_count)
 {
@@ -181,6 +234,8 @@ bool gmem_next_data(const struct gmem *mem, uint64_t from, uint64_t *ret_first,
 
     if (from >= gmem_page_count(mem))
         return false;
+    if (mem->is_huge)
+        return next_touched(mem, from, ret_first, ret_count);
     if (mem->fd >= 0) {
         at = lseek(mem->fd, at, SEEK_DATA);
         if (at < 0)
@@ -327,6 +382,11 @@ static int punch(struct gmem *mem, uint64_t offset, uint64_t len)
 
     if (len == 0)
         return 0;
+    if (mem->is_huge) {
+        memset(mem->host + offset, 0, len);
+        mark(mem, offset, len);
+        return 0;
+    }
     if (mem->fd < 0) {
         punch_private(mem, offset, len);
         mark(mem, offset, len);
@@ -387,7 +447,8 @@ int gmem_read_file(
 
     if (!locate(mem, to, len, &at))
         return -EFAULT;
-    n = len < BULK_BYTES || mem->fd < 0
+    /* Nothing can be written to a hugetlbfs file but through a mapping. */
+    n = len < BULK_BYTES || mem->fd < 0 || mem->is_huge
             ? -EINVAL
             : copy_in_kernel(mem, at, fd, offset, len);
     /* Sources that the kernel cannot splice from can still be read. */

@@ -4,7 +4,8 @@
  *
  * Owns the host mapping of the guest's RAM, the file behind it, and the set
  * of pages that the monitor itself wrote (KVM's dirty log does not see them).
- * A booted guest's RAM is a memfd. A restored one's is private: page ranges
+ * A booted guest's RAM is a memfd, of huge pages if that was asked for. A
+ * restored one's is private: page ranges
  * of image files mapped copy-on-write, so that guests share every page that
  * they have not written to.
  * A guest address is a gpa_t, which cannot be dereferenced; the only ways to
@@ -57,6 +58,7 @@ static inline gpa_t gpa_add(gpa_t a, uint64_t n)
 #define GMEM_SIZE_MIN    NUM_MIB
 #define GMEM_SIZE_MAX    (UINT64_C(1) << 40)
 #define GMEM_REGIONS_MAX 2
+#define GMEM_HUGE_SIZE   (UINT64_C(2) * NUM_MIB)
 
 struct gmem_region {
     gpa_t start;
@@ -68,6 +70,7 @@ struct gmem {
     uint8_t *host; /* one mapping of all regions in order; private to gmem.c */
     uint64_t size; /* bytes of RAM in all */
     int fd;        /* the memfd behind it; -1: private memory */
+    bool is_huge;  /* in pages of GMEM_HUGE_SIZE, which it keeps to its end */
     unsigned int region_count;
     struct gmem_region regions[GMEM_REGIONS_MAX];
     struct bitmap dirty; /* a bit per page of the file: written by us */
@@ -78,6 +81,15 @@ struct gmem {
  * within [GMEM_SIZE_MIN, GMEM_SIZE_MAX].
  */
 CC_MUST_CHECK int gmem_init(struct gmem *mem, uint64_t size, struct err *err);
+
+/*
+ * The same in huge pages of the host's pool, which must have enough of them
+ * that nobody has or was promised: -ENOMEM, else none of them can lack later.
+ * `size` is a multiple of GMEM_HUGE_SIZE. Written pages are still counted by
+ * NUM_PAGE_SIZE.
+ */
+CC_MUST_CHECK int gmem_init_huge(
+    struct gmem *mem, uint64_t size, struct err *err);
 
 /*
  * The same as private memory, all zero until files are mapped over its pages
@@ -105,9 +117,10 @@ CC_MUST_CHECK int gmem_zero(struct gmem *mem, gpa_t at, uint64_t len);
 
 /*
  * Gives whole pages back to the host: they are zero from then on and take no
- * memory until they are next touched, if only to be read. They count as
- * written to. 0, -EINVAL for a range that is not whole pages, -EFAULT as
- * above, or what fallocate(2) says: then some may still have their contents.
+ * memory until they are next touched, if only to be read. Huge pages are only
+ * zeroed: they stay promised to this guest. They count as written to. 0,
+ * -EINVAL for a range that is not whole pages, -EFAULT as above, or what
+ * fallocate(2) says: then some may still have their contents.
  */
 CC_MUST_CHECK int gmem_discard(struct gmem *mem, gpa_t at, uint64_t len);
 
@@ -224,7 +237,8 @@ CC_MUST_CHECK int gmem_lay_page(
 
 /*
  * The first run of pages at or after `from` that may hold anything but
- * zeroes; false if there is none. A memfd's holes are passed over.
+ * zeroes; false if there is none. A memfd's holes are passed over, and huge
+ * pages that nobody has touched.
  */
 CC_MUST_CHECK bool gmem_next_data(const struct gmem *mem, uint64_t from,
     uint64_t *ret_first, uint64_t *ret_count);

@@ -37,18 +37,29 @@ static void pass_on(const struct keeper *k, const struct signalfd_siginfo *info)
         (void)kill(k->cell->pid, (int)info->ssi_signo);
 }
 
-/* True: the monitor has ended, with *ret_status. */
-static bool look_at_signals(const struct keeper *k, int *ret_status)
+/* 1: the monitor has ended, with *ret_status; 0: it goes on; -errno. */
+static int reap(const struct keeper *k, int options, int *ret_status)
+{
+    pid_t pid;
+
+    do {
+        pid = waitpid(k->cell->pid, ret_status, options);
+    } while (pid < 0 && errno == EINTR);
+    return pid < 0 ? -errno : pid == k->cell->pid;
+}
+
+/* As reap. */
+static int look_at_signals(const struct keeper *k, int *ret_status)
 {
     struct signalfd_siginfo info;
 
     if (read(k->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
-        return false;
+        return 0;
     if (info.ssi_signo != SIGCHLD) {
         pass_on(k, &info);
-        return false;
+        return 0;
     }
-    return waitpid(k->cell->pid, ret_status, WNOHANG) == k->cell->pid;
+    return reap(k, WNOHANG, ret_status);
 }
 
 static int judge(const struct keeper *k, int status)
@@ -93,25 +104,38 @@ static int open_signals(struct keeper *k)
     return k->signal_fd < 0 ? -errno : 0;
 }
 
-/* The status that wait(2) has. */
-static int serve_to_the_end(struct keeper *k)
+/* 0 and the status that wait(2) has, or -errno: it cannot be waited for. */
+static int serve_to_the_end(struct keeper *k, int *ret_status)
 {
     struct pollfd fds[] = {{.fd = k->signal_fd, .events = POLLIN},
         {.fd = k->cell->link_fd, .events = POLLIN}};
-    int status;
-
     /* It may have ended before SIGCHLD was looked for. */
-    if (waitpid(k->cell->pid, &status, WNOHANG) == k->cell->pid)
-        return status;
-    for (;;) {
+    int rc = reap(k, WNOHANG, ret_status);
+
+    while (rc == 0) {
         if (poll(fds, ARRAY_SIZE(fds), -1) < 0)
             continue;
         if (fds[1].revents != 0 &&
             !keeper_requests_answer(&k->requests, k->cell->link_fd))
             fds[1].fd = -1;
-        if (fds[0].revents != 0 && look_at_signals(k, &status))
-            return status;
+        if (fds[0].revents != 0)
+            rc = look_at_signals(k, ret_status);
     }
+    return rc < 0 ? rc : 0;
+}
+
+/*
+ * Nobody would notice its end any more. With ECHILD it has ended already, and
+ * its number may be another process's.
+ */
+static void give_up(const struct keeper *k, int error)
+{
+    int status;
+
+    if (error == -ECHILD)
+        return;
+    (void)kill(k->cell->pid, SIGKILL);
+    (void)reap(k, 0, &status);
 }
 
 static void remove_cgroup(struct keeper *k)
@@ -129,33 +153,32 @@ int keeper_run(struct cell *cell, const struct keeper_config *config)
 {
     struct keeper k = {.cell = cell, .config = config, .signal_fd = -1};
     const struct keeper_reply hello = {.pid = (uint32_t)cell->pid};
+    const char *what = "signalfd";
     int status = 0;
     int rc;
 
     keeper_requests_init(&k.requests, config);
     rc = open_signals(&k);
-    if (rc < 0) {
-        (void)kill(cell->pid, SIGKILL);
-        /* Without the signals nothing else would say that it has ended. */
-        while (waitpid(cell->pid, &status, 0) < 0 && errno == EINTR)
-            continue;
-    } else {
+    if (rc == 0) {
         /* The monitor's own standard input and output are what counts. */
         if (keeper_send(cell->link_fd, &hello, sizeof(hello), -1) < 0)
             (void)kill(cell->pid, SIGKILL);
         /* The monitor has what it needs from here, and builds the machine. */
         if (config->cgroup != NULL)
             (void)cgroup_sweep(config->cgroup);
-        status = serve_to_the_end(&k);
+        what = "waitpid";
+        rc = serve_to_the_end(&k, &status);
     }
+    if (rc < 0)
+        give_up(&k, rc);
     remove_cgroup(&k);
     keeper_requests_fini(&k.requests);
     fd_closep(&k.signal_fd);
     fd_closep(&cell->link_fd);
     if (rc < 0) {
         (void)dprintf(STDERR_FILENO,
-            "spore: %s: nobody can look after the monitor: signalfd: %s\n",
-            config->command, strerrordesc_np(-rc));
+            "spore: %s: nobody can look after the monitor: %s: %s\n",
+            config->command, what, strerrordesc_np(-rc));
         return STATUS_MONITOR;
     }
     return judge(&k, status);

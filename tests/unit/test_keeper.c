@@ -524,6 +524,33 @@ static void test_what_ended_it_is_said(void **state)
     assert_false(exists(f, "spore/box"));
 }
 
+/* Its monitor's end is nothing that it can wait for. */
+CC_NORETURN static void be_keeper_without_status(const struct fixture *f)
+{
+    struct sigaction action = {.sa_flags = SA_NOCLDWAIT};
+
+    action.sa_handler = SIG_DFL;
+    CHECK(sigaction(SIGCHLD, &action, NULL) == 0);
+    be_keeper(f, leave_the_rest);
+}
+
+static void test_an_end_that_cannot_be_waited_for(void **state)
+{
+    struct fixture *f = *state;
+    int status;
+
+    f->keeper = fork();
+    assert_true(f->keeper >= 0);
+    if (f->keeper == 0)
+        be_keeper_without_status(f);
+    status = end(f);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 125);
+    assert_non_null(strstr(f->said, "spore: run: nobody can look after the "
+                                    "monitor: waitpid: No child processes"));
+    assert_false(exists(f, "spore/box"));
+}
+
 static void wait_for_term(const struct fixture *f, int link_fd)
 {
     leave_the_rest(f, link_fd);
@@ -549,6 +576,7 @@ int main(void)
         TEST(test_replies_that_nobody_reads),
         TEST(test_a_link_that_ends),
         TEST(test_what_ended_it_is_said),
+        TEST(test_an_end_that_cannot_be_waited_for),
         TEST(test_signals_are_passed_on),
     };
 

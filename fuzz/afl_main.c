@@ -140,6 +140,7 @@ static int start(struct app *app, size_t *ret_need, struct err *err)
     const struct worker_options options = {.jail = &app->options.jail.jail,
         .print_fd = -1,
         .levels = true,
+        .stops_at_report = true,
         .map = {.at = app->map.at, .size = app->map.size},
         .cmp_map = {.at = app->cmp.at, .size = app->cmp.size}};
     int rc = open_target(app, err);

@@ -110,14 +110,17 @@ static void take_string(
     calls_add_text(c, text, len);
 }
 
-static void take_text(
+/* Whether it is of no bytes, which says that a sanitizer's report begins. */
+static bool take_text(
     struct calls *c, const struct guest_view *view, uint64_t arg)
 {
     struct fuzz_abi_text text;
     char piece[STRING_MAX];
 
     if (guest_view_read(view, arg, &text, sizeof(text)) < 0)
-        return;
+        return false;
+    if (text.size == 0)
+        return true;
     text.size = num_min(text.size, c->config.text_max - c->text_len);
     while (text.size > 0) {
         size_t n = (size_t)num_min(text.size, sizeof(piece));
@@ -128,6 +131,7 @@ static void take_text(
         text.at += n;
         text.size -= n;
     }
+    return false;
 }
 
 static void print(struct calls *c, const struct guest_view *view, uint64_t at)
@@ -532,8 +536,11 @@ enum calls_outcome calls_serve(struct calls *c, struct fuzz_agent *agent,
         return CALLS_GO_ON;
     case FUZZ_ABI_REPORT:
         c->reports = true;
-        take_text(c, view, arg);
-        return CALLS_GO_ON;
+        if (!take_text(c, view, arg) || !c->is_fuzzing ||
+            !c->config.stops_at_report)
+            return CALLS_GO_ON;
+        result->verdict = FUZZ_SANITIZER;
+        return CALLS_END;
     case FUZZ_ABI_DUMP_FILE:
         *ret_rax = dump_file(c, view, arg);
         return CALLS_GO_ON;

@@ -24,6 +24,7 @@ struct calls_config {
     int dump_fd;       /* a folder that they are put into; -1: none */
     uint32_t map_size; /* what agents are told that ask for one */
     uint32_t worker;
+    bool stops_at_report; /* as executor_options has it */
     size_t text_max;
 };
 

@@ -53,6 +53,12 @@ struct executor_options {
     /* Beginnings that inputs share are run once (fuzz/levels.h), with a target
      * whose agent tells of places; not while CmpLog's map is laid. */
     bool levels;
+    /*
+     * A run ends, as FUZZ_SANITIZER, where its report begins, of which there
+     * is no text then: it takes seconds where guest kernels are interpreted,
+     * and a fuzzer that waits on a clock of its own takes that for a hang.
+     */
+    bool stops_at_report;
 };
 
 /*

@@ -294,6 +294,7 @@ static int prepare(const struct fuzz_target *target,
         .share_fd = -1,
         .dump_fd = -1,
         .worker = options->worker,
+        .stops_at_report = options->stops_at_report,
         .text_max = EXECUTOR_TEXT_MAX};
     struct executor *ex = calloc(1, sizeof(*ex));
     int rc;

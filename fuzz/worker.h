@@ -46,6 +46,7 @@ struct worker_options {
     struct worker_area map;
     struct worker_area cmp_map; /* for CmpLog */
     bool levels;                /* as executor_options has them */
+    bool stops_at_report;
 };
 
 /*

@@ -27,6 +27,7 @@ int worker_open_executor(const struct worker_setup *setup,
         .print_fd = setup->options->print_fd,
         .worker = setup->options->number,
         .levels = setup->options->levels,
+        .stops_at_report = setup->options->stops_at_report,
         .cancel = &setup->page->cancel};
     struct executor *ex = NULL;
     size_t size;

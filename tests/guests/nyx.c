@@ -16,6 +16,7 @@
  *   c     PANIC_EXTENDED with how often this page and the page that persists
  *         were counted, and with the input's last byte
  *   l     nothing, for ever
+ *   b     REPORT of no bytes, then as p
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -39,6 +40,7 @@ static struct fuzz_abi_agent_config agent;
 static struct fuzz_abi_dump_file dump;
 static struct fuzz_abi_ranges ranges;
 static struct fuzz_abi_bulk bulk;
+static const struct fuzz_abi_text no_text;
 static uint8_t ordinary;
 static uint8_t looks; /* at its input, before it says that a run begins */
 static volatile uint8_t seen;
@@ -159,6 +161,9 @@ static void run(uint8_t what, uint8_t last)
     case 's':
         (void)call(FUZZ_ABI_RELEASE, 1);
         break;
+    case 'b':
+        (void)call_at(FUZZ_ABI_REPORT, &no_text);
+        __attribute__((fallthrough));
     case 'p':
         (void)call(FUZZ_ABI_PANIC, FUZZ_ABI_PANIC_USER |
                        UINT64_C(11) << FUZZ_ABI_PANIC_SIGNAL_SHIFT | 0x1234);

@@ -65,6 +65,7 @@ static void check_runs(struct executor *ex)
     assert_int_equal(result.signal, 11);
     assert_int_equal(result.rip, 0x1234);
     expect(ex, "p", FUZZ_CRASH, "signal 11 at 0x1234\n");
+    expect(ex, "b", FUZZ_CRASH, "signal 11 at 0x1234\n");
     expect(ex, "g", FUZZ_CRASH, "a program of the guest has crashed\n");
     expect(ex, "f", FUZZ_CRASH, "the guest's kernel panicked\n");
     expect(ex, "k", FUZZ_SANITIZER, "");
@@ -177,6 +178,8 @@ static void boots_runs_and_comes_back(void **state)
 {
     struct share s = {.dir = ""};
     struct executor *ex = boot(&s, false);
+    const struct executor_options hasty = {
+        .print_fd = -1, .stops_at_report = true};
     const char *dir = s.dir;
     struct err err;
     int dir_fd;
@@ -199,6 +202,14 @@ static void boots_runs_and_comes_back(void **state)
     check_counts(ex);
     check_runs(ex);
     check_hang(ex);
+    executor_free(ex);
+
+    if (executor_open(&s.target, &hasty, &ex, &err) < 0)
+        fail_msg("%s", err.text);
+    expect(ex, "b", FUZZ_SANITIZER, "");
+    expect(ex, "p", FUZZ_CRASH, "signal 11 at 0x1234\n");
+    expect(ex, "b", FUZZ_SANITIZER, "");
+    expect(ex, "r", FUZZ_OK, "");
     executor_free(ex);
     (void)nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }

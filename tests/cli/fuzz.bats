@@ -176,7 +176,7 @@ bad_usage() {
     end_status
     [ "$status" -eq 143 ] || [ "$status" -eq 0 ]
     [ "$status" -eq 0 ] || ! compgen -G 'made*'
-    [ -z "$(marked_processes)" ]
+    nobody_left
     cannot 'does not come to its root|has not come to its root' \
         spore fuzz pack "$files/prog" -o late --boot-timeout 1
     [ ! -e late ]

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A server with a bug behind a prefix: "crash" is one after "hello" only. Its
- * argument says how it waits: accept, poll, select, epoll, fork, daemon or udp.
+ * argument says how it waits: accept, poll, select, epoll, fork or daemon, or
+ * with which call it has datagrams: udp, readv, recvmsg or recvmmsg; waitall
+ * has a stream by one call.
  */
 #include <netinet/in.h>
 #include <poll.h>
@@ -11,6 +13,7 @@
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -67,21 +70,70 @@ static void wait_by_epoll(int epoll_fd, int fd)
         exit(2);
 }
 
-static void serve_datagrams(int fd)
+/* All that comes, in two parts, however it was sent. */
+static void serve_whole(int fd)
+{
+    char bytes[12] = "";
+    struct iovec parts[2] = {{bytes, 3}, {bytes + 3, 7}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+
+    if (recvmsg(fd, &message, MSG_WAITALL) != 10)
+        exit(1);
+    take(bytes, 5);
+    take(bytes + 5, 5);
+    if (recv(fd, bytes, 1, 0) != 0)
+        exit(1);
+    exit(0);
+}
+
+/* A datagram is one call's, and the part of it that has no room is lost. */
+static ssize_t receive_parts(const char *how, int fd, char bytes[6])
+{
+    struct sockaddr_in peer;
+    struct iovec parts[3] = {{bytes, 2}, {NULL, 0}, {bytes + 2, 4}};
+    struct mmsghdr message = {.msg_hdr = {.msg_name = &peer,
+                                  .msg_namelen = sizeof(peer),
+                                  .msg_iov = parts,
+                                  .msg_iovlen = 3}};
+    ssize_t n;
+
+    if (strcmp(how, "readv") == 0)
+        return readv(fd, parts, 3);
+    if (strcmp(how, "recvmsg") == 0)
+        n = recvmsg(fd, &message.msg_hdr, 0);
+    else if (recvmmsg(fd, &message, 1, 0, NULL) == 1)
+        n = message.msg_len;
+    else
+        return -1;
+    if ((message.msg_hdr.msg_flags & MSG_TRUNC) != 0 &&
+        memcmp(bytes, "longer", 6) == 0)
+        exit(11);
+    return n;
+}
+
+static void serve_datagrams(const char *how, int fd)
 {
     struct sockaddr_in peer;
     char buf[64];
 
     for (;;) {
         socklen_t size = sizeof(peer);
-        ssize_t n =
-            recvfrom(fd, buf, sizeof(buf), 0, (struct sockaddr *)&peer, &size);
+        ssize_t n = strcmp(how, "udp") != 0
+                        ? receive_parts(how, fd, buf)
+                        : recvfrom(fd, buf, sizeof(buf), 0,
+                              (struct sockaddr *)&peer, &size);
 
         if (n < 0)
             exit(1);
         take(buf, n);
         sendto(fd, "ok\n", 3, 0, (struct sockaddr *)&peer, size);
     }
+}
+
+static int is_for_datagrams(const char *how)
+{
+    return strcmp(how, "udp") == 0 || strcmp(how, "readv") == 0 ||
+           strcmp(how, "recvmsg") == 0 || strcmp(how, "recvmmsg") == 0;
 }
 
 int main(int argc, char **argv)
@@ -94,13 +146,13 @@ int main(int argc, char **argv)
     };
     struct epoll_event event = {.events = EPOLLIN};
     int epoll_fd = epoll_create1(0);
-    int type = strcmp(how, "udp") == 0 ? SOCK_DGRAM : SOCK_STREAM;
+    int type = is_for_datagrams(how) ? SOCK_DGRAM : SOCK_STREAM;
     int fd = socket(AF_INET, type, 0);
 
     if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0)
         return 3;
     if (type == SOCK_DGRAM)
-        serve_datagrams(fd);
+        serve_datagrams(how, fd);
     if (strcmp(how, "daemon") == 0 && fork() != 0)
         return 0;
     event.data.fd = fd;
@@ -119,7 +171,9 @@ int main(int argc, char **argv)
         connection = accept(fd, NULL, NULL);
         if (connection < 0)
             return 5;
-        if (strcmp(how, "fork") != 0) {
+        if (strcmp(how, "waitall") == 0) {
+            serve_whole(connection);
+        } else if (strcmp(how, "fork") != 0) {
             serve(connection);
         } else if (fork() == 0) {
             serve(connection);

@@ -543,19 +543,50 @@ static void packets_have_frames(void **state)
     assert_done(0);
 }
 
-static void serves_datagrams(void **state)
+static void serve_frames(const char *how, const char *input, size_t size)
 {
     const struct fuzz_host_config config = {
         .words = "socket,port=7777,frames",
-        .args = {path_of("server"), "udp"},
-        .input = "\x05\0hello\x05\0crash",
-        .input_size = 14,
+        .args = {path_of("server"), how},
+        .input = input,
+        .input_size = size,
     };
 
-    (void)state;
     fuzz_host_run(&config, &result);
+}
+
+static void serves_datagrams(void **state)
+{
+    static const char *const ways[] = {"udp", "readv", "recvmsg", "recvmmsg"};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+        serve_frames(ways[i], "\x05\0hello\x05\0crash", 14);
+        assert_panic(SIGABRT);
+        run_with("socket,port=7777", "server", ways[i], "nothing");
+        assert_done(0);
+        assert_no_system_calls();
+    }
+}
+
+/* Of one that is too long the rest is not the next one. */
+static void a_datagram_is_cut(void **state)
+{
+    (void)state;
+    serve_frames("readv", "\x05\0hello\x0b\0......crash", 20);
+    assert_done(0);
+    serve_frames("recvmsg", "\x05\0hello\x0b\0longercrash", 20);
+    assert_done(11);
+    serve_frames("recvmmsg", "\x05\0hello\x0b\0longercrash", 20);
+    assert_done(11);
+}
+
+static void a_stream_is_waited_for(void **state)
+{
+    (void)state;
+    serve_frames("waitall", "\x03\0hel\x07\0locrash", 14);
     assert_panic(SIGABRT);
-    run_with("socket,port=7777", "server", "udp", "nothing");
+    serve_frames("waitall", "\x03\0hel\x07\0lohappy", 14);
     assert_done(0);
 }
 
@@ -632,6 +663,8 @@ int main(void)
         cmocka_unit_test(is_the_first_connection),
         cmocka_unit_test(packets_have_frames),
         cmocka_unit_test(serves_datagrams),
+        cmocka_unit_test(a_datagram_is_cut),
+        cmocka_unit_test(a_stream_is_waited_for),
         cmocka_unit_test(waits_for_a_servers_children),
         cmocka_unit_test(conf_is_read),
         cmocka_unit_test(conf_names_what_is_wrong),

@@ -25,15 +25,14 @@
 /* ---- read ------------------------------------------------------------------
  */
 
-/* True, and the result, if fd is one that this library answers for. */
-static bool read_ours(int fd, void *buf, size_t n, ssize_t *ret_n)
+/* A view of the input, or another descriptor that gives as much as is asked
+ * for: one part after the other. */
+static bool read_part(int fd, void *buf, size_t n, ssize_t *ret_n)
 {
     if (input_is(fd))
         *ret_n = input_read(fd, buf, n);
     else if (fd == FORKSERVER_READ_FD && !preload.rooted)
         *ret_n = forkserver_read(buf, n);
-    else if (sockets_is(fd))
-        *ret_n = sockets_receive(fd, buf, n, 0);
     else if (random_is(fd)) {
         random_fill(buf, n);
         *ret_n = (ssize_t)n;
@@ -42,11 +41,38 @@ static bool read_ours(int fd, void *buf, size_t n, ssize_t *ret_n)
     return true;
 }
 
+/* True, and the result, if fd is one that this library answers for. */
+static bool read_ours(
+    int fd, const struct iovec *parts, size_t count, ssize_t *ret_n)
+{
+    ssize_t n;
+    int unused;
+
+    if (sockets_is(fd)) {
+        *ret_n = sockets_receive(parts, count, 0, &unused);
+        return true;
+    }
+    *ret_n = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!read_part(fd, parts[i].iov_base, parts[i].iov_len, &n))
+            return i > 0;
+        if (n < 0) {
+            *ret_n = *ret_n > 0 ? *ret_n : n;
+            return true;
+        }
+        *ret_n += n;
+        if ((size_t)n < parts[i].iov_len)
+            return true;
+    }
+    return count > 0;
+}
+
 REAL_EXPORT ssize_t read(int fd, void *buf, size_t n)
 {
+    const struct iovec part = {.iov_base = buf, .iov_len = n};
     ssize_t result;
 
-    if (preload.active && read_ours(fd, buf, n, &result))
+    if (preload.active && read_ours(fd, &part, 1, &result))
         return result;
     return REAL(read)(fd, buf, n);
 }
@@ -62,18 +88,12 @@ REAL_EXPORT ssize_t __read_chk(int fd, void *buf, size_t n, size_t room)
 
 REAL_EXPORT ssize_t readv(int fd, const struct iovec *parts, int count)
 {
-    ssize_t total = 0;
-    ssize_t n;
+    ssize_t result;
 
-    for (int i = 0; i < count; i++) {
-        if (!preload.active ||
-            !read_ours(fd, parts[i].iov_base, parts[i].iov_len, &n))
-            return total > 0 ? total : REAL(readv)(fd, parts, count);
-        total += n;
-        if ((size_t)n < parts[i].iov_len)
-            break;
-    }
-    return total;
+    if (preload.active && count > 0 &&
+        read_ours(fd, parts, (size_t)count, &result))
+        return result;
+    return REAL(readv)(fd, parts, count);
 }
 
 REAL_EXPORT ssize_t pread(int fd, void *buf, size_t n, off_t at)

@@ -63,9 +63,11 @@
     X(recv)                                                                    \
     X(recvfrom)                                                                \
     X(recvmsg)                                                                 \
+    X(recvmmsg)                                                                \
     X(send)                                                                    \
     X(sendto)                                                                  \
     X(sendmsg)                                                                 \
+    X(sendmmsg)                                                                \
     X(shutdown)                                                                \
     X(getpeername)                                                             \
     X(setsockopt)                                                              \

@@ -90,32 +90,94 @@ static bool has_more(void)
     return net.at < net.packet_end || net.at < input_size();
 }
 
-ssize_t sockets_receive(int fd, void *bytes, size_t n, int flags)
+/* There are bytes at net.at, up to net.packet_end; false: the stream has
+ * ended. */
+static bool have_packet(void)
 {
-    size_t begin = net.at;
-    size_t left;
-
-    (void)fd;
     if (net.datagrams) {
         waits_root();
         if (!open_packet())
             ends_run(0);
-    } else {
-        while (net.at == net.packet_end) {
-            if (!open_packet())
-                return 0;
-        }
+        return true;
     }
-    left = net.packet_end - net.at;
-    if (n > left)
-        n = left;
-    memcpy(bytes, input_bytes() + net.at, n);
-    if ((flags & MSG_PEEK) == 0)
+    while (net.at == net.packet_end) {
+        if (!open_packet())
+            return false;
+    }
+    return true;
+}
+
+/* What of the packet has room behind the first `got` bytes of the parts. */
+static size_t scatter(const struct iovec *parts, size_t count, size_t got)
+{
+    const uint8_t *from = input_bytes() + net.at;
+    size_t left = net.packet_end - net.at;
+
+    for (size_t i = 0; i < count && left > 0; i++) {
+        size_t skip = got < parts[i].iov_len ? got : parts[i].iov_len;
+        size_t n = parts[i].iov_len - skip;
+
+        got -= skip;
+        if (n > left)
+            n = left;
+        memcpy((uint8_t *)parts[i].iov_base + skip, from, n);
+        from += n;
+        left -= n;
+    }
+    return (size_t)(from - input_bytes()) - net.at;
+}
+
+static size_t room_in(const struct iovec *parts, size_t count)
+{
+    size_t room = 0;
+
+    for (size_t i = 0; i < count; i++)
+        room += parts[i].iov_len;
+    return room;
+}
+
+static ssize_t receive_datagram(
+    const struct iovec *parts, size_t count, int flags, int *ret_flags)
+{
+    size_t begin = net.at;
+    size_t size;
+    size_t n;
+
+    (void)have_packet();
+    size = net.packet_end - net.at;
+    n = scatter(parts, count, 0);
+    if (n < size)
+        *ret_flags = MSG_TRUNC;
+    /* The rest is lost; one that was looked at comes again. */
+    net.at = (flags & MSG_PEEK) == 0 ? net.packet_end : begin;
+    return (ssize_t)((flags & MSG_TRUNC) == 0 ? n : size);
+}
+
+static ssize_t receive_stream(
+    const struct iovec *parts, size_t count, int flags)
+{
+    size_t room = room_in(parts, count);
+    size_t got = 0;
+
+    while (have_packet()) {
+        size_t n = scatter(parts, count, got);
+
+        got += n;
+        if ((flags & MSG_PEEK) != 0)
+            break;
         net.at += n;
-    /* The rest of a datagram is lost; one that was looked at comes again. */
-    if (net.datagrams)
-        net.at = (flags & MSG_PEEK) == 0 ? net.packet_end : begin;
-    return (ssize_t)n;
+        if ((flags & MSG_WAITALL) == 0 || got == room)
+            break;
+    }
+    return (ssize_t)got;
+}
+
+ssize_t sockets_receive(
+    const struct iovec *parts, size_t count, int flags, int *ret_flags)
+{
+    *ret_flags = 0;
+    return net.datagrams ? receive_datagram(parts, count, flags, ret_flags)
+                         : receive_stream(parts, count, flags);
 }
 
 bool sockets_is(int fd)
@@ -276,11 +338,19 @@ bool sockets_close(int fd)
 /* ---- calls with the connection ----------------------------------------------
  */
 
+static ssize_t receive(void *bytes, size_t n, int flags)
+{
+    const struct iovec part = {.iov_base = bytes, .iov_len = n};
+    int unused;
+
+    return sockets_receive(&part, 1, flags, &unused);
+}
+
 REAL_EXPORT ssize_t recv(int fd, void *bytes, size_t n, int flags)
 {
     if (!sockets_is(fd))
         return REAL(recv)(fd, bytes, n, flags);
-    return sockets_receive(fd, bytes, n, flags);
+    return receive(bytes, n, flags);
 }
 
 REAL_EXPORT ssize_t recvfrom(int fd, void *restrict bytes, size_t n, int flags,
@@ -289,7 +359,7 @@ REAL_EXPORT ssize_t recvfrom(int fd, void *restrict bytes, size_t n, int flags,
     if (!sockets_is(fd))
         return REAL(recvfrom)(fd, bytes, n, flags, address, size);
     put_peer(address, size);
-    return sockets_receive(fd, bytes, n, flags);
+    return receive(bytes, n, flags);
 }
 
 /* With _FORTIFY_SOURCE. */
@@ -314,18 +384,34 @@ REAL_EXPORT ssize_t __recvfrom_chk(int fd, void *restrict bytes, size_t n,
     return recvfrom(fd, bytes, n, flags, address, size);
 }
 
-REAL_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+static ssize_t receive_message(struct msghdr *message, int flags)
 {
-    struct iovec *first = message->msg_iov;
-
-    if (!sockets_is(fd))
-        return REAL(recvmsg)(fd, message, flags);
     put_peer(message->msg_name, &message->msg_namelen);
     message->msg_controllen = 0;
-    message->msg_flags = 0;
-    if (message->msg_iovlen == 0)
-        return 0;
-    return sockets_receive(fd, first->iov_base, first->iov_len, flags);
+    return sockets_receive(
+        message->msg_iov, message->msg_iovlen, flags, &message->msg_flags);
+}
+
+REAL_EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+    if (!sockets_is(fd))
+        return REAL(recvmsg)(fd, message, flags);
+    return receive_message(message, flags);
+}
+
+/* Behind the last message there is nothing to wait for: what has come is
+ * handed out. */
+REAL_EXPORT int recvmmsg(int fd, struct mmsghdr *messages, unsigned int count,
+    int flags, struct timespec *timeout)
+{
+    unsigned int i;
+
+    if (!sockets_is(fd))
+        return REAL(recvmmsg)(fd, messages, count, flags, timeout);
+    for (i = 0; i < count && (i == 0 || has_more()); i++)
+        messages[i].msg_len =
+            (unsigned int)receive_message(&messages[i].msg_hdr, flags);
+    return (int)i;
 }
 
 REAL_EXPORT ssize_t send(int fd, const void *bytes, size_t n, int flags)
@@ -342,13 +428,20 @@ REAL_EXPORT ssize_t sendto(int fd, const void *bytes, size_t n, int flags,
 
 REAL_EXPORT ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
 {
-    size_t total = 0;
-
     if (!sockets_is(fd))
         return REAL(sendmsg)(fd, message, flags);
-    for (size_t i = 0; i < message->msg_iovlen; i++)
-        total += message->msg_iov[i].iov_len;
-    return (ssize_t)total;
+    return (ssize_t)room_in(message->msg_iov, message->msg_iovlen);
+}
+
+REAL_EXPORT int sendmmsg(
+    int fd, struct mmsghdr *messages, unsigned int count, int flags)
+{
+    if (!sockets_is(fd))
+        return REAL(sendmmsg)(fd, messages, count, flags);
+    for (unsigned int i = 0; i < count; i++)
+        messages[i].msg_len = (unsigned int)room_in(
+            messages[i].msg_hdr.msg_iov, messages[i].msg_hdr.msg_iovlen);
+    return (int)count;
 }
 
 REAL_EXPORT int shutdown(int fd, int how)

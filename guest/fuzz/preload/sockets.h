@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 /* Before the root. */
 void sockets_prepare(void);
@@ -21,8 +22,13 @@ void sockets_prepare(void);
 /* The connection, or the datagram socket. */
 bool sockets_is(int fd);
 
-/* The next bytes of the input, as recv(2) would give them. */
-ssize_t sockets_receive(int fd, void *bytes, size_t n, int flags);
+/*
+ * The next bytes of the input into parts, one behind the other, as recvmsg(2)
+ * would give them to a call with such flags; *ret_flags is what it would say
+ * of them.
+ */
+ssize_t sockets_receive(
+    const struct iovec *parts, size_t count, int flags, int *ret_flags);
 
 /* True if it was the connection, which is closed now. */
 bool sockets_close(int fd);

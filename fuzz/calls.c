@@ -60,6 +60,7 @@ void calls_begin(struct calls *c)
     c->text[0] = '\0';
     c->is_fuzzing = true;
     c->reports = false;
+    c->report = CALLS_NO_REPORT;
 }
 
 void calls_add_text(struct calls *c, const char *text, size_t len)
@@ -537,8 +538,9 @@ enum calls_outcome calls_serve(struct calls *c, struct fuzz_agent *agent,
     case FUZZ_ABI_REPORT:
         c->reports = true;
         if (!take_text(c, view, arg) || !c->is_fuzzing ||
-            !c->config.stops_at_report)
+            !c->config.stops_at_report || c->report == CALLS_READ_ON)
             return CALLS_GO_ON;
+        c->report = CALLS_AT_REPORT;
         result->verdict = FUZZ_SANITIZER;
         return CALLS_END;
     case FUZZ_ABI_DUMP_FILE:

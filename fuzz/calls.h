@@ -28,12 +28,19 @@ struct calls_config {
     size_t text_max;
 };
 
+enum calls_report {
+    CALLS_NO_REPORT,
+    CALLS_AT_REPORT, /* the run has ended where one begins */
+    CALLS_READ_ON,   /* and gone on from there */
+};
+
 struct calls {
     struct calls_config config;
     char *text;
-    size_t text_len;      /* a NUL is behind it */
-    bool is_fuzzing;      /* the root lies behind it: no more configuration */
-    bool reports;         /* REPORT was called in this run */
+    size_t text_len; /* a NUL is behind it */
+    bool is_fuzzing; /* the root lies behind it: no more configuration */
+    bool reports;    /* REPORT was called in this run */
+    enum calls_report report;
     bool has_host_config; /* the guest has asked for it */
     bool has_agent_config;
     bool has_acquire;      /* the root is at NEXT_PAYLOAD: ACQUIRE is to come */

@@ -11,6 +11,9 @@
 #include "vmm/base/clock.h"
 #include "vmm/base/fd.h"
 
+/* Bytes that AFL++ rounds a map's size up to. */
+#define MAP_UNIT 64u
+
 /* ---- memory that is shared ----------------------------------------------- */
 
 static size_t whole_pages(uint64_t size)
@@ -166,10 +169,13 @@ int executor_go(struct executor *ex, uint64_t deadline_ns,
     }
 }
 
+/* AFL++ takes a map for one of whole words, and writes to all of them: what
+ * it leaves behind the last edge would be edges of the next run. */
 static void clear_map(struct executor *ex)
 {
     if (ex->map.bytes != NULL && ex->clears)
-        memset(ex->map.bytes, 0, (size_t)ex->agent.map.size);
+        memset(ex->map.bytes, 0,
+            (size_t)num_align_up(ex->agent.map.size, MAP_UNIT));
 }
 
 int executor_begin(struct executor *ex, const void *input, size_t size,
@@ -323,6 +329,23 @@ int executor_run(struct executor *ex, const void *input, size_t size,
             ex, input, size, timeout_us * 1000, ret_result, err);
     return executor_run_bare(
         ex, input, size, timeout_us * 1000, ret_result, err);
+}
+
+int executor_read_on(struct executor *ex, uint64_t timeout_us, struct err *err)
+{
+    uint64_t deadline_ns = clock_now_ns() + timeout_us * 1000;
+    enum calls_outcome outcome;
+    struct fuzz_result unused;
+    int rc;
+
+    if (ex->calls.report != CALLS_AT_REPORT)
+        return 0;
+    ex->calls.report = CALLS_READ_ON;
+    do {
+        runner_answer(ex->runner, 0);
+        rc = executor_go(ex, deadline_ns, &unused, &outcome, err);
+    } while (rc == 0 && outcome == CALLS_LEVEL);
+    return rc;
 }
 
 const char *executor_text(const struct executor *ex, size_t *ret_size)

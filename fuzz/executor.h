@@ -55,8 +55,9 @@ struct executor_options {
     bool levels;
     /*
      * A run ends, as FUZZ_SANITIZER, where its report begins, of which there
-     * is no text then: it takes seconds where guest kernels are interpreted,
-     * and a fuzzer that waits on a clock of its own takes that for a hang.
+     * is no text until executor_read_on: it takes seconds where guest kernels
+     * are interpreted, most reports are of a crash that is known, and a fuzzer
+     * that waits on a clock of its own takes that for a hang.
      */
     bool stops_at_report;
 };
@@ -111,6 +112,14 @@ CC_MUST_CHECK int executor_lay_cmp_map(
 CC_MUST_CHECK int executor_run(struct executor *ex, const void *input,
     size_t size, uint64_t timeout_us, struct fuzz_result *ret_result,
     struct err *err);
+
+/*
+ * Has a run that ended where its report begins go on to its real end, for at
+ * most timeout_us, so that the report is text. After any other run, and a
+ * second time, nothing happens.
+ */
+CC_MUST_CHECK int executor_read_on(
+    struct executor *ex, uint64_t timeout_us, struct err *err);
 
 /*
  * What the guest reported in the last run, as text with a terminating zero,

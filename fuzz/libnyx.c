@@ -19,6 +19,8 @@
 
 #define TIMEOUT_US      UINT64_C(2000000) /* until AFL++ sets one */
 #define TIMEOUT_NONE_US UINT64_C(3600000000)
+/* For a sanitizer's report, where the guest's kernel is interpreted. */
+#define REPORT_US UINT64_C(60000000)
 /* AFL++ takes a map without a byte that is set for a target that is not
  * instrumented; one that has no map is fuzzed blindly. */
 #define BLIND_MAP 64u
@@ -34,6 +36,7 @@ struct nyx_runner {
     uint64_t next_timeout_us; /* from nyx_option_apply on */
     struct nyx_aux_buffer *aux;
     size_t aux_text_max;
+    bool reads_aux; /* somebody has the buffer and may look for text there */
     bool is_new_abi;
     bool is_lost;              /* and that was said */
     struct fuzz_result result; /* of the last run */
@@ -93,8 +96,10 @@ static int find_trim_path(struct nyx_runner *r, struct err *err)
 static int open_runner(
     struct nyx_runner *r, const struct nyx_config *c, struct err *err)
 {
-    struct worker_options options = {
-        .print_fd = c->print_fd, .number = c->worker, .levels = true};
+    struct worker_options options = {.print_fd = c->print_fd,
+        .number = c->worker,
+        .levels = true,
+        .stops_at_report = true};
     struct jail_options jail;
     int rc = jail_options_init(&jail, err);
 
@@ -239,6 +244,26 @@ void nyx_set_afl_input(void *runner, uint8_t *buf, uint32_t size)
     memcpy(worker_input(r->worker), buf, r->input_size);
 }
 
+static void lose(struct nyx_runner *r, const struct err *err)
+{
+    if (!r->is_lost)
+        complain(r->target.dir, err->text);
+    r->is_lost = true;
+}
+
+/*
+ * Of the runs that end in a report few are new to the fuzzer, which asks for
+ * the text of those: only they are run to their end.
+ */
+static void read_on(struct nyx_runner *r)
+{
+    struct err err;
+
+    if (r->result.verdict == FUZZ_SANITIZER && !r->is_lost &&
+        worker_read_on(r->worker, REPORT_US, &err) < 0)
+        lose(r, &err);
+}
+
 static void keep_text(struct nyx_runner *r)
 {
     if (worker_text_size(r->worker) > 0)
@@ -304,9 +329,7 @@ enum NyxReturnValue nyx_exec(void *runner)
 
     r->is_fed = false;
     if (rc < 0) {
-        if (!r->is_lost)
-            complain(r->target.dir, err.text);
-        r->is_lost = true;
+        lose(r, &err);
         return rc == -ESHUTDOWN ? NYX_IO_ERROR : NYX_ERROR;
     }
     /* Another map than that of the whole: nothing is cut away then. */
@@ -316,6 +339,8 @@ enum NyxReturnValue nyx_exec(void *runner)
     r->result = result;
     if (CC_LIKELY(result.verdict == FUZZ_OK))
         return NYX_NORMAL;
+    if (r->reads_aux)
+        read_on(r);
     keep_text(r);
     return tell(r, &result);
 }
@@ -355,6 +380,8 @@ uint32_t nyx_get_aux_string(void *runner, uint8_t *buf, uint32_t size)
 {
     struct nyx_runner *r = runner_of(runner);
 
+    read_on(r);
+    keep_text(r);
     if (worker_text_size(r->worker) == 0 && r->result.signal != 0)
         return describe(&r->result, buf, size);
     return (uint32_t)worker_text(r->worker, buf, size);
@@ -362,7 +389,10 @@ uint32_t nyx_get_aux_string(void *runner, uint8_t *buf, uint32_t size)
 
 void *nyx_get_aux_buffer(void *runner)
 {
-    return runner_of(runner)->aux;
+    struct nyx_runner *r = runner_of(runner);
+
+    r->reads_aux = true;
+    return r->aux;
 }
 
 void nyx_print_aux_buffer(void *runner)

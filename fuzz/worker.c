@@ -375,21 +375,29 @@ static int ask(struct worker *w, enum worker_command command,
     return worker_rc < 0 ? take_error(w, worker_rc, err) : 0;
 }
 
+static int take_text_size(struct worker *w, struct err *err)
+{
+    uint32_t size = __atomic_load_n(&w->page->text_size, __ATOMIC_RELAXED);
+
+    if (size > EXECUTOR_TEXT_MAX)
+        return err_set(err, EPROTO, "the worker answers with nonsense");
+    w->text_size = size;
+    return 0;
+}
+
 /* The worker may write while it is looked at, so it is a copy that counts. */
 static int take_result(
     struct worker *w, struct fuzz_result *ret_result, struct err *err)
 {
     struct fuzz_result result;
     uint32_t verdict;
-    uint32_t text = __atomic_load_n(&w->page->text_size, __ATOMIC_RELAXED);
 
     memcpy(&result, &w->page->result, sizeof(result));
     memcpy(&verdict, &result.verdict, sizeof(verdict));
-    if (verdict >= FUZZ_VERDICTS || text > EXECUTOR_TEXT_MAX)
+    if (verdict >= FUZZ_VERDICTS)
         return err_set(err, EPROTO, "the worker answers with nonsense");
-    w->text_size = text;
     *ret_result = result;
-    return 0;
+    return take_text_size(w, err);
 }
 
 int worker_run(struct worker *w, const void *input, size_t size,
@@ -411,6 +419,21 @@ int worker_run(struct worker *w, const void *input, size_t size,
     w->page->size = (uint32_t)size;
     rc = ask(w, WORKER_RUN, timeout_us, err);
     return rc < 0 ? rc : take_result(w, ret_result, err);
+}
+
+int worker_read_on(struct worker *w, uint64_t timeout_us, struct err *err)
+{
+    int rc;
+
+    __atomic_store_n(&w->page->cancel, 0, __ATOMIC_RELAXED);
+    if (w->ex != NULL) {
+        rc = executor_read_on(w->ex, timeout_us, err);
+        if (rc == 0)
+            (void)executor_text(w->ex, &w->text_size);
+        return rc;
+    }
+    rc = ask(w, WORKER_READ_ON, timeout_us, err);
+    return rc < 0 ? rc : take_text_size(w, err);
 }
 
 void worker_cancel(const struct worker *w)

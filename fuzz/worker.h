@@ -77,6 +77,11 @@ CC_MUST_CHECK int worker_run(struct worker *worker, const void *input,
     size_t size, uint64_t timeout_us, struct fuzz_result *ret_result,
     struct err *err);
 
+/* As executor_read_on: what the run reported is text then. Errors are those of
+ * worker_run. */
+CC_MUST_CHECK int worker_read_on(
+    struct worker *worker, uint64_t timeout_us, struct err *err);
+
 /*
  * Ends a run as if its time were up. From a signal handler at any time, too:
  * that is what it is for.

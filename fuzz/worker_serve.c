@@ -138,6 +138,8 @@ static int obey(
     case WORKER_RUN:
         return executor_run(ex, (const uint8_t *)page + WORKER_INPUT_AT,
             page->size, page->timeout_us, &page->result, err);
+    case WORKER_READ_ON:
+        return executor_read_on(ex, page->timeout_us, err);
     }
     return err_set(err, EPROTO, "unknown command %u", page->command);
 }

@@ -21,6 +21,7 @@
 
 enum worker_command {
     WORKER_RUN,
+    WORKER_READ_ON, /* executor_read_on */
 };
 
 struct worker_page {

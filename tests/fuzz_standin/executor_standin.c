@@ -44,6 +44,8 @@ struct executor {
     bool has_cmp;
     struct cmp_map *cmp;
     const uint32_t *cancel;
+    bool stops_at_report;
+    bool is_at_report;
     char *text;
     size_t text_size;
 };
@@ -88,6 +90,7 @@ static int make(const struct fuzz_target *target,
     ex->has_cmp = access(cmp, F_OK) == 0;
     free(cmp);
     ex->cancel = options->cancel;
+    ex->stops_at_report = options->stops_at_report;
     *ret_ex = ex;
     return 0;
 }
@@ -226,6 +229,12 @@ static void report(struct executor *ex, const char *text)
     memcpy(ex->text, text, ex->text_size);
 }
 
+static void report_at_length(struct executor *ex)
+{
+    memset(ex->text, 'r', STANDIN_REPORT);
+    ex->text_size = STANDIN_REPORT;
+}
+
 /* An edge for each line. */
 static void run_lines(struct executor *ex, const uint8_t *input, size_t size)
 {
@@ -261,8 +270,9 @@ static void run(struct executor *ex, const uint8_t *input, size_t size,
         result->verdict = FUZZ_SANITIZER;
         result->signal = SIGABRT;
         result->status = SIGABRT;
-        memset(ex->text, 'r', STANDIN_REPORT);
-        ex->text_size = STANDIN_REPORT;
+        ex->is_at_report = ex->stops_at_report;
+        if (!ex->is_at_report)
+            report_at_length(ex);
     }
     if (is(input, size, "abortion")) {
         result->verdict = FUZZ_ABORT;
@@ -287,6 +297,7 @@ int executor_run(struct executor *ex, const void *input, size_t size,
     uint64_t start_ns = clock_now_ns();
 
     ex->text_size = 0;
+    ex->is_at_report = false;
     if (ex->clears)
         memset(ex->map, 0, ex->map_size);
     if (is(input, size, "dyingnow"))
@@ -295,6 +306,16 @@ int executor_run(struct executor *ex, const void *input, size_t size,
     while (clock_now_ns() - start_ns < RUN_NS)
         ;
     *ret_result = result;
+    return 0;
+}
+
+int executor_read_on(struct executor *ex, uint64_t timeout_us, struct err *err)
+{
+    (void)timeout_us;
+    (void)err;
+    if (ex->is_at_report)
+        report_at_length(ex);
+    ex->is_at_report = false;
     return 0;
 }
 

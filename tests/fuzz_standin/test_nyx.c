@@ -139,6 +139,11 @@ static void use(struct fixture *f, void *runner, bool is_new)
     assert_int_equal(aux->exec_result_code, 6);
     assert_int_equal(aux->text_size, 4096 - sizeof(*aux));
     assert_int_equal(run(f, runner, "FUZZ"), NYX_CRASH);
+    assert_int_equal(aux->text_size, 28);
+    /* Nobody asks for the text now; it is there for those with the buffer. */
+    assert_int_equal(run(f, runner, "asanasan"), NYX_ASAN);
+    assert_int_equal(aux->text_size, 4096 - sizeof(*aux));
+    assert_int_equal(run(f, runner, "FUZZ"), NYX_CRASH);
     assert_int_equal(aux->exec_result_code, 1);
     assert_int_equal(map[13], 1);
     assert_int_equal(run(f, runner, "F"), NYX_NORMAL);

@@ -171,6 +171,31 @@ static void test_text(void **state)
     assert_int_equal(worker_text(f->worker, text, sizeof(text)), 0);
 }
 
+/* The report is there for those who ask for it, until the next run. */
+static void test_a_report_that_is_asked_for(void **state)
+{
+    struct fixture *f = *state;
+    struct err err;
+
+    worker_stop(f->worker);
+    f->options.stops_at_report = true;
+    assert_int_equal(
+        worker_start(&f->target, &f->options, &f->worker, NULL, &err), 0);
+    assert_int_equal(worker_read_on(f->worker, TIMEOUT_US, &err), 0);
+    assert_int_equal(worker_text_size(f->worker), 0);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(verdict_of(f, "asanasan"), FUZZ_SANITIZER);
+        assert_int_equal(worker_text_size(f->worker), 0);
+        assert_int_equal(worker_read_on(f->worker, TIMEOUT_US, &err), 0);
+        assert_int_equal(worker_text_size(f->worker), STANDIN_REPORT);
+        assert_int_equal(worker_read_on(f->worker, TIMEOUT_US, &err), 0);
+        assert_int_equal(worker_text_size(f->worker), STANDIN_REPORT);
+        assert_int_equal(verdict_of(f, "FUZZ"), FUZZ_CRASH);
+        assert_int_equal(worker_read_on(f->worker, TIMEOUT_US, &err), 0);
+        assert_int_equal(worker_text_size(f->worker), 28);
+    }
+}
+
 static void test_input_in_place_and_too_long(void **state)
 {
     struct fixture *f = *state;
@@ -346,6 +371,7 @@ int main(void)
         BOTH(test_verdicts),
         BOTH(test_the_map_is_of_one_run),
         BOTH(test_text),
+        BOTH(test_a_report_that_is_asked_for),
         BOTH(test_input_in_place_and_too_long),
         BOTH(test_an_executor_that_fails),
         BOTH(test_cancel),

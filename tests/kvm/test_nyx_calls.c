@@ -22,6 +22,7 @@
 #include "fuzz/executor.h"
 #include "tests/kvm/support/bare.h"
 #include "tests/unit/support/skip.h"
+#include "vmm/base/num.h"
 
 #define TIMEOUT_US UINT64_C(2000000)
 #define SEED_BYTES 5000u
@@ -82,6 +83,18 @@ static void check_counts(struct executor *ex)
     expect(ex, "c22", FUZZ_CRASH, "o=1 k=2 l=2");
     expect(ex, "r", FUZZ_OK, "");
     expect(ex, "c333", FUZZ_CRASH, "o=1 k=4 l=3");
+}
+
+/* AFL++ writes to the rest of the word that the map ends in. */
+static void check_end_of_map(struct executor *ex)
+{
+    size_t size = executor_map_size(ex);
+
+    assert_int_not_equal(size % 64, 0);
+    memset(executor_map(ex), 1, num_align_up(size, 64));
+    expect(ex, "r", FUZZ_OK, "");
+    for (; size % 64 != 0; size++)
+        assert_int_equal(executor_map(ex)[size], 0);
 }
 
 static void check_hang(struct executor *ex)
@@ -182,6 +195,7 @@ static void boots_runs_and_comes_back(void **state)
         .print_fd = -1, .stops_at_report = true};
     const char *dir = s.dir;
     struct err err;
+    size_t size;
     int dir_fd;
 
     (void)state;
@@ -195,6 +209,7 @@ static void boots_runs_and_comes_back(void **state)
     check_counts(ex);
     check_runs(ex);
     check_hang(ex);
+    check_end_of_map(ex);
     executor_free(ex);
 
     if (executor_open(&s.target, &options, &ex, &err) < 0)
@@ -209,7 +224,15 @@ static void boots_runs_and_comes_back(void **state)
     expect(ex, "b", FUZZ_SANITIZER, "");
     expect(ex, "p", FUZZ_CRASH, "signal 11 at 0x1234\n");
     expect(ex, "b", FUZZ_SANITIZER, "");
+    for (int i = 0; i < 2; i++) {
+        if (executor_read_on(ex, 1000000, &err) < 0)
+            fail_msg("%s", err.text);
+        assert_string_equal(executor_text(ex, &size), "signal 11 at 0x1234\n");
+    }
+    expect(ex, "b", FUZZ_SANITIZER, "");
     expect(ex, "r", FUZZ_OK, "");
+    assert_int_equal(executor_read_on(ex, 1000000, &err), 0);
+    assert_string_equal(executor_text(ex, &size), "");
     executor_free(ex);
     (void)nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }

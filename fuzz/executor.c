@@ -88,11 +88,10 @@ size_t executor_input_max(const struct executor *ex)
 /* What a run that lasts finds its timer at: due. */
 static void hold_timer(struct executor *ex)
 {
-    ex->runner->held =
-        (struct vcpu_timer){.initial = ex->agent.has_counter ? 1 : 0,
-            .current = 1,
-            .deadline = ex->agent.has_deadline ? 1 : 0};
-    ex->runner->is_held = ex->agent.has_counter || ex->agent.has_deadline;
+    ex->runner->held = (struct vcpu_timer){.initial = ex->agent.counter,
+        .current = 1,
+        .deadline = ex->agent.has_deadline ? 1 : 0};
+    ex->runner->is_held = ex->agent.counter != 0 || ex->agent.has_deadline;
 }
 
 /* ---- runs ---------------------------------------------------------------- */
@@ -261,7 +260,7 @@ static bool may_push(const struct executor *ex)
 {
     return !ex->calls.reports && ex->calls.text_len == 0 &&
            (ex->runner->is_held ||
-               (!ex->agent.has_counter && !ex->agent.has_deadline));
+               (ex->agent.counter == 0 && !ex->agent.has_deadline));
 }
 
 /* The coverage of what is not run again. */

@@ -99,7 +99,8 @@ static int stop_timer(struct executor *ex, struct err *err)
     rc = vcpu_state_get(vcpu, r->machine.msrs, parts, state, err);
     if (rc == 0) {
         vcpu_timer_take(state, &timer);
-        ex->agent.has_counter |= timer.initial != 0;
+        if (timer.initial != 0)
+            ex->agent.counter = timer.initial;
         ex->agent.has_deadline |= timer.deadline != 0;
         rc = vcpu_state_set(vcpu, state, parts, err);
     }

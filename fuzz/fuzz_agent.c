@@ -218,9 +218,9 @@ static const struct {
 
 static json_t *encode(const struct fuzz_agent *agent)
 {
-    json_t *root = json_pack("{s:b, s:b, s:b, s:[], s:[], s:I, s:I, s:I, s:I}",
-        "restores-fpu", agent->restores_fpu ? 1 : 0, "timer-counts",
-        agent->has_counter ? 1 : 0, "timer-deadline",
+    json_t *root = json_pack("{s:b, s:I, s:b, s:[], s:[], s:I, s:I, s:I, s:I}",
+        "restores-fpu", agent->restores_fpu ? 1 : 0, "timer-count",
+        (json_int_t)agent->counter, "timer-deadline",
         agent->has_deadline ? 1 : 0, "spaces", "kept", "cr0",
         (json_int_t)agent->space.cr0, "cr3", (json_int_t)agent->space.cr3,
         "cr4", (json_int_t)agent->space.cr4, "efer",
@@ -344,6 +344,7 @@ static int decode(struct fuzz_agent *agent, const json_t *root,
     const struct guest_view *memory, struct err *err)
 {
     struct guest_view view = *memory;
+    uint64_t counter = 0;
     int rc = get_u64(root, "cr0", &view.regs.cr0, err);
 
     if (rc == 0)
@@ -352,6 +353,10 @@ static int decode(struct fuzz_agent *agent, const json_t *root,
         rc = get_u64(root, "cr4", &view.regs.cr4, err);
     if (rc == 0)
         rc = get_u64(root, "efer", &view.regs.efer, err);
+    if (rc == 0)
+        rc = get_u64(root, "timer-count", &counter, err);
+    if (rc == 0 && counter > UINT32_MAX)
+        rc = err_set(err, EINVAL, "%s: timer-count: too large", AGENT_FILE);
     for (size_t i = 0; rc == 0 && i < ARRAY_SIZE(file_ranges); i++) {
         const json_t *pair = json_object_get(root, file_ranges[i].name);
         const json_t *at = json_array_get(pair, 0);
@@ -372,7 +377,7 @@ static int decode(struct fuzz_agent *agent, const json_t *root,
     if (rc < 0)
         return rc;
     agent->restores_fpu = json_is_true(json_object_get(root, "restores-fpu"));
-    agent->has_counter = json_is_true(json_object_get(root, "timer-counts"));
+    agent->counter = (uint32_t)counter;
     agent->has_deadline = json_is_true(json_object_get(root, "timer-deadline"));
     agent->space = view.regs;
     agent->has_spoken = true;

@@ -42,8 +42,8 @@ struct fuzz_agent {
     /* Processes that may run between the root and the end of a run. */
     uint32_t space_count;
     struct page_tables_regs spaces[AGENT_SPACES_MAX];
-    bool has_counter;  /* the APIC's timer was in use: by count */
-    bool has_deadline; /* or by deadline */
+    uint32_t counter;  /* that the APIC's timer counted down from; 0: none */
+    bool has_deadline; /* it was in use by deadline */
     struct agent_range map;
     struct agent_range cmp_map;
     struct agent_range input;      /* the bytes */

@@ -20,10 +20,17 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-/* No devices but the console's, and no randomness that a CPU may trust. */
+/*
+ * No devices but the console's, and no randomness that a CPU may trust. Time is
+ * counted by ticks, which short runs have none of: to a clock that went on when
+ * the guest was put back each tick is the first since the root was saved, and
+ * the kernel makes up for every second of that: a day's are half a minute where
+ * it is interpreted.
+ */
 #define BOOT_ARGS                                                              \
     "console=ttyS0 quiet reboot=k panic=-1 8250.nr_uarts=1 rdinit=/init "      \
-    "random.trust_cpu=off random.trust_bootloader=off norandmaps "
+    "random.trust_cpu=off random.trust_bootloader=off norandmaps "             \
+    "clocksource=jiffies "
 
 /*
  * What Nyx's agents know by: the last 16 bytes are of a host without processor

@@ -219,15 +219,17 @@ static void order_is_kept(void **state)
     assert_int_equal(b->result.verdict, FUZZ_OK);
 }
 
-static int load(struct bench *b, const char *map, const char *input_size)
+static int load_with(
+    struct bench *b, const char *timer, const char *map, const char *input_size)
 {
     char text[512];
     struct err err;
     int n = snprintf(text, sizeof(text),
         "{\"cr0\": 2147483649, \"cr3\": 4096, \"cr4\": 32, \"efer\": 1280, "
-        "\"map\": %s, \"cmp-map\": [0, 0], \"input\": [65536, 4096], "
+        "\"timer-count\": %s, \"map\": %s, \"cmp-map\": [0, 0], \"input\": "
+        "[65536, 4096], "
         "\"input-size\": %s, \"spaces\": [], \"kept\": []}",
-        map, input_size);
+        timer, map, input_size);
     int fd = openat(
         b->dir_fd, AGENT_FILE, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
@@ -236,6 +238,11 @@ static int load(struct bench *b, const char *map, const char *input_size)
     (void)close(fd);
     fuzz_agent_fini(&b->agent);
     return fuzz_agent_load(&b->agent, b->dir, &b->view, &err);
+}
+
+static int load(struct bench *b, const char *map, const char *input_size)
+{
+    return load_with(b, "0", map, input_size);
 }
 
 /* A file is trusted no more than a guest: areas that would not fit. */
@@ -252,6 +259,15 @@ static void file_is_checked(void **state)
     assert_int_equal(load(b, "[131072, 9000]", "[0, 0]"), -EINVAL);
     assert_int_equal(load(b, "[131072, 9000]", "[36864, 5]"), -EINVAL);
     assert_int_equal(load(b, "[1048576, 4096]", "[36864, 4]"), -EFAULT);
+    assert_int_equal(
+        load_with(b, "4294967295", "[131072, 9000]", "[36864, 4]"), 0);
+    assert_true(b->agent.counter == UINT32_MAX);
+    assert_int_equal(
+        load_with(b, "4294967296", "[131072, 9000]", "[36864, 4]"), -EINVAL);
+    assert_int_equal(
+        load_with(b, "-1", "[131072, 9000]", "[36864, 4]"), -EINVAL);
+    assert_int_equal(
+        load_with(b, "true", "[131072, 9000]", "[36864, 4]"), -EINVAL);
 }
 
 int main(void)

@@ -29,6 +29,9 @@
 #define SIZES_MAX     128u
 #define SIZE_MAX_WARM (96u << 10)
 
+/* More than qsort(3) sorts on the stack: 1 KiB. */
+#define SORT_WORDS 512u
+
 static uint8_t fpu_at_root[512] __attribute__((aligned(16)));
 /* Or the compiler leaves out a block that nobody uses. */
 static void *volatile heap_ready;
@@ -83,6 +86,20 @@ static void settle_malloc(void)
     free(heap_ready);
 }
 
+static int compare_words(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+/* What libc asks the kernel for once: how much memory there is, before it sorts
+ * what is large. */
+static void settle_libc(void)
+{
+    int words[SORT_WORDS] = {1};
+
+    qsort(words, SORT_WORDS, sizeof(words[0]), compare_words);
+}
+
 static void mark_rooted(void)
 {
     pid_t pid = getpid();
@@ -109,6 +126,7 @@ void root_take(void)
     preload.rooted = true;
     crashes_install();
     settle_malloc();
+    settle_libc();
     clock_hold();
     random_prepare();
     process_hold();

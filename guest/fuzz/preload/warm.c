@@ -29,7 +29,7 @@
 #define READ_MAX        (16u << 20)
 #define READ_TOTAL_MAX  (32u << 20)
 #define WRITE_MAX       (16u << 20)
-#define WRITE_TOTAL_MAX (32u << 20)
+#define WRITE_TOTAL_MAX (20u << 20)
 
 static uint64_t list[FUZZ_ABI_WARM_MAX] __attribute__((aligned(PAGE)));
 

@@ -334,7 +334,7 @@ int executor_read_on(struct executor *ex, uint64_t timeout_us, struct err *err)
 {
     uint64_t deadline_ns = clock_now_ns() + timeout_us * 1000;
     enum calls_outcome outcome;
-    struct fuzz_result unused;
+    struct fuzz_result unused = {.verdict = FUZZ_OK};
     int rc;
 
     if (ex->calls.report != CALLS_AT_REPORT)

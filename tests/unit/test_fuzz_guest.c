@@ -577,8 +577,11 @@ static void a_datagram_is_cut(void **state)
     assert_done(0);
     serve_frames("recvmsg", "\x05\0hello\x0b\0longercrash", 20);
     assert_done(11);
-    serve_frames("recvmmsg", "\x05\0hello\x0b\0longercrash", 20);
+    serve_frames("recvmmsg", "\x0b\0longercrash", 13);
     assert_done(11);
+    /* Half a frame behind it keeps none back. */
+    serve_frames("recvmmsg", "\x05\0leave\x05", 8);
+    assert_done(10);
 }
 
 static void a_stream_is_waited_for(void **state)

@@ -85,9 +85,12 @@ static bool open_packet(void)
     return true;
 }
 
+/* As open_packet has it: what is no whole frame's length is nothing. */
 static bool has_more(void)
 {
-    return net.at < net.packet_end || net.at < input_size();
+    size_t least = preload.frames ? sizeof(uint16_t) : 1;
+
+    return net.at < net.packet_end || net.at + least <= input_size();
 }
 
 /* There are bytes at net.at, up to net.packet_end; false: the stream has
